@@ -124,7 +124,7 @@ def fitted_lengths(workload: Workload, program: Program) -> dict[str, tuple[int,
 
 
 def _graph_index(program: Program) -> InputDecl | None:
-    """The index input with the group of each element of the leading axis."""
+    """The index or the offsets with the group of each element of the leading axis."""
     leading = program.inputs[0].dims[:1]
     indices = (i for i in program.inputs if i.sort == "index" and i.table is None)
     return next((i for i in indices if i.dims == leading), None)
@@ -152,8 +152,13 @@ def _example(program: Program, workload: Workload, lengths: dict[str, tuple[int,
                 example.inputs[decl.name] = _edges(workload.shape[0], workload.edges)
     index = _graph_index(program)
     if index is not None and workload.groups is not None:
-        example.inputs[index.name] = _sorted_index(workload.shape[0], workload.groups)
-        example.groups[index.name] = workload.groups
+        groups, sorted_index = workload.groups, _sorted_index(workload.shape[0], workload.groups)
+        if index.offsets:
+            bounds = torch.searchsorted(sorted_index, torch.arange(groups + 1))
+            example.inputs[index.name] = bounds
+        else:
+            example.inputs[index.name] = sorted_index
+            example.groups[index.name] = groups
     return example
 
 

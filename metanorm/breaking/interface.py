@@ -139,8 +139,9 @@ def _inputs_changes(old: Program, new: Program) -> Iterator[Change]:
 
 
 def _input_changes(before: InputDecl, after: InputDecl, norm: str) -> Iterator[Change]:
-    if before.sort != after.sort:
-        yield Change(norm, "inputs", f"the input `{after.name}` is of the sort {after.sort}")
+    if before.written_sort != after.written_sort:
+        text = f"the input `{after.name}` is of the sort {after.written_sort}"
+        yield Change(norm, "inputs", text)
     if len(before.dims) != len(after.dims):
         counts = f"{len(after.dims)} axes instead of {len(before.dims)}"
         yield Change(norm, "inputs", f"the input `{after.name}` has {counts}")

@@ -55,17 +55,25 @@ class Dense:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A centred window of `width`; `edge` says what lies beyond the border."""
+    """A centred window of `width`; `edge` says what lies beyond the border.
+
+    It ends with the segment of its position where `within` names offsets.
+    """
 
     width: Scalar
     edge: str
+    within: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Causal:
-    """This position and the ones before it, `width` in all where it is given."""
+    """This position and the ones before it, `width` in all where it is given.
+
+    It begins with the segment of its position where `within` names offsets.
+    """
 
     width: Scalar | None
+    within: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +119,16 @@ def is_partition(grouping: Grouping) -> bool:
     return isinstance(grouping, (Ones, *PARTITIONS))
 
 
+def segments_of(grouping: Grouping) -> str | None:
+    """The offsets whose segments the windows of a grouping stay within."""
+    return grouping.within if isinstance(grouping, (Window, Causal)) else None
+
+
+def index_of(grouping: Grouping) -> str | None:
+    """The index input that a grouping reads."""
+    return grouping.index if isinstance(grouping, ByIndex) else segments_of(grouping)
+
+
 def refines(fine: Grouping | None, coarse: Grouping) -> bool:
     """Whether every pool of `coarse` is a union of pools of `fine`; `None` is one pool each."""
     if fine is None or fine == coarse or (isinstance(coarse, Ones) and is_partition(fine)):
@@ -142,12 +160,16 @@ def grouping_text(grouping: Grouping) -> str:
             return f"interleave({scalar_text(count)})"
         case ByIndex(name) | Dense(name):
             return name
-        case Window(width, edge):
-            return f"window({scalar_text(width)}, edge = {edge})"
-        case Causal(width):
-            return f"causal({scalar_text(width)})" if width else "causal"
+        case Window(width, edge, within):
+            return f"window({scalar_text(width)}, edge = {edge})" + _within_text(within)
+        case Causal(width, within):
+            return (f"causal({scalar_text(width)})" if width else "causal") + _within_text(within)
         case Neighbours(name, loop):
             return f"{name} with self" if loop else name
         case Reach(back, ahead):
             ends = ("all" if end is None else scalar_text(end) for end in (back, ahead))
             return "reach({}, {})".format(*ends)
+
+
+def _within_text(within: str | None) -> str:
+    return f" within {within}" if within else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metanorm.ir.aggregation import ByIndex, Grouping, Neighbours
+from metanorm.ir.aggregation import Grouping, Neighbours, index_of
 from metanorm.ir.nodes import Equal, Let, Pool, Program
 from metanorm.ir.reachable import reachable
 
@@ -22,9 +22,7 @@ def crosses_samples(program: Program, evaluating: bool) -> list[Let]:
     live = reachable(program, updates=False, evaluating=evaluating)
 
     def stays_in_sample(grouping: Grouping) -> bool:
-        if isinstance(grouping, Neighbours):
-            return True
-        return isinstance(grouping, ByIndex) and grouping.index in sample_indices
+        return isinstance(grouping, Neighbours) or index_of(grouping) in sample_indices
 
     pools = []
     for let in program.body:

@@ -10,7 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from metanorm.ir.aggregation import REGULAR, Aggregation, ByIndex, Grouping, Neighbours, Ones
+from metanorm.ir.aggregation import (
+    REGULAR,
+    Aggregation,
+    ByIndex,
+    Grouping,
+    Neighbours,
+    Ones,
+    segments_of,
+)
 from metanorm.ir.nodes import (
     AxisMap,
     Count,
@@ -78,8 +86,11 @@ class Division:
     def stays_on_one_process(self, grouping: Grouping) -> bool:
         """Whether each pool of a grouping of a divided axis lies on one process.
 
-        Those of graphs do, which no division cuts, and blocks, of which each process has some.
+        Those of graphs and segments do, which no division cuts, and blocks, of which each process
+        has some.
         """
+        if segments_of(grouping) is not None:
+            return True
         return isinstance(grouping, (*REGULAR, Neighbours)) or (
             isinstance(grouping, ByIndex) and grouping.index not in self.tables
         )

@@ -49,7 +49,7 @@ def program_text(program: Program) -> str:
     for i in program.inputs:
         table = f" of {i.table}" if i.table else ""
         default = f" = {i.default}" if i.default is not None else ""
-        lines.append(f"  input {i.name}: {i.sort}[{', '.join(i.dims)}]{table}{default}")
+        lines.append(f"  input {i.name}: {i.written_sort}[{', '.join(i.dims)}]{table}{default}")
     for decl in program.state:
         kind = "param" if isinstance(decl, ParamDecl) else "buffer"
         initializer = decl.from_weight

@@ -121,7 +121,8 @@ class Fingerprint:
         table = self.axes[decl.table] if decl.table else "-"
         default_text = "" if decl.required else repr(default)
         dims = self._dims(decl.dims)
-        return f"input {names.index(name)} {decl.sort}[{dims}] of {table} {default_text}"
+        sort = f"{decl.sort} by offsets" if decl.offsets else decl.sort
+        return f"input {names.index(name)} {sort}[{dims}] of {table} {default_text}"
 
     def _nth(self, sort: str, name: str) -> str:
         count = sum(of == sort for of, _ in self.parts)
@@ -150,10 +151,11 @@ class Fingerprint:
                 return f"{type(grouping).__name__} {self._scalar(number)}"
             case ByIndex(name) | Dense(name):
                 return self._source(name)
-            case Window(width, edge):
-                return f"window {self._scalar(width)} {edge}"
-            case Causal(width):
-                return f"causal {self._scalar(width) if width is not None else '-'}"
+            case Window(width, edge, within):
+                return f"window {self._scalar(width)} {edge}{self._within(within)}"
+            case Causal(width, within):
+                reach = self._scalar(width) if width is not None else "-"
+                return f"causal {reach}{self._within(within)}"
             case Neighbours(name, loop):
                 return f"neighbours {self._source(name)} {loop}"
             case Reach(back, ahead):
@@ -170,6 +172,9 @@ class Fingerprint:
         if dtype.name in inputs:
             return f"that of {self._input(dtype.name)}"
         return f"that of {self._op(Param(dtype.name))}"
+
+    def _within(self, offsets: str | None) -> str:
+        return f" within {self._source(offsets)}" if offsets else ""
 
     def _source(self, name: str) -> str:
         """The source of a grouping: an input, or an argument of the constructor."""

@@ -366,7 +366,9 @@ class Argument:
 class InputDecl:
     """An input. `dims` are its tensor dimensions, before axes are split.
 
-    An index of sort `whole` neither pools nor chooses rows: a program reads its numbers.
+    An index of sort `whole` neither pools nor chooses rows: a program reads its numbers. A call
+    gives an index with `offsets` as the offsets of consecutive segments, and a program reads the
+    segment of each position.
     """
 
     name: str
@@ -375,6 +377,17 @@ class InputDecl:
     table: str | None = None  # of an index: the axis of the rows that it chooses
     default: str | float | None = None  # another input, or a constant
     required: bool = True
+    offsets: bool = False
+
+    @property
+    def written_sort(self) -> str:
+        """The sort as a spec writes it."""
+        return "offsets" if self.offsets else self.sort
+
+    @property
+    def has_group_count(self) -> bool:
+        """Whether a call may give the number of groups. Offsets have one for each segment."""
+        return self.sort == "index" and self.table is None and not self.offsets
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from metanorm.ir.aggregation import Aggregation, ByIndex
+from metanorm.ir.aggregation import Aggregation, index_of
 from metanorm.ir.index import closure
 from metanorm.ir.nodes import Count, Input, Mode, Near, Op, Pool, Program, Ref, Repeat
 from metanorm.ir.operands import operands
@@ -61,7 +61,7 @@ def _closure(
 def pooling_indices(op: Op) -> Iterator[Ref]:
     """The index inputs by which an operation pools."""
     if isinstance(op, (Pool, Count, Near)):
-        yield from (grouping.index for _, grouping in op.over if isinstance(grouping, ByIndex))
+        yield from (index for _, grouping in op.over if (index := index_of(grouping)))
     elif isinstance(op, Repeat):
         for let in op.body:
             yield from pooling_indices(let.op)

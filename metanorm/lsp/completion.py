@@ -89,6 +89,8 @@ def _items(cursor: CursorContext) -> Iterator[Item]:
         yield from _outside_norm(cursor)
     elif last == "with":
         yield Item("self", ItemKind.WORD, meaning=words.SOFT["with"])
+    elif last == "within":
+        yield from _values(cursor, ("input",), sort="int")
     elif opener == "{" and cursor.in_repeat and last != "=":
         yield from _values(cursor, ("value",))
         yield from _in_statement(cursor)
@@ -231,6 +233,7 @@ def _axes(cursor: CursorContext) -> Iterator[Item]:
 
 VALUE_ROLES = (Role.HYPER, Role.INPUT, Role.PARAM, Role.BUFFER, Role.VALUE)
 POOL_SORTS = ("int", "a matrix", "edges")  # sorts of values that say how an axis is pooled
+POOLING_INPUTS = ("index", "offsets", "edges", "matrix")  # sorts of inputs that do
 
 
 def _values(
@@ -263,7 +266,7 @@ def _pooling_inputs(norm: ast.Norm) -> Iterator[Item]:
     """The inputs that can pool, by their declarations, for a norm with syntax errors."""
     for statement in norm.statements:
         for item in statement.items if isinstance(statement, ast.Input) else ():
-            if item.sort is not None and item.sort.name in ("index", "edges", "matrix"):
+            if item.sort is not None and item.sort.name in POOLING_INPUTS:
                 yield Item(item.name.name, ItemKind.VALUE, item.sort.name)
 
 

@@ -10,7 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from metanorm.ir.accumulation import ACCUMULATIONS
-from metanorm.ir.aggregation import ByIndex, Grouping, Neighbours, Ones, Reach
+from metanorm.ir.aggregation import (
+    ByIndex,
+    Grouping,
+    Neighbours,
+    Ones,
+    Reach,
+    segments_of,
+)
 from metanorm.ir.dump import operation_name
 from metanorm.ir.flags import choosing_flags
 from metanorm.ir.index import closure
@@ -254,6 +261,8 @@ class _Eligibility:
     def _cell(self, let: Let) -> Iterator[str]:
         op, readable_axes = let.op, self.plan.determined_axes(let.type.axes)
         match op:
+            case Count(over=over) if any(segments_of(m) for _, m in over):
+                yield "a count of windows that end with their segment"
             case Count(over=over) if any(not self._countable(m, readable_axes) for _, m in over):
                 yield "a count over a given matrix or a window"
             case Pool(over=((axis, Reach()),)) if self.plan.grouped_axis in readable_axes:

@@ -61,12 +61,16 @@ def pooling_matrix(grouping: Grouping, n: int, data: GroupingData) -> tuple[Tens
         case Dense(name):
             matrix = data.matrices[name]
             return structured(matrix, n) if isinstance(matrix, str) else matrix.to(F64), 0
-        case Window(width, edge):
-            return window(n, int(data.number(width)), edge)
-        case Causal(width):
+        case Window(width, edge, within):
+            dense, padding = window(n, int(data.number(width)), edge)
+            if within is None:
+                return dense, padding
+            return dense[:, :n] * same_segment(data.indices[within]), 0
+        case Causal(width, within):
             reach = n if width is None else int(data.number(width))
             distance = position[:, None] - position[None, :]
-            return ((distance >= 0) & (distance < reach)).to(F64), 0
+            past = ((distance >= 0) & (distance < reach)).to(F64)
+            return (past if within is None else past * same_segment(data.indices[within])), 0
         case Reach(distance, ahead):
             offset = position[None, :] - position[:, None]
             first, last = (n if end is None else int(data.number(end)) for end in (distance, ahead))
@@ -77,6 +81,18 @@ def pooling_matrix(grouping: Grouping, n: int, data: GroupingData) -> tuple[Tens
             for i, j in zip(target.tolist(), source.tolist()):
                 dense[i, j] += 1
             return dense + torch.eye(n, dtype=F64) * loop, 0
+
+
+def segment_of_position(offsets: Tensor) -> Tensor:
+    """The segment of each position, from the offsets of consecutive segments."""
+    lengths = [end - start for start, end in zip(offsets.tolist(), offsets.tolist()[1:])]
+    segments = [segment for segment, length in enumerate(lengths) for _ in range(length)]
+    return torch.tensor(segments, dtype=torch.long)
+
+
+def same_segment(segments: Tensor) -> Tensor:
+    """The matrix of ones for positions of one segment."""
+    return (segments[:, None] == segments[None, :]).to(F64)
 
 
 def one_hot(cells: Tensor, count: int) -> Tensor:

@@ -14,7 +14,7 @@ from metanorm.ir.nodes import (
 from metanorm.ir.scalar import Hyper, Scalar, SizeOf, evaluate, leaves
 from metanorm.ir.space import Space
 from metanorm.oracle.call import Call
-from metanorm.oracle.dense import GroupingData
+from metanorm.oracle.dense import GroupingData, segment_of_position
 
 
 class CallEnvironment:
@@ -42,6 +42,8 @@ class CallEnvironment:
             tensor = self.call.inputs.get(decl.name)
             if tensor is None and isinstance(decl.default, str):
                 tensor = self.call.inputs.get(decl.default)
+            if tensor is not None and decl.offsets:
+                tensor = segment_of_position(tensor)
             self.inputs[decl.name] = tensor
             if tensor is not None and decl.sort in ("tensor", "mask", "index", "whole"):
                 self._set_lengths(decl.dims, tensor)
@@ -111,6 +113,8 @@ class CallEnvironment:
             index = self.inputs[decl.name]
             if decl.table is not None:
                 group_counts[decl.name] = self.sizes[decl.table]
+            elif decl.offsets and (offsets := self.call.inputs[decl.name]) is not None:
+                group_counts[decl.name] = len(offsets) - 1
             elif index is None:
                 group_counts[decl.name] = 1
                 shape = [self.sizes[axis] for axis in decl.dims]

@@ -52,7 +52,7 @@ def summed(b: Builder, op: Count) -> Ref:
 def _without_padding(grouping: Grouping) -> Grouping:
     """The grouping without zero padding: padding has no weight."""
     if isinstance(grouping, Window) and grouping.edge == "zero":
-        return Window(grouping.width, "truncate")
+        return replace(grouping, edge="truncate")
     return grouping
 
 

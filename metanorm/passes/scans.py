@@ -12,7 +12,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from metanorm.ir.aggregation import Aggregation, Causal, Grouping, Ones, Reach, Window
+from metanorm.ir.aggregation import (
+    Aggregation,
+    Causal,
+    Grouping,
+    Ones,
+    Reach,
+    Window,
+    segments_of,
+)
 from metanorm.ir.nodes import Count, Pool, Position, Program, Ref
 from metanorm.ir.rename import map_operands
 from metanorm.ir.scalar import Apply, Const, Scalar, SizeOf
@@ -51,14 +59,21 @@ def scans(program: Program) -> Program:
 def scan_obstacles(op: Pool) -> Iterator[str]:
     """The reasons why this pass left an overlapping pool as it is."""
     for _, matrix in op.over:
-        if type(matrix) in OBSTACLES:
+        if segments_of(matrix) is not None:
+            yield f"{op.statistic} of windows that end with their segment"
+        elif type(matrix) in OBSTACLES:
             yield OBSTACLES[type(matrix)].format(op.statistic)
 
 
 def _overlaps(op: object) -> bool:
-    """Whether to rewrite an operation. A pool by `Reach` is a scan already, a count is none."""
+    """Whether to rewrite an operation. A pool by `Reach` is a scan already, a count is none.
+
+    Windows that end with their segment stay: lines of scans are whole.
+    """
     kinds = (Window, Causal, Reach) if isinstance(op, Count) else (Window, Causal)
-    return isinstance(op, (Pool, Count)) and any(isinstance(m, kinds) for _, m in op.over)
+    if not isinstance(op, (Pool, Count)) or any(segments_of(m) for _, m in op.over):
+        return False
+    return any(isinstance(m, kinds) for _, m in op.over)
 
 
 def _can_be_scanned(b: Builder, op: Pool) -> bool:

@@ -38,6 +38,7 @@ from metanorm.runtime.losses import Collected, collect
 from metanorm.runtime.matrices import Given, Rows, keep_matrix, pooling_rows, rows_mean, rows_var
 from metanorm.runtime.mean_and_variance import Moments
 from metanorm.runtime.neighbours import Members, Neighbours
+from metanorm.runtime.offsets import segment_count, segment_of_position
 from metanorm.runtime.order import quantile
 from metanorm.runtime.outputs import register_output
 from metanorm.runtime.overlapping import (
@@ -105,6 +106,7 @@ from metanorm.runtime.torch_scatter import who_adds
 from metanorm.runtime.triton.tuning import autotune
 from metanorm.runtime.weights import begin_, on_weights, waits
 from metanorm.runtime.windows import Causal, Window
+from metanorm.runtime.within import within
 
 # Raised when generated modules and runtimes of other versions stop understanding each other.
 ABI = 3
@@ -214,6 +216,8 @@ __all__ = [
     "rows_var",
     "second_along",
     "second_from_sums",
+    "segment_count",
+    "segment_of_position",
     "shape_error",
     "shape_of",
     "shard",
@@ -238,4 +242,5 @@ __all__ = [
     "who_adds",
     "whole",
     "widened",
+    "within",
 ]

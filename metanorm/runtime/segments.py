@@ -102,6 +102,14 @@ def _pointers(labels: Tensor, count: int) -> Tensor | None:
     return pointers
 
 
+def remember_pointers(labels: Tensor, pointers: Tensor) -> None:
+    """Note the first row of each group of sorted labels, so that nothing has to look for them."""
+    if not labels.is_inference():
+        key = (labels._version, pointers.shape[0] - 1)
+        # A copy: where each tensor keeps the other one alive, both live forever.
+        _pointer_cache[labels] = (key, pointers.to(torch.int64, copy=True))
+
+
 def _segment_sums(x: Tensor, segments: Segments, dim: int) -> Tensor:
     rows = x.movedim(dim, 0).double()
     sums = torch.ops.torch_scatter.segment_sum_csr(rows, segments.pointers, None)

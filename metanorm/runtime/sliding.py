@@ -35,7 +35,7 @@ def sliding_sum(x: Tensor, dim: int, back: int, ahead: int) -> Tensor:
     if back == EVERYTHING:
         return x.cumsum(dim)
     if must_decompose(x):
-        (sums,) = doubled((padded(x, dim, back, ahead),), _sums, back + ahead + 1, dim)
+        (sums,) = doubled((padded(x, dim, back, ahead),), merged_sums, back + ahead + 1, dim)
         return sums
     ends, starts = _halves(x, dim, back, ahead)
     inner = dim + 1
@@ -51,7 +51,7 @@ def sliding_max(x: Tensor, dim: int, back: int, ahead: int) -> Tensor:
         return x.cummax(dim).values
     if must_decompose(x):
         cells = padded(x, dim, back, ahead, -torch.inf)
-        (maxima,) = doubled((cells,), _maxima, back + ahead + 1, dim)
+        (maxima,) = doubled((cells,), merged_maxima, back + ahead + 1, dim)
         return maxima
     ends, starts = _halves(x, dim, back, ahead, -torch.inf)
     inner = dim + 1
@@ -68,24 +68,26 @@ def sliding_squares(
     if weight.shape[dim] != length:
         weight = weight.expand([n if d == dim else -1 for d, n in enumerate(x.shape)])
     if back == EVERYTHING:
-        return _squares_about(_running_moments(x, weight, dim), mean)
+        return squares_about(_running_moments(x, weight, dim), mean)
     if must_decompose(x):
         values = padded(x, dim, back, ahead)
         weights = padded(weight, dim, back, ahead).expand_as(values)
         cells = (weights, values, torch.zeros_like(values))
-        return _squares_about(_RunningMoments(*doubled(cells, _merge, back + ahead + 1, dim)), mean)
+        return squares_about(
+            RunningMoments(*doubled(cells, merged_moments, back + ahead + 1, dim)), mean
+        )
     x_ends, x_starts = _halves(x, dim, back, ahead)
     ends, starts = _halves(weight, dim, back, ahead)
     left = _running_moments(x_ends.flip(inner), ends.flip(inner), inner)
-    left = _RunningMoments(*(part.flip(inner) for part in left))
+    left = RunningMoments(*(part.flip(inner) for part in left))
     right = _running_moments(x_starts, starts, inner)
-    moments = _merge(left, right)
-    return _squares_about(
-        _RunningMoments(*(_flatten_blocks(part, dim, length) for part in moments)), mean
+    moments = merged_moments(left, right)
+    return squares_about(
+        RunningMoments(*(_flatten_blocks(part, dim, length) for part in moments)), mean
     )
 
 
-class _RunningMoments(NamedTuple):
+class RunningMoments(NamedTuple):
     """Weight, mean and squares about the mean of all positions up to each one."""
 
     weight: Tensor
@@ -93,35 +95,37 @@ class _RunningMoments(NamedTuple):
     squares: Tensor
 
 
-def _merge(left: Sequence[Tensor], right: Sequence[Tensor]) -> _RunningMoments:
+def merged_moments(left: Sequence[Tensor], right: Sequence[Tensor]) -> RunningMoments:
     """The moments of two parts of a window together (Chan, Golub & LeVeque, 1983)."""
     (weight, mean, squares), (other_weight, other_mean, other_squares) = left, right
     total = weight + other_weight
     share = over(other_weight, total)
     squares = squares + other_squares + weight * share * (mean - other_mean).square()
-    return _RunningMoments(total, mean + (other_mean - mean) * share, squares)
+    return RunningMoments(total, mean + (other_mean - mean) * share, squares)
 
 
-def _squares_about(moments: _RunningMoments, mean: Tensor) -> Tensor:
+def squares_about(moments: RunningMoments, mean: Tensor) -> Tensor:
     """Squares about another mean."""
     return moments.squares + moments.weight * (moments.mean - mean).square()
 
 
-def _sums(left: Sequence[Tensor], right: Sequence[Tensor]) -> tuple[Tensor, ...]:
+def merged_sums(left: Sequence[Tensor], right: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """The sum of two parts of a window together."""
     return (left[0] + right[0],)
 
 
-def _maxima(left: Sequence[Tensor], right: Sequence[Tensor]) -> tuple[Tensor, ...]:
+def merged_maxima(left: Sequence[Tensor], right: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """The largest value of two parts of a window together."""
     return (torch.maximum(left[0], right[0]),)
 
 
-def _running_moments(x: Tensor, weight: Tensor, dim: int) -> _RunningMoments:
+def _running_moments(x: Tensor, weight: Tensor, dim: int) -> RunningMoments:
     """Welford's recurrence (1962), from running means; all of its terms are positive."""
     total = weight.cumsum(dim)
     mean = over((weight * x).cumsum(dim), total)
     total_before, mean_before = _shifted(total, dim), _shifted(mean, dim)
     steps = over(weight * total_before, total) * (x - mean_before).square()
-    return _RunningMoments(total, mean, steps.cumsum(dim))
+    return RunningMoments(total, mean, steps.cumsum(dim))
 
 
 def _halves(

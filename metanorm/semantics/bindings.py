@@ -14,6 +14,7 @@ from metanorm.semantics.values import POISON, Entity, PoolOnly, Tensor, Value
 from metanorm.syntax import ast, build
 
 POOLING_SORTS = ("edges", "matrix")  # sorts of inputs that only pool
+INDEX_SORTS = ("index", "offsets")  # sorts of inputs whose values name groups or rows
 
 
 class Bindings:
@@ -116,9 +117,12 @@ class Bindings:
             return self._bind_pooling(item, sort, argument)
         assert isinstance(argument, Tensor)
         name, kind = item.name.name, argument.type.kind
-        if (sort == "index") != (kind == "int"):
-            not_ = "" if sort == "index" else "not "
+        if (sort in INDEX_SORTS) != (kind == "int"):
+            not_ = "" if sort in INDEX_SORTS else "not "
             return self._mismatch(f"input `{name}` is {not_}an index", item)
+        if sort == "offsets" and not self.low.has_offsets(argument.ref):
+            hint = "declare it as `offsets` here, too"
+            return self._mismatch(f"input `{name}` is of sort `offsets`", item, hint)
         if sort == "mask" and kind != "bool":
             return self._mismatch(f"input `{name}` is a mask, and the value is no condition", item)
         order = self._ordered_axes(argument)
@@ -247,7 +251,7 @@ class Bindings:
 
 def _is_optional(item: ast.InputItem) -> bool:
     """Whether an input is an index that only pools: without it, all positions are one group."""
-    is_index = item.sort is not None and item.sort.name == "index"
+    is_index = item.sort is not None and item.sort.name in INDEX_SORTS
     return is_index and item.table is None and len(item.dims) == 1
 
 

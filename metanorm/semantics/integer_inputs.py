@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from metanorm.ir.aggregation import ByIndex
+from metanorm.ir.aggregation import index_of
 from metanorm.ir.nodes import Count, Input, InputDecl, Let, Lookup, Map, Pool, Repeat
 from metanorm.semantics.lowering import Lowering
 
@@ -26,12 +26,12 @@ def with_integer_inputs(low: Lowering) -> list[InputDecl]:
         elif isinstance(let.op, Lookup) and isinstance(let.op.index, str):
             grouping_names.add(input_by_ref[let.op.index])
         elif isinstance(let.op, (Pool, Count)):
-            grouping_names |= {m.index for _, m in let.op.over if isinstance(m, ByIndex)}
+            grouping_names |= {index for _, m in let.op.over if (index := index_of(m))}
     inputs = []
     for decl in low.inputs:
         if decl.sort == "index" and decl.name in compared:
-            sort = decl.sort if decl.name in grouping_names or decl.table is not None else "whole"
-            decl = replace(decl, sort=sort, required=True)
+            names_rows = decl.name in grouping_names or decl.table is not None or decl.offsets
+            decl = replace(decl, sort=decl.sort if names_rows else "whole", required=True)
         inputs.append(decl)
     return inputs
 

@@ -18,6 +18,7 @@ from metanorm.ir.ops import STRUCTURED
 from metanorm.ir.scalar import Hyper
 from metanorm.semantics.calls import Calls
 from metanorm.semantics.choices import choices_from_ast
+from metanorm.semantics.crossing_groups import report_crossing_groups
 from metanorm.semantics.draws import report_draws
 from metanorm.semantics.integer_inputs import with_integer_inputs
 from metanorm.semantics.lints import lint
@@ -115,6 +116,7 @@ class _Norm:
                 output = self.statements.outputs.lower(statement)
         self.low.table.report_free()
         self.low.inputs = with_integer_inputs(self.low)
+        report_crossing_groups(self.low, self.problems)
         self._report_clashes()
         check_target(self.norm, self.low, self.problems)
         if not self.problems.has_errors:  # of which one may be why an input has no default
@@ -281,7 +283,8 @@ class _Norm:
         yield from self._switch_names()
         for decl in self.low.inputs:
             if decl.sort == "index" and decl.table is None and decl.name in entities:
-                groups = f"the number of groups of `{decl.name}`"
+                what = "segments" if decl.offsets else "groups"
+                groups = f"the number of {what} of `{decl.name}`"
                 yield f"{decl.name}_size", entities[decl.name].span, groups
         written = {name for name, e in entities.items() if e.what in ("parameter", "buffer")}
         named = [(p.name, "a parameter") for p in self.low.params]

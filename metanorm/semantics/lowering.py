@@ -196,6 +196,10 @@ class Lowering:
         """Axes as tensor dimensions: a split axis in place of all of its parts."""
         return self.table.space.unsplit(axes)
 
+    def has_offsets(self, ref: Ref) -> bool:
+        """Whether a value is the segment of each position, from an input of sort `offsets`."""
+        return any(decl.name == ref and decl.offsets for decl in self.inputs)
+
     def pools(self) -> list[Pool]:
         """The statistics bound so far."""
         return [let.op for let in self.body if isinstance(let.op, Pool)]

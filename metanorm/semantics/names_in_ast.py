@@ -26,6 +26,8 @@ def names_in(node: object) -> Iterator[str]:
     elif isinstance(node, ast.Matrix):
         yield node.name
         yield from (name for argument in node.arguments for name in names_in(argument))
+        if node.within is not None:
+            yield node.within.name
     elif isinstance(node, ast.Node):
         for field in fields(node):
             yield from names_in(getattr(node, field.name))

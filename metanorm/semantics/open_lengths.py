@@ -26,4 +26,6 @@ def report_open_lengths(norm: ast.Norm, low: Lowering, problems: Collector) -> N
 
 def _has_lengths(decl: InputDecl) -> bool:
     """Whether an input always gives the lengths of its axes."""
-    return decl.sort != "edges" and (decl.required or isinstance(decl.default, str))
+    if decl.sort == "edges" or decl.offsets:
+        return False
+    return decl.required or isinstance(decl.default, str)

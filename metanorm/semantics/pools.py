@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from metanorm.diagnostics.axes import AxisTwice
 from metanorm.diagnostics.calls import UnknownArgument
 from metanorm.diagnostics.names import UnknownName
 from metanorm.diagnostics.pools import BadMatrixArgument, CoversNothing, UnknownMatrix, WrongAxis
+from metanorm.diagnostics.segments import NoOffsets
 from metanorm.diagnostics.statistics import BadOption
 from metanorm.diagnostics.suggest import listing
 from metanorm.diagnostics.syntax import GivenTwice
@@ -30,7 +31,7 @@ from metanorm.ir.nodes import Divisible, Ref
 from metanorm.ir.ops import MATRICES
 from metanorm.ir.scalar import Const, Scalar
 from metanorm.semantics.lowering import UNKNOWN, CallScope, Lowering
-from metanorm.semantics.values import PoolOnly, Tensor
+from metanorm.semantics.values import POISON, PoolOnly, Tensor
 from metanorm.source import Span
 from metanorm.syntax import ast
 
@@ -166,7 +167,7 @@ class PoolLowering:
         if matrix is None:
             return Ones()
         built = (
-            self._named_grouping(matrix)
+            self._named_grouping(matrix, axes[0] if axes else "")
             if matrix.name in MATRICES
             else self._grouping_of_value(matrix, item)
         )
@@ -200,7 +201,7 @@ class PoolLowering:
         self.problems.add(BadMatrixArgument(matrix.span, matrix.name, reason, hint))
         return False
 
-    def _named_grouping(self, matrix: ast.Matrix) -> Grouping | None:
+    def _named_grouping(self, matrix: ast.Matrix, axis: str) -> Grouping | None:
         keywords = {a.name: a for a in matrix.arguments if isinstance(a, ast.Keyword)}
         numbers = [a for a in matrix.arguments if not isinstance(a, ast.Keyword)]
         edge = self._edge(matrix, keywords)
@@ -208,6 +209,8 @@ class PoolLowering:
             self.problems.add(
                 UnknownArgument(matrix.extra.span, matrix.extra.name, matrix.name, ())
             )
+        if not self._may_stay_within(matrix):
+            return None
         row = MATRICES[matrix.name]
         if not row.min_arguments <= len(numbers) <= 1:
             hint = f"it is written `{row.usage}`"
@@ -216,7 +219,59 @@ class PoolLowering:
         size = self._positive_integer(numbers[0], matrix) if numbers else None
         if numbers and size is None:
             return None
-        return GROUPINGS[matrix.name](size, edge)
+        grouping = GROUPINGS[matrix.name](size, edge)
+        if isinstance(grouping, (Window, Causal)):
+            return self._within_segments(grouping, matrix, axis)
+        return grouping
+
+    def _may_stay_within(self, matrix: ast.Matrix) -> bool:
+        """Whether pools of this kind can be kept within segments, if the spec asks for that."""
+        if matrix.within is None:
+            return True
+        offsets, name = matrix.within.name, matrix.name
+        if name not in ("window", "causal"):
+            hint = f"`causal within {offsets}` and `window(k) within {offsets}` are"
+            reason = "is not kept within segments"
+            self.problems.add(BadMatrixArgument(matrix.within.span, name, reason, hint))
+            return False
+        edge = next((a for a in matrix.arguments if isinstance(a, ast.Keyword)), None)
+        if edge is not None and getattr(edge.value, "name", "") in ("zero", "replicate"):
+            hint = "leave the edge out: a window ends where its segment does"
+            reason = "has no edge within a segment"
+            self.problems.add(BadMatrixArgument(edge.span, name, reason, hint))
+            return False
+        return True
+
+    def _within_segments(
+        self, grouping: Window | Causal, matrix: ast.Matrix, axis: str
+    ) -> Grouping | None:
+        """The windows, kept within the segments that the spec names; `None` after a report."""
+        within = matrix.within
+        if within is None:
+            return grouping
+        entity = self.scope.names.find(within.name)
+        value = entity.value if entity is not None else None
+        if isinstance(value, PoolOnly) and value.what == "one group":
+            return grouping
+        if entity is not None and value is POISON:
+            return None
+        if not isinstance(value, Tensor) or not self.low.has_offsets(value.ref):
+            known = tuple(n for n, e in self.scope.names if self._has_offsets(e.value))
+            self.problems.add(NoOffsets(within.span, within.name, known, entity is not None))
+            return None
+        assert entity is not None
+        if value.type.axes != (axis,):
+            reason = f"its segments are of axis `{value.type.axes[0]}`"
+            hint = f"pool that one within them: `{value.type.axes[0]}: causal within {within.name}`"
+            problem = WrongAxis(
+                within.span, within.name, self.low.table.shown(axis), reason, hint, entity.span
+            )
+            self.problems.add(problem)
+            return None
+        return replace(grouping, within=value.ref)
+
+    def _has_offsets(self, value: object) -> bool:
+        return isinstance(value, Tensor) and self.low.has_offsets(value.ref)
 
     def _edge(self, matrix: ast.Matrix, keywords: dict[str, ast.Keyword]) -> str:
         edge = "truncate"

@@ -43,7 +43,7 @@ from metanorm.semantics.values import (
 from metanorm.syntax import ast
 
 UPDATE_MODES = ("train", "eval", "always")  # the calls that update a buffer
-INPUT_SORTS = ("index", "mask", "edges", "matrix")
+INPUT_SORTS = ("index", "offsets", "mask", "edges", "matrix")
 
 
 class Statements:
@@ -92,12 +92,20 @@ class Statements:
             self._wrong_inputs.add(name)
             sort = "tensor"
         dims = self._input_dims(item, sort)
+        offsets = sort == "offsets"
+        if offsets and item.table is not None:
+            hint = f"an index chooses rows: `{name}: index[{dims[0]}] of {item.table.axis.name}`"
+            actual = "offsets that choose rows"
+            self.problems.add(WrongKind(item.table.span, actual, "offsets that pool", hint))
+            self._wrong_inputs.add(name)
+        sort = "index" if offsets else sort
         table = self._introduce_axis(item.table) if item.table else None
         if table is not None:
             self.low.table.require_fixed(table, "a table", item.span)
         default = self._default(item, first)
         optional = item.default is not None or (sort == "index" and table is None)
-        decl = InputDecl(name, sort, dims, table, default, not optional)  # type: ignore[arg-type]
+        required = not optional
+        decl = InputDecl(name, sort, dims, table, default, required, offsets)  # type: ignore[arg-type]
         self.low.inputs.append(decl)
         self._declared_inputs.append((item, decl))
 
@@ -139,7 +147,7 @@ class Statements:
             names = tuple(f"*{d.axis.name}" for d in open_dims)
             self.problems.add(AmbiguousAxes(open_dims[1].span, names))
         if sort in INPUT_SORTS:
-            expected = {"edges": 1, "matrix": 2}.get(sort)
+            expected = {"edges": 1, "offsets": 1, "matrix": 2}.get(sort)
             if expected and len(dims) != expected:
                 shape = "two equal axes, as in `A: matrix[N, N]`" if expected == 2 else "one axis"
                 actual = f"{len(dims)} axes"
@@ -154,9 +162,15 @@ class Statements:
                 wanted = "the axis of its positions, for index"
                 self.problems.add(WrongKind(item.span, "no axes", wanted, hint))
                 self._wrong_inputs.add(name)
+            if sort == "offsets" and variadic_dims:
+                hint = f"name the packed axis: `{item.name.name}: offsets[T]`"
+                wanted = "one axis, for offsets"
+                self.problems.add(WrongKind(item.span, "a group of axes", wanted, hint))
+                self._wrong_inputs.add(item.name.name)
             for dim in dims:
                 if sort != "matrix":
-                    table.keep_free(dim, f"has a length of its own in each {sort}")
+                    where = "packed batch" if sort == "offsets" else sort
+                    table.keep_free(dim, f"has a length of its own in each {where}")
         return dims
 
     def _default(self, item: ast.InputItem, first: bool) -> str | float | None:

@@ -315,6 +315,8 @@ class _Norm:
                 yield from self._names_in(argument)
         if matrix.extra is not None:
             yield self._identifier(matrix.extra, Role.WORD)
+        if matrix.within is not None:
+            yield self._value(matrix.within.span, matrix.within.name)
 
     def _call(self, call: ast.Call) -> Iterator[Occurrence]:
         function, is_operation = call.function, call.function.name in CALLABLE

@@ -202,6 +202,9 @@ class _Example:
         if decl.sort == "index":
             groups = self.lengths[decl.table] if decl.table else 0
             count = math.prod(shape)
+            if decl.offsets:
+                first = sum(graph_of_node(i, count) == 0 for i in range(count))
+                return Tensor((3,), [0, first, count])
             return Tensor.of(shape, lambda i: i % groups if groups else graph_of_node(i, count))
         if decl.sort == "whole":
             return Tensor.of(shape, lambda i: 1 + i % 4)

@@ -242,8 +242,9 @@ class _Pools:
             cell_of_node, _ = self.call.cells_of_index(matrix.index)
             lines = [(int(a), int(b)) for a, b in zip(*ring_edges(len(cell_of_node)).rows())]
             inside = tuple((a, b) for a, b in lines if a < b and cell_of_node[a] == cell_of_node[b])
-            table = next(i.table for i in self.program.inputs if i.name == matrix.index)
-            return Nodes(tuple(cell_of_node), () if table else inside, directed=False)
+            decl = self.program.index.inputs[matrix.index]
+            has_edges = decl.table is None and not decl.offsets
+            return Nodes(tuple(cell_of_node), inside if has_edges else (), directed=False)
         return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 from metanorm.ir.nodes import Program
 from metanorm.ir.scalar import Hyper, Scalar, evaluate, leaves
@@ -45,5 +46,8 @@ class Call:
     def cells_of_index(self, name: str) -> tuple[list[int], int]:
         """The cell of each position that an index input names, and the number of cells."""
         cells = [int(cell) for cell in self.tensor(name).elements]
-        table = next(i.table for i in self.program.inputs if i.name == name)
-        return cells, max(cells) + 1 if table is None else self.lengths[table]
+        decl = self.program.index.inputs[name]
+        if decl.offsets:
+            segments = list(enumerate(pairwise(cells)))
+            return [i for i, (start, end) in segments for _ in range(start, end)], len(segments)
+        return cells, max(cells) + 1 if decl.table is None else self.lengths[decl.table]

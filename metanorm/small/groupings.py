@@ -44,11 +44,13 @@ def pool_rows(grouping: Grouping, n: int, call: Call) -> list[Row]:
     match grouping:
         case Dense(name):
             return [dict(enumerate(row)) for row in call.matrix(name).rows()]
-        case Window(width, edge):
-            return [_window(row, n, int(call.number(width)), edge) for row in range(n)]
-        case Causal(width):
+        case Window(width, edge, within):
+            windows = [_window(row, n, int(call.number(width)), edge) for row in range(n)]
+            return _cut(windows, within, call)
+        case Causal(width, within):
             reach = n if width is None else int(call.number(width))
-            return [dict.fromkeys(range(max(0, i - reach + 1), i + 1), 1.0) for i in range(n)]
+            pasts = [dict.fromkeys(range(max(0, i - reach + 1), i + 1), 1.0) for i in range(n)]
+            return _cut(pasts, within, call)
         case Reach(back, ahead):
             first, last = (n if end is None else int(call.number(end)) for end in (back, ahead))
             ranges = [range(max(0, i - first), min(n, i + last + 1)) for i in range(n)]
@@ -60,6 +62,17 @@ def pool_rows(grouping: Grouping, n: int, call: Call) -> list[Row]:
     for position, cell in enumerate(cell_of_position):
         rows[cell][position] = 1.0
     return rows
+
+
+def _cut(rows: list[Row], offsets: str | None, call: Call) -> list[Row]:
+    """The pool of each position, without positions of other segments."""
+    if offsets is None:
+        return rows
+    segments, _ = call.cells_of_index(offsets)
+    return [
+        {position: weight for position, weight in row.items() if segments[position] == segments[at]}
+        for at, row in enumerate(rows)
+    ]
 
 
 def neighbours(edges: str, loop: bool, n: int, call: Call) -> list[Row]:

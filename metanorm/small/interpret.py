@@ -18,6 +18,7 @@ from metanorm.ir.nodes import (
     Dtype,
     Expand,
     Input,
+    InputDecl,
     Let,
     Link,
     Lookup,
@@ -116,6 +117,8 @@ class _Run:
     def _stored(self, decl: Declaration) -> Sequence[float]:
         """A tensor that is given, with its axes in program order."""
         axes = [leaf for dim in decl.dims for leaf in self.v.space.leaves(dim)]
+        if isinstance(decl, InputDecl) and decl.offsets:
+            return [float(segment) for segment in self.call.cells_of_index(decl.name)[0]]
         elements = self.call.tensor(decl.name).elements
         return self.v.spread(elements, axes, self.v.space.ordered(axes))
 

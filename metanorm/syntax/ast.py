@@ -181,12 +181,14 @@ class Keyword(Node):
 
 
 class Matrix(Node):
-    """`blocks(8)`, `U`, `graph with self`: the grouping of one axis, which specs call a matrix."""
+    """`blocks(8)`, `U`, `graph with self`, `causal within offsets`: the grouping of one axis, which
+    specs call a matrix."""
 
     name: str
     arguments: tuple[Union[Keyword, Expr], ...] = ()
     parenthesised: bool = False
     extra: Identifier | None = None
+    within: Identifier | None = None
 
 
 class PoolAxis(Node):

@@ -326,7 +326,7 @@ class _Builder:
         )
 
     def matrix(self, tree: Tree) -> ast.Matrix:
-        name, arguments, extra = tree.children
+        name, arguments, extra, within = tree.children
         end = self.span(arguments or name).end
         parenthesised = self.source.text[end : self.span(tree).end].lstrip().startswith(")")
         return ast.Matrix(
@@ -335,6 +335,7 @@ class _Builder:
             arguments=tuple(self.argument(a) for a in arguments.children) if arguments else (),
             parenthesised=parenthesised or arguments is not None,
             extra=self.identifier(extra) if extra else None,
+            within=self.identifier(within) if within else None,
         )
 
     def affine(self, tree: Tree) -> ast.Affine:

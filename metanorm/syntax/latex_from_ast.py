@@ -129,7 +129,8 @@ def _matrix(matrix: ast.Matrix) -> str:
     name = matrix.name if len(matrix.name) == 1 else _upright(matrix.name)
     arguments = f"({_comma_list(map(_latex, values))})" if values else ""
     extra = f"\\,\\text{{with {matrix.extra.name}}}" if matrix.extra else ""
-    return f"{name}{arguments}{extra}"
+    within = f"\\,\\text{{within {_escaped(matrix.within.name)}}}" if matrix.within else ""
+    return f"{name}{arguments}{extra}{within}"
 
 
 # ---- expressions

@@ -236,7 +236,8 @@ def _pool_axis(axis: ast.PoolAxis) -> Doc:
 def _matrix(matrix: ast.Matrix) -> Doc:
     docs = [_keyword(a) if isinstance(a, ast.Keyword) else _expr(a) for a in matrix.arguments]
     arguments: Doc = ("(", join(", ", docs), ")") if matrix.parenthesised else ""
-    return (matrix.name, arguments, f" with {matrix.extra.name}" if matrix.extra else "")
+    extra = f" with {matrix.extra.name}" if matrix.extra else ""
+    return (matrix.name, arguments, extra, f" within {matrix.within.name}" if matrix.within else "")
 
 
 def _affine(affine: ast.Affine) -> Doc:

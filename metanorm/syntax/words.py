@@ -47,6 +47,7 @@ SOFT = {
     "from": "what a running statistic begins with: `track momentum from 1`",
     "off": "not unless the constructor is asked for it: `affine C off`",
     "with": "edges and the node itself: `V: graph with self`",
+    "within": "windows that end with their segment: `T: causal within cu_seqlens`",
     "like": "the dtype of a tensor: `output y like residual`",
     "as": "a dtype by its name: `cast(e as float32)`",
     "none": "leave it out: `shift none`",
@@ -58,6 +59,7 @@ SORTS = {
     "bool": "a switch that the constructor is given",
     "matrix": "how the positions of an axis pool: `U: matrix[N, N]`",
     "index": "whole numbers that group positions or choose rows: `batch: index[V]`",
+    "offsets": "where consecutive segments begin, and the length: `cu_seqlens: offsets[T]`",
     "mask": "which elements count: `m: mask[N, T]`",
     "edges": "a graph as pairs of nodes: `graph: edges[V]`",
 }

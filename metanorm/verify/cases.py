@@ -206,7 +206,7 @@ class _ExampleBuilder:
         groups: dict[str, int] = {}
         for position, decl in enumerate(self.program.inputs):
             inputs[decl.name] = self._input(decl, position == 0)
-            if decl.sort == "index" and decl.table is None:
+            if decl.has_group_count:
                 groups[decl.name] = self._group_count(decl)
         return Example(arguments, inputs, groups, self.shapes)
 
@@ -316,12 +316,19 @@ class _ExampleBuilder:
         ends = torch.rand(2, 2 * nodes, generator=self.generator)
         return (ends * torch.tensor([[nodes], [targets]])).long()
 
+    def _offsets(self, length: int) -> Tensor:
+        """Offsets of four segments, of which the second one is empty."""
+        first, last = torch.randint(0, length + 1, (2,), generator=self.generator).sort().values
+        return torch.tensor([0, int(first), int(first), int(last), length])
+
     def _input(self, decl: InputDecl, first: bool) -> Tensor | None:
         if decl.name in self.setting.without:
             return None
         shape, g = self._dims(decl), self.generator
         if decl.sort == "edges":
             return self._edges(shape[0])
+        if decl.offsets:
+            return self._offsets(shape.numel())
         if decl.sort == "index":
             high = math.prod(self.shapes[decl.table]) if decl.table else 3
             if self.setting.permuted and shape.numel() == high:

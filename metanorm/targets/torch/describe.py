@@ -44,7 +44,15 @@ def class_doc(equations: ast.Norm, program: Program, usage: str = "") -> tuple[s
 
 def function_doc(program: Program) -> tuple[str, ...]:
     """The docstring of the function."""
-    return (f"The function behind `{program.name}`, on tensors and numbers alone.",)
+    lines = [f"The function behind `{program.name}`, on tensors and numbers alone."]
+    offsets = [f"`{decl.name}`" for decl in program.inputs if decl.offsets]
+    if offsets:
+        verb = "is" if len(offsets) == 1 else "are"
+        text = (
+            f"{prose(offsets)} {verb} the segment of each position: `runtime.segment_of_position`."
+        )
+        lines += ["", *textwrap.wrap(text, COLUMNS)]
+    return tuple(lines)
 
 
 SHOWN_STATEMENTS = (ast.Let, ast.Output, ast.Repeat, ast.Update)
@@ -94,6 +102,13 @@ def _shapes(program: Program, space: Space, equations: ast.Norm) -> list[str]:
         if decl.sort == "edges":
             ends = f"sources and targets among the positions of {decl.dims[0]}"
             add(decl.name, f"[2, E] of integers, {ends}", notes.get(decl.name, ""))
+            continue
+        if decl.offsets:
+            meaning = (
+                f"where each segment of {decl.dims[0]} begins, and the length of {decl.dims[0]}"
+            )
+            shape = f"[segments + 1] of integers, {meaning}"
+            add(decl.name, shape, notes.get(decl.name, ""))
             continue
         sorts = {"mask": " of booleans, true where an element counts"}
         sorts |= dict.fromkeys(("index", "whole"), " of integers")
@@ -180,4 +195,9 @@ def _errors(program: Program) -> list[str]:
         reasons.append("a variance would be that of a single value")
     lines = _entry("runtime.ShapeError", f"if {', or '.join(reasons)}")
     first = program.inputs[0].name
-    return lines + _entry("TypeError", f"if {first} is not of a floating-point type")
+    lines += _entry("TypeError", f"if {first} is not of a floating-point type")
+    for decl in program.inputs:
+        if decl.offsets:
+            cut = f"if {decl.name} does not cut {decl.dims[0]} into segments"
+            lines += _entry("ValueError", cut)
+    return lines

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from metanorm.ir.initializers import initialization_order
-from metanorm.ir.nodes import Buffer, Param, Program
+from metanorm.ir.nodes import Program
 from metanorm.targets.python.pyir import (
     Assign,
     Binary,
     Call,
+    Expr,
     ExprStmt,
     Function,
     If,
@@ -23,6 +24,7 @@ from metanorm.targets.python.pyir import (
 from metanorm.targets.torch.constructor import SELF
 from metanorm.targets.torch.function import FunctionPrinter, PrintedFunction
 from metanorm.targets.torch.layout import call, integer, method
+from metanorm.targets.torch.segments import Segments, segments_of_call
 from metanorm.targets.torch.signature import Signature
 
 BEGUN = Name("self.has_begun")
@@ -41,16 +43,11 @@ class FirstBatch:
         self.program = signature.program
         self.decls = initialization_order(self.program)
         self.functions_by_name: dict[str, PrintedFunction] = {}
-        self.read_state: dict[str, list[str]] = {}
         for decl in self.decls:
             program = programs[decl.name]
             doc = f"What `{decl.name}` of `{self.program.name}` takes from its first batch."
             name = signature.names.initializers[decl.name]
             self.functions_by_name[decl.name] = functions.print(name, program, (doc,))
-            read = {let.op for let in program.body}
-            state_names = [b.name for b in program.buffers if Buffer(b.name) in read]
-            state_names += [p.name for p in program.params if Param(p.name) in read]
-            self.read_state[decl.name] = state_names
 
     def demanded(self, inputs: Sequence[str]) -> list[Stmt]:
         """The statements that initialize from this call, if it is the first training call that has
@@ -59,16 +56,30 @@ class FirstBatch:
         first = Binary("and", (Name("self.training"), Unary("not ", BEGUN), some))
         return [If(first, (ExprStmt(call("self.begin_", *map(Name, inputs))),))]
 
+    def _arguments(
+        self, printed: PrintedFunction, parameters: Sequence[Parameter], segments: Segments
+    ) -> tuple[Expr, ...]:
+        """The arguments of a function: what the call gives, and attributes of the module."""
+        given: dict[str, Expr] = {p.name: Name(p.name) for p in parameters}
+        given |= segments.arguments
+        names = [p.name for p in printed.function.parameters]
+        return tuple(given.get(name, Name(f"self.{name}")) for name in names)
+
+    def _free(self, name: str, parameters: Sequence[Parameter]) -> str:
+        while any(parameter.name == name for parameter in parameters):
+            name += "_"
+        return name
+
     def methods(self, parameters: Sequence[Parameter]) -> list[Function]:
         """`begin_`, which takes the arguments of `forward`, and the methods that save the flag."""
         first = parameters[0].name
-        body: list[Stmt] = []
+        segments = segments_of_call(self.program, lambda name: self._free(name, parameters))
+        body: list[Stmt] = [*segments.statements]
         for decl in self.decls:
             printed = self.functions_by_name[decl.name]
-            arguments = [Name(p.name) for p in parameters]
-            arguments += [Name(f"self.{name}") for name in self.read_state[decl.name]]
-            arguments += [Name(f"self.{a.name}") for a in printed.constructor_arguments]
-            value = Call(Name(printed.function.name), tuple(arguments))
+            value = Call(
+                Name(printed.function.name), self._arguments(printed, parameters, segments)
+            )
             body.append(ExprStmt(call("runtime.take_", Name(f"self.{decl.name}"), value)))
         if any(p.low is not None and p.first for p in self.program.params):
             body.append(ExprStmt(call("self.project_")))

@@ -29,6 +29,7 @@ from metanorm.targets.torch.checks import CallChecks
 from metanorm.targets.torch.constructor import Constructor
 from metanorm.targets.torch.function import FunctionPrinter, PrintedFunction
 from metanorm.targets.torch.layout import call
+from metanorm.targets.torch.segments import segments_of_call
 
 
 class ForwardPrinter:
@@ -90,6 +91,7 @@ class ForwardPrinter:
         idle = checks.idle()
         body += [s for statements in idle.values() for s in statements]
         uses_running, counter = Name(self._local("kept")), Name(self._local("counter"))
+        segments = segments_of_call(self.program, self._local)
         running = {b.name for b in self.signature.tracked}
         momenta = {name: momentum for momentum, name in self.momenta.items()}
 
@@ -102,6 +104,8 @@ class ForwardPrinter:
             return Name(name if is_local else f"self.{name}")
 
         def argument_expr(name: str) -> Expr:
+            if name in segments.arguments:
+                return segments.arguments[name]
             if name in momenta:
                 return self._momentum(momenta[name], counter)
             return (
@@ -112,7 +116,7 @@ class ForwardPrinter:
 
         check, function = self.check, self.function.function
         arguments = tuple(attribute_or_argument(p.name) for p in check.parameters)
-        body += [ExprStmt(Call(Name(check.name), arguments)), *checked]
+        body += [ExprStmt(Call(Name(check.name), arguments)), *checked, *segments.statements]
         if running:
             used: Expr = Name("self.track_running_stats")
             if not flag_alone_decides(self.program):

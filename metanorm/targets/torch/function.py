@@ -89,7 +89,7 @@ class FunctionPrinter:
         filled = default is None and isinstance(decl.default, str)  # `forward` puts the default in
         optional = "" if decl.required or filled else " | None"
         parameters = [Parameter(decl.name, f"Tensor{optional}", None if decl.required else default)]
-        if decl in self.signature.groups():
+        if decl.has_group_count or (decl.offsets and default is None):
             parameters.append(Parameter(f"{decl.name}_size", "int | None", default))
         return parameters
 

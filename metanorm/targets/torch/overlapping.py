@@ -75,10 +75,12 @@ class OverlappingPoolPrinter:
     def _matrix_expr(self, matrix: Grouping, axis: str) -> Expr:
         number, length = self.ctx.lengths.number, self.ctx.lengths.of
         match matrix:
-            case Window(width, edge):
-                return call("runtime.Window", number(width), edge=Literal(edge))
-            case Causal(width):
-                return call("runtime.Causal", *([] if width is None else [number(width)]))
+            case Window(width, edge, within):
+                window = call("runtime.Window", number(width), edge=Literal(edge))
+                return self._within(window, within)
+            case Causal(width, within):
+                past = call("runtime.Causal", *([] if width is None else [number(width)]))
+                return self._within(past, within)
             case Neighbours(edges, loop):
                 with_self = Literal(True) if loop else None
                 return call("runtime.Neighbours", Name(edges), length(axis), loop=with_self)
@@ -89,3 +91,9 @@ class OverlappingPoolPrinter:
                 return call("runtime.Members", self.ctx.groups(index))
             case _:
                 raise TypeError(f"{matrix} has no pools of positions")
+
+    def _within(self, window: Expr, offsets: str | None) -> Expr:
+        """A window that stays within segments, if there are any."""
+        return (
+            window if offsets is None else call("runtime.within", window, self.ctx.groups(offsets))
+        )

@@ -32,7 +32,7 @@ class Signature:
         self.tracked = [b for b in program.buffers if b.tracked]
 
     def groups(self) -> list[InputDecl]:
-        """The index inputs that have a number of groups as a further argument."""
+        """The index inputs that have a number of groups as a further argument of the function."""
         return [i for i in self.program.inputs if i.sort == "index" and i.table is None]
 
     def has_state(self) -> bool:

@@ -1,0 +1,115 @@
+"""MN04xx: segments of packed batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from metanorm.diagnostics.guess import nearest_name_fix
+from metanorm.diagnostics.model import Fix, Label, Problem
+from metanorm.diagnostics.registry import problem
+from metanorm.diagnostics.suggest import did_you_mean, list_available
+from metanorm.source import Span
+
+
+@problem("MN0409")
+@dataclass(frozen=True)
+class NoOffsets(Problem):
+    """A window is kept within what has no segments.
+
+    ### What it means
+
+    `causal within cu_seqlens` keeps the past of each position within its segment of a packed
+    batch. The name behind `within` is an input of sort `offsets`: where each segment begins, and
+    the length at the end. An `index` will not do, since its groups need not lie together.
+
+    ### Example
+
+    ```norm
+    norm Packed(eps = 1e-5) {
+      input  x[T, C], sequence: index[T]
+      reduce C, T: causal within sequence
+    }
+    ```
+
+    ### Fix
+
+    Declare offsets, and hand them to the call.
+
+    ```norm
+    norm Packed(eps = 1e-5) {
+      input  x[T, C], cu_seqlens: offsets[T]
+      reduce C, T: causal within cu_seqlens
+    }
+    ```
+    """
+
+    span: Span
+    name: str
+    candidates: tuple[str, ...]
+    is_value: bool
+
+    def message(self) -> str:
+        return f"`{self.name}` has no segments to stay within"
+
+    def label(self) -> str:
+        return "this is no input of sort `offsets`" if self.is_value else ""
+
+    def helps(self) -> tuple[str, ...]:
+        if self.candidates:
+            return did_you_mean(self.name, self.candidates) or list_available(self.candidates)
+        return (f"declare it so: `{self.name}: offsets[T]`, where T is the packed axis",)
+
+    def fixes(self) -> tuple[Fix, ...]:
+        return nearest_name_fix(self.span, self.name, self.candidates)
+
+
+@problem("MN0410")
+@dataclass(frozen=True)
+class CrossesGroups(Problem):
+    """A window reaches from one group of an axis into the next.
+
+    ### What it means
+
+    An input says that positions of this axis belong to several sequences or graphs. A window or a
+    past that does not heed it would pool what has nothing to do with each other.
+
+    ### Example
+
+    ```norm
+    norm Packed(eps = 1e-5) {
+      input  x[T, C], cu_seqlens: offsets[T]
+      reduce C, T: causal
+    }
+    ```
+
+    ### Fix
+
+    Keep it within the segments.
+
+    ```norm
+    norm Packed(eps = 1e-5) {
+      input  x[T, C], cu_seqlens: offsets[T]
+      reduce C, T: causal within cu_seqlens
+    }
+    ```
+    """
+
+    span: Span
+    matrix: str
+    index: str
+    axis: str
+    has_offsets: bool
+    declared: Span
+
+    def message(self) -> str:
+        groups = "segments" if self.has_offsets else "groups"
+        return f"`{self.matrix}` pools axis `{self.axis}` across the {groups} of `{self.index}`"
+
+    def secondary(self) -> tuple[Label, ...]:
+        return (Label(span=self.declared, text="declared here"),)
+
+    def helps(self) -> tuple[str, ...]:
+        within = f"write `{self.axis}: {self.matrix} within {self.index}`"
+        if self.has_offsets:
+            return (within,)
+        return (f"declare `{self.index}: offsets[{self.axis}]`, and {within}",)

@@ -1,0 +1,234 @@
+"""Segments of packed batches, by hand in plain torch: a loop over the sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from types import ModuleType
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from metanorm import loads, runtime
+
+F64 = torch.float64
+SPEC = """
+norm Segments(eps = 1e-5) {
+  input  x[T, C = c], cu_seqlens: offsets[T]
+  reduce T: cu_seqlens
+  affine C }
+norm Weighed(eps = 1e-5) {
+  input  x[T, C], trust[T], cu_seqlens: offsets[T]
+  reduce T: cu_seqlens weight trust }
+norm Past(eps = 1e-5) {
+  input  x[T, C], cu_seqlens: offsets[T]
+  reduce C, T: causal within cu_seqlens }
+norm Window(width: int, eps = 1e-5) {
+  input  x[T, C], cu_seqlens: offsets[T]
+  reduce T: window(width) within cu_seqlens }
+norm Peak(width: int) {
+  input  x[N, T], cu_seqlens: offsets[T]
+  output max(x over T: causal(width) within cu_seqlens) }
+norm OfGroups(eps = 1e-5) {
+  input  x[V, C], batch: index[V]
+  reduce V: batch }
+norm Calling {
+  input  x[T, C], cu_seqlens: offsets[T]
+  output OfGroups(x, cu_seqlens) }
+norm Begun(eps = 1e-5) {
+  input  x[T, C = c], cu_seqlens: offsets[T]
+  param  scale[C] = 1 first max(rms(x over T: cu_seqlens) over T)
+  output x / (scale + eps) }
+"""
+OFFSETS = torch.tensor([0, 4, 4, 5, 11, 12])  # an empty segment, and two of a single position
+LENGTH = int(OFFSETS[-1])
+
+
+@pytest.fixture(scope="module")
+def norms() -> ModuleType:
+    return loads(SPEC)
+
+
+def by_segment(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """A function of each sequence, packed again."""
+    bounds = OFFSETS.tolist()
+    return torch.cat([f(x[a:b]) for a, b in pairwise(bounds)])
+
+
+def standard(x: Tensor) -> Tensor:
+    if not len(x):
+        return x
+    var, mean = torch.var_mean(x, 0, correction=0)
+    return (x - mean) / (var + 1e-5).sqrt()
+
+
+def past(x: Tensor) -> Tensor:
+    rows = [
+        (x[t] - x[: t + 1].mean()) / (x[: t + 1].var(correction=0) + 1e-5).sqrt()
+        for t in range(len(x))
+    ]
+    return torch.stack(rows) if rows else x
+
+
+def windows(width: int) -> Callable[[Tensor], Tensor]:
+    def norm(x: Tensor) -> Tensor:
+        rows = []
+        for t in range(len(x)):
+            near = x[max(0, t - width // 2) : t + (width - 1) // 2 + 1]
+            rows.append((x[t] - near.mean(0)) / (near.var(0, correction=0) + 1e-5).sqrt())
+        return torch.stack(rows) if rows else x
+
+    return norm
+
+
+def peaks(width: int) -> Callable[[Tensor], Tensor]:
+    def norm(x: Tensor) -> Tensor:
+        rows = [x[max(0, t - width + 1) : t + 1].amax(0) for t in range(len(x))]
+        return torch.stack(rows) if rows else x
+
+    return norm
+
+
+def held_against(found: Tensor, right: Tensor, *operands: Tensor) -> None:
+    direction = torch.randn_like(right)
+    torch.testing.assert_close(found, right)
+    torch.testing.assert_close(
+        torch.autograd.grad(found, operands, direction),
+        torch.autograd.grad(right, operands, direction),
+    )
+
+
+def data(*shape: int) -> Tensor:
+    torch.manual_seed(0)
+    return torch.randn(*shape, dtype=F64, requires_grad=True)
+
+
+@pytest.mark.parametrize("route", ["torch", "native"])
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+def test_segments_are_sequences(route: str, dtype: torch.dtype, norms: ModuleType) -> None:
+    norm, x = norms.Segments(3).double(), data(LENGTH, 3)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    with runtime.use(route):
+        found = norm(x, OFFSETS.to(dtype))
+    right = norm.weight * by_segment(standard, x) + norm.bias
+    held_against(found, right, x, norm.weight, norm.bias)
+
+
+@pytest.mark.parametrize("route", ["torch", "native"])
+def test_weights_count_within_segments(route: str, norms: ModuleType) -> None:
+    x = data(LENGTH, 2)
+    trust = torch.rand(LENGTH, dtype=F64, requires_grad=True)
+    bounds, rows = OFFSETS.tolist(), []
+    for a, b in pairwise(bounds):
+        if a < b:
+            share = (trust[a:b] / trust[a:b].sum())[:, None]
+            mean = (share * x[a:b]).sum(0)
+            rows.append((x[a:b] - mean) / ((share * (x[a:b] - mean) ** 2).sum(0) + 1e-5).sqrt())
+    with runtime.use(route):
+        found = norms.Weighed()(x, trust, OFFSETS)
+    held_against(found, torch.cat(rows), x, trust)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 6, 20])
+def test_windows_end_with_their_segment(width: int, norms: ModuleType) -> None:
+    x = data(LENGTH, 2)
+    held_against(norms.Window(width)(x, OFFSETS), by_segment(windows(width), x), x)
+
+
+def test_the_past_begins_with_its_segment(norms: ModuleType) -> None:
+    x = data(LENGTH, 2)
+    held_against(norms.Past()(x, OFFSETS), by_segment(past, x), x)
+    held_against(norms.Past()(x), past(x), x)
+
+
+@pytest.mark.parametrize("width", [1, 3, 20])
+def test_the_largest_value_of_a_past(width: int, norms: ModuleType) -> None:
+    x = data(2, LENGTH)
+    right = by_segment(peaks(width), x.T).T
+    held_against(norms.Peak(width)(x, OFFSETS), right, x)
+
+
+def test_a_nan_stays_in_its_segment(norms: ModuleType) -> None:
+    x = data(LENGTH, 2).detach()
+    x[6] = torch.nan
+    for norm in (norms.Past(), norms.Window(3), norms.Segments(2).double()):
+        bad = norm(x, OFFSETS).isnan().any(1).nonzero().flatten().tolist()
+        assert bad and set(bad) <= set(range(5, 11))
+
+
+def test_a_norm_of_groups_takes_segments(norms: ModuleType) -> None:
+    x = data(LENGTH, 2)
+    held_against(norms.Calling()(x, OFFSETS), by_segment(standard, x), x)
+
+
+def test_a_first_batch_has_segments(norms: ModuleType) -> None:
+    norm, x = norms.Begun(2).double(), data(LENGTH, 2).detach()
+    norm(x, OFFSETS)
+    bounds = OFFSETS.tolist()
+    sizes = [x[a:b].square().mean(0).sqrt() for a, b in pairwise(bounds) if a < b]
+    torch.testing.assert_close(norm.scale.detach(), torch.stack(sizes).amax(0))
+
+
+@pytest.mark.parametrize(
+    "offsets, error, words",
+    [
+        (torch.tensor([1, 4, 12]), ValueError, "must begin with 0, where the first segment does, got 1"),
+        (torch.tensor([0, 6, 4, 12]), ValueError, "must not decrease: 6 at 1 is followed by 4"),
+        (torch.tensor([0, 4, 11]), ValueError, "must end with the length of the packed axis, 12, got 11"),
+        (torch.tensor([0.0, 12.0]), TypeError, "expected integers, got torch.float32"),
+        (torch.tensor([0, 12], dtype=torch.int16), TypeError, "must be int64 or int32"),
+        (torch.tensor([[0, 12]]), runtime.ShapeError, r"expected \[segments \+ 1\]"),
+        (torch.tensor([], dtype=torch.int64), runtime.ShapeError, r"expected \[segments \+ 1\]"),
+        (torch.tensor([0, 12], device="meta"), RuntimeError, "is on meta, and the input on cpu"),
+        ([0, 12], TypeError, "cu_seqlens must be a tensor, got a list"),
+    ],
+)  # fmt: skip
+def test_wrong_offsets_are_refused_in_words(
+    offsets: Tensor, error: type[Exception], words: str, norms: ModuleType
+) -> None:
+    for norm in (norms.Segments(3).double(), norms.Past()):
+        with pytest.raises(error, match=f"^{type(norm).__name__}: .*{words}"):
+            norm(data(LENGTH, 3), offsets)
+
+
+def test_offsets_that_change_in_place_are_read_again(norms: ModuleType) -> None:
+    x, offsets = data(LENGTH, 2), OFFSETS.clone()
+    norm = norms.Past()
+    first = norm(x, offsets)
+    offsets[1:3] = 2
+    assert not torch.equal(first, norm(x, offsets))
+    offsets[0] = 1
+    with pytest.raises(ValueError, match="begin with 0"):
+        norm(x, offsets)
+
+
+def test_segments_are_found_once_for_all_layers(norms: ModuleType) -> None:
+    offsets = OFFSETS.clone()
+    found = [runtime.segment_of_position(offsets, LENGTH, offsets, "Norm", "offsets") for _ in "ab"]
+    assert found[0] is found[1]
+
+
+def test_inference_before_training(norms: ModuleType) -> None:
+    norm, x, offsets = norms.Segments(2).double(), data(LENGTH, 2), OFFSETS.clone()
+    with torch.inference_mode(), runtime.use("torch"):
+        norm(x.detach(), offsets)
+    with runtime.use("torch"):
+        norm(x, offsets).sum().backward()
+    assert x.grad is not None
+
+
+@pytest.mark.parametrize("name", ["Segments", "Past"])
+def test_a_graph_finds_segments_itself(name: str, norms: ModuleType) -> None:
+    norm = getattr(norms, name)(*([3] if name == "Segments" else [])).double()
+    x = data(LENGTH, 3)
+    compiled = torch.compile(norm, backend="aot_eager", fullgraph=True)
+    held_against(compiled(x, OFFSETS), norm(x, OFFSETS), x)
+
+
+def test_an_empty_batch(norms: ModuleType) -> None:
+    x = torch.zeros(0, 3, dtype=F64)
+    for offsets in (torch.tensor([0]), torch.tensor([0, 0])):
+        assert norms.Segments(3).double()(x, offsets).shape == (0, 3)
+        assert norms.Past()(x, offsets).shape == (0, 3)
