@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo demo-processes dist site test test-pythons test-python-path test-scatter test-all test-extended sanitize accept lint types docs vsix format clean
+.PHONY: help demo demo-processes dist site playground playground-test test test-pythons test-python-path test-scatter test-all test-extended sanitize accept lint types docs vsix format clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
@@ -66,6 +66,19 @@ dist: $(READY)  ## build what goes to the package index into dist/, and check it
 
 vsix:  ## editors/vscode/dist/metanorm.vsix, the extension for VS Code; needs node and npm
 	cd editors/vscode && npm ci --ignore-scripts --no-audit --no-fund && npm run package
+
+PACKAGES := build/playground-packages/package-lock.json
+
+$(PACKAGES): docs/playground/package.json docs/playground/package-lock.json
+	mkdir -p $(@D) && cp $^ $(@D)
+	cd $(@D) && npm ci --ignore-scripts --no-audit --no-fund
+	touch $@
+
+playground: $(READY) $(PACKAGES)  ## build/playground, the compiler in a page; needs node and npm
+	node docs/playground/build.mjs build/playground $(BIN)/python
+
+playground-test: playground  ## the page in a browser, CHROMIUM=/usr/bin/chromium: the library, mistakes, links
+	node --test docs/playground/compiler.test.mjs docs/playground/browser.test.mjs
 
 format: $(READY)  ## format the Python code and the specs
 	$(BIN)/ruff format .

@@ -12,11 +12,11 @@ import sys
 from pathlib import Path
 
 from docs.site.checks import problems
-from docs.site.pages import DOCS, ROOT
+from docs.site.pages import ROOT
 from docs.site.source import write_source
 
 HERE = Path(__file__).parent
-PLAYGROUND = DOCS / "playground" / "dist"  # what `make playground` builds
+PLAYGROUND = ROOT / "build" / "playground"  # what `make playground` builds
 
 
 def build(folder: Path) -> int:

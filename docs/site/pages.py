@@ -23,7 +23,7 @@ OUTSIDE: Mapping[str, str] = {
 REFERENCE = ("reference/metanorm", "reference/runtime")
 
 MENU: Mapping[str, tuple[str, ...]] = {
-    "First steps": ("tutorial", "daily", "editors", "notebook", "demo/index"),
+    "First steps": ("tutorial", "daily", "playground", "editors", "notebook", "demo/index"),
     "The language": ("language", "operations", "errors", "command-line"),
     "Norms in use": ("models", "placement", "numerics", "export", "processes", "performance"),
     "The library": (GALLERY, "catalogue"),

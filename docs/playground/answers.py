@@ -1,0 +1,89 @@
+"""What the page asks of the compiler: JSON in, JSON out.
+
+It runs in the browser, where there is no torch, no pydantic and no terminal.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+
+from metanorm.diagnostics.render.json import report_fields
+from metanorm.diagnostics.render.text import render_text
+from metanorm.driver import Result, compile_specs
+from metanorm.findings import Findings, findings
+from metanorm.json_document import jsonable
+from metanorm.module_names import module_name
+from metanorm.options import Options
+from metanorm.show.example import CannotDraw
+from metanorm.show.picture import picture
+from metanorm.show.svg_from_drawing import svg_from_drawing
+from metanorm.syntax.latex_from_ast import latex_from_ast
+from metanorm.workspace import load
+
+
+@lru_cache(maxsize=8)
+def _checked(name: str, text: str) -> Findings:
+    return findings(load([name], texts={name: text}))
+
+
+@lru_cache(maxsize=8)
+def _compiled(name: str, text: str) -> Result:
+    workspace = _checked(name, text).workspace
+    return compile_specs(workspace.sources, workspace.roots, Options())
+
+
+def check(name: str, text: str) -> object:
+    """The diagnostics, as `metanorm check --format json` has them, and as it prints them."""
+    found = _checked(name, text)
+    sources = found.workspace.sources
+    return {
+        **report_fields(found.diagnostics, sources),
+        "report": render_text(found.diagnostics, sources),
+    }
+
+
+def module(name: str, text: str) -> object:
+    """The generated module; `None` for a spec with errors."""
+    return _compiled(name, text).files.get(f"{module_name(name)}.py")
+
+
+def kernels(name: str, text: str) -> object:
+    """The kernels in C; `None` for a spec with errors, or one that has none."""
+    return _compiled(name, text).files.get(f"{module_name(name)}.c")
+
+
+def equations(name: str, text: str) -> object:
+    """The equations of each norm, in LaTeX."""
+    return [
+        {"norm": norm.program.name, "latex": latex_from_ast(norm.equations)}
+        for norm in _checked(name, text).checked.norms.get(name, ())
+    ]
+
+
+def pools(name: str, text: str) -> object:
+    """The picture of the pools of each norm, or why there is none."""
+    drawn = []
+    for norm in _checked(name, text).checked.norms.get(name, ()):
+        answer = {"norm": norm.program.name, "svg": "", "reason": ""}
+        try:
+            answer["svg"] = svg_from_drawing(picture(norm.program))
+        except CannotDraw as reason:
+            answer["reason"] = str(reason)
+        drawn.append(answer)
+    return drawn
+
+
+ANSWERS: Mapping[str, Callable[[str, str], object]] = {
+    "check": check,
+    "module": module,
+    "kernels": kernels,
+    "equations": equations,
+    "pools": pools,
+}
+
+
+def answer(about: str, name: str, text: str) -> str:
+    """The answer about a spec, as JSON. `name` is that of its file."""
+    return json.dumps(jsonable(ANSWERS[about](name, text)))
