@@ -16,6 +16,8 @@ from metanorm.passes.backward import NotDerivable
 from metanorm.passes.directions import Direction, Directions, directions
 from metanorm.plan.sweeps import plan_sweeps
 
+GROUPED_VECTOR_REASON = "groups of the axis along which memory is contiguous"
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -71,6 +73,10 @@ def _variant(pair: Directions) -> Variant:
             program, loops = laid_out
             sweep_plan = plan_sweeps(program)
             _raise_first(unsupported(sweep_plan))
+            if loops[-1] == (sweep_plan.grouped_axis,):
+                continue  # what lies in one piece is of all groups
             nest = nest_from_plan(sweep_plan, pair.variant, direction, layout, loops, pair.kept)
             nests[direction][layout.vector_axis] = nest
+    if not nests["forward"]:
+        raise NoKernels(GROUPED_VECTOR_REASON)
     return Variant(pair.variant, nests["forward"], nests["backward"])

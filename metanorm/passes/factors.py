@@ -3,7 +3,8 @@
 Scales of the product become part of the matrix: `sum(w * x[C -> D] over D) * weight` is as large as
 `x`, `w * weight` is not. Differences from two centres become one: if the program multiplies x - m
 by itself, for a covariance about the mean m, the product of w and x - c is that of w and x - m plus
-that of w and m - c, which is small.
+that of w and m - c, which is small. That is done where w depends on the covariance, in every call:
+another product would take in the mean, and with it a NaN of any other sample.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from metanorm.ir.aggregation import Aggregation
+from metanorm.ir.dependents import constant_dependents
 from metanorm.ir.exposure import exposed_to_nan
 from metanorm.ir.nodes import Let, Map, Pool, Program, Ref, Rename
 from metanorm.ir.operands import every_let, operands
@@ -44,7 +46,11 @@ class _Factors:
         self.uses.update(ref for _, ref in program.outputs)
         self.uses.update(update.value for update in program.updates)
         # By the value of which there is a covariance, which has its differences from the mean.
-        self.means = {product.factors.value: product.centre for product in covariances(program)}
+        self.means = {c.factors.value: c.centre for c in covariances(program)}
+        # By the same value: what depends on the covariance in every call, as on a NaN in any pool.
+        self.dependents = {
+            c.factors.value: constant_dependents(program, c.name) for c in covariances(program)
+        }
 
     def run(self) -> Program:
         is_changed = False
@@ -126,15 +132,15 @@ class _Factors:
         return None
 
     def _centre(self, product: _Product) -> tuple[Ref, Ref] | None:
-        """The value and the centre of the difference in a product, if the program has a covariance
-        of the same value, about its mean."""
+        """The value and the centre of the difference in a product, if its matrix depends on a
+        covariance of the same value, about the mean."""
         copy = self.ops[product.larger]
         difference = self.ops[copy.value] if isinstance(copy, Rename) else None
         if not isinstance(difference, Map) or difference.function != "sub":
             return None
         value, centre = difference.arguments
         mean = self.means.get(value)
-        if mean is None or centre == mean or mean not in self.b.value_map:
+        if mean is None or centre == mean or product.matrix not in self.dependents[value]:
             return None
         whole = set(self.types[value].axes)
         narrow = all(not whole <= set(self.types[ref].axes) for ref in (centre, mean))

@@ -19,7 +19,7 @@ from metanorm.passes.builder import Builder
 def products(program: Program) -> Program:
     """The program with one sum about the mean in place of several about other centres."""
     candidates = [_centred_product(program, let) for let in program.body]
-    centres = {(c.factors, c.centre, c.other_centre) for c in candidates if c is not None}
+    centres = {c[1:] for c in candidates if c is not None}
     pair_counts = Counter(factors for factors, _, _ in centres)
     if not any(count > 1 for count in pair_counts.values()):
         return program
@@ -44,8 +44,9 @@ class ProductFactors(NamedTuple):
 
 
 class CentredProduct(NamedTuple):
-    """A sum of products of differences, with the centres of both factors."""
+    """A sum of products of differences, by its name, with the centres of both factors."""
 
+    name: Ref
     factors: ProductFactors
     centre: Ref
     other_centre: Ref
@@ -77,7 +78,8 @@ def _centred_product(program: Program, let: Let) -> CentredProduct | None:
             and has_all_axes
             and pooled_axes.isdisjoint(bases | {copy.old, copy.new})
         ):
-            return CentredProduct(ProductFactors(value, copy.old, copy.new, op.over), centre, other)
+            factors = ProductFactors(value, copy.old, copy.new, op.over)
+            return CentredProduct(let.name, factors, centre, other)
     return None
 
 

@@ -81,9 +81,9 @@ def multiplied(
 ) -> Tensor:
     """The same for two matrices, or two stacks in one dimension."""
     single = left.dim() == 2
-    if plus is None:
+    if plus is None or alpha == 0 or beta == 0:  # by which torch would multiply a NaN to zero
         product = torch.mm(left, right) if single else torch.bmm(left, right)
-        return product if alpha == 1 else product * alpha
+        return _added(product, plus, beta, alpha)
     add = torch.addmm if single else torch.baddbmm
     return add(plus, left, right, beta=beta, alpha=alpha)
 

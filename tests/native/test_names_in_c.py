@@ -2,17 +2,41 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
+from conftest import ROOT
 from torch import Tensor, nn
 
 from metanorm import loads, runtime
+from metanorm.targets.native.context import RESERVED
 
 F64 = torch.float64
 NAMES = """
 saved threads gradients needed x_row x_here size_C size_N to_output to_output_row d_output kept
 shape call memory v r sum_1 sum_2 cells_2 extreme_1 AXIS_C DTYPE_x row here lines scratch values
 """.split()
+
+HEADERS = ROOT / "metanorm/runtime/native/headers"
+# What a header defines for the whole file: macros, functions, types, and constants of an `enum`.
+DEFINITIONS = (
+    r"#define\s+(\w+)",
+    r"^(?:static|extern)[^;{=]*?\b(\w+)\(",
+    r"^}\s*(\w+);",
+    r"^typedef\s[^;{]*?(\w+)(?: __attribute__.*)?;",
+)
+
+
+def test_what_the_headers_define_is_no_name_of_a_value() -> None:
+    files = [HEADERS / "metanorm.h", *sorted((HEADERS / "metanorm").glob("*.h"))]
+    text = re.sub(r"/\*.*?\*/", "", "\n".join(map(Path.read_text, files)), flags=re.DOTALL)
+    names = {name for pattern in DEFINITIONS for name in re.findall(pattern, text, re.MULTILINE)}
+    for constants in re.findall(r"enum\s*{([^}]*)}", text):
+        names |= {name.strip() for name in constants.split(",")}
+    assert len(names) > 100
+    assert {name for name in names if not name.startswith("_")} <= RESERVED
 
 
 def formula(terms: list[str]) -> str:
@@ -58,3 +82,13 @@ def test_names_that_c_has_go_through_compiled_graphs() -> None:
     compiled = torch.compile(norm, fullgraph=True, backend="aot_eager")
     actual = value_and_gradients(compiled, inputs, "native")
     torch.testing.assert_close(actual, value_and_gradients(norm, inputs, "torch"))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("pool", ["c", "C", "N, c", "c, C"])
+def test_axes_may_differ_in_case_alone(pool: str, turned: bool) -> None:
+    norm = loads(f"norm Named(eps = 1e-5) {{ input x[N, c, C] reduce {pool} }}").Named()
+    x = torch.randn(3, 4, 5, dtype=F64)
+    x = (x.mT.contiguous().mT if turned else x).requires_grad_()
+    actual, expected = (value_and_gradients(norm, [x], target) for target in ("native", "torch"))
+    torch.testing.assert_close(actual, expected)

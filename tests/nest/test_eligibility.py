@@ -112,7 +112,9 @@ ONE_TARGET = {
     "input x[N, C, *S]\nlet m = var(x over N)\nlet v = var(x over C)\noutput x * m + v": {
         "native": "statistics that pool crosswise"
     },
-    "input x[C, V], batch: index[V]\nreduce V: batch": {"triton": "groups of single elements"},
+    "input x[C, V], batch: index[V]\nreduce V: batch": dict.fromkeys(
+        KERNEL_TARGETS, "groups of the axis along which memory is contiguous"
+    ),
     "input x[V, C], batch: index[V]\nreduce V: batch": {},
     "input x[V, C], e: edges[V]\nreduce V: e, C": {"triton": "neighbours in a graph"},
 }

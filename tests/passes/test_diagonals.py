@@ -13,24 +13,31 @@ COVARIANCE = "sum((x - mean(x over *S)) * (x - mean(x over *S))[C -> D] over *S)
 
 
 def test_a_variance_is_read_from_the_covariance() -> None:
-    for outputs in (
-        f"v = var(x over *S), c = {COVARIANCE}",
-        f"c = {COVARIANCE}, v = var(x over *S)",
-    ):
-        found = after(f"{INPUTS}output x, {outputs}", simplify, diagonals)
-        assert "var(" not in found and found.count("over S)") == 3  # mean, sum and count
+    for product in (f"var(x over *S) * {COVARIANCE}", f"{COVARIANCE} * var(x over *S)"):
+        for more in ("", f", c = {COVARIANCE}"):
+            text = f"{INPUTS}output x, p = {product}{more}"
+            found = after(text, simplify, diagonals)
+            assert "var(" not in found and found.count("over S)") == 3  # mean, sum and count
 
 
 @pytest.mark.parametrize(
     "outputs",
     [
-        f"v = var(y over *S), c = {COVARIANCE}",
-        f"v = var(x over N, *S), c = {COVARIANCE}",
-        f"v = var(x over *S, about = 0), c = {COVARIANCE}",
-        "v = var(x over *S), c = sum((x - a) * (x - a)[C -> D] over *S)",
-        "v = var(x over *S), c = sum((x - mean(x over *S))^2 over *S)",
+        f"p = var(y over *S) * {COVARIANCE}",
+        f"p = var(x over N, *S) * {COVARIANCE}",
+        f"p = var(x over *S, about = 0) * {COVARIANCE}",
+        "p = var(x over *S) * sum((x - a) * (x - a)[C -> D] over *S)",
+        "p = var(x over *S) * sum((x - mean(x over *S))^2 over *S)",
+        # Who asks for variances alone has no covariance computed, nor a NaN of other channels.
+        f"v = var(x over *S), c = {COVARIANCE}",
+        f"p = var(x over *S) * {COVARIANCE}, v = var(x over *S)",
+        f"p = var(x over *S) + mode(train: {COVARIANCE}, eval: 1)",
+        f"p = where(flag, {COVARIANCE}, var(x over *S))",
     ],
 )
 def test_other_statistics_are_measured(outputs: str) -> None:
     text = f"{INPUTS}output x, {outputs}"
-    assert after(text, simplify, diagonals) == after(text, simplify)
+    arguments = "flag = true"
+    assert after(text, simplify, diagonals, arguments=arguments) == after(
+        text, simplify, arguments=arguments
+    )

@@ -42,10 +42,23 @@ def test_one_difference_from_a_centre_is_enough() -> None:
     text = f"""{INPUTS}
         let m = mean(x over *S)
         let gap = x - m
-        output sum(w * (x - a)[C -> D] over D), v = sum(gap * gap[C -> D] over *S)
+        let cov = sum(gap * gap[C -> D] over *S)
+        output sum(w * cov * (x - a)[C -> D] over D)
     """
     found = after(text, simplify, fold, factors)
     assert "sub(m, a)" in found and "sub(x, a)" not in found and found.count("sub(x") == 1
+
+
+@pytest.mark.parametrize("matrix", ["w", "mode(train: cov, eval: w)", "where(flag, w, cov)"])
+def test_a_matrix_without_the_covariance_takes_in_no_mean(matrix: str) -> None:
+    """A NaN of another sample would come with it."""
+    text = f"""{INPUTS}
+        let m = mean(x over N, *S)
+        let cov = sum((x - m) * (x - m)[C -> D] over N, *S)
+        output sum({matrix} * (x - a)[C -> D] over D), v = cov
+    """
+    before = after(text, simplify, fold, arguments="flag = true")
+    assert after(text, simplify, fold, factors, arguments="flag = true") == before
 
 
 def test_without_a_covariance_the_difference_stays() -> None:

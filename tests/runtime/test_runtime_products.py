@@ -34,6 +34,15 @@ def test_chains(stack: tuple[int, ...]) -> None:
     torch.testing.assert_close(runtime.matmul(a, b, alpha=3), 3 * (a @ b))
 
 
+@pytest.mark.parametrize("stack", STACKS)
+def test_zero_times_nan_is_nan(stack: tuple[int, ...]) -> None:
+    """torch leaves out what `beta` or `alpha` multiplies by zero."""
+    a, b, plus = (t.detach() for t in tensors((*stack, 3, 4), (*stack, 4, 3), (3, 3)))
+    nowhere = torch.full_like(plus, torch.nan)
+    assert runtime.matmul(a * torch.nan, b, plus=plus, alpha=0).isnan().all()
+    assert runtime.matmul(a, b, plus=nowhere, beta=0).isnan().all()
+
+
 def test_vectors() -> None:
     matrix, row, column = tensors((3, 4), (3,), (4,))
     torch.testing.assert_close(runtime.matmul(matrix, column), matrix @ column)

@@ -50,7 +50,11 @@ RESERVED = frozenset(
     SIMPLEX simplex face is_on below project simplex_of weight_of arrived arrive adjoint_of nearest
     arriving APART
     SCANS LANES lanes lines lines_room scratch scratch_of scan_sums scan_moments scan_weighed
-    value_lines weight_lines first_lines second_lines spare_lines NULL INFINITY NAN""".split()
+    value_lines weight_lines first_lines second_lines spare_lines NULL INFINITY NAN
+    TOTALS ALIKE WEIGHED SUM MOMENTS MAXIMUM MINIMUM DONE NO_MEMORY BROKEN_LABELS GAP LARGE_PAGE
+    UNCOUNTABLE piece aligned countable empty of_rows parts_in put_by report room_to_align running
+    scan scan_lanes scan_pasts scan_windows take_in times bool true false
+    size_t int64_t uintptr_t uint8_t uint16_t uint32_t""".split()
 )
 # Names of the sums of a reduction in sweeps, and of what holds one row of a value.
 DERIVED = re.compile(
@@ -78,6 +82,7 @@ class KernelContext:
         self.size_argument_dims = size_argument_dims(self.program)
         self._used_names: set[str] = set(RESERVED)
         self._names: dict[str, str] = {}
+        self._axis_constants = axis_constants(self.program)
         self._index_names: dict[Expr, str] = {}
         self.group_axis = nest.group_axis
         # Loop variables are named first, so that they get plain letters.
@@ -140,7 +145,8 @@ class KernelContext:
 
     def axis(self, group: tuple[str, ...]) -> str:
         """The C constant with the number of a loop."""
-        return f"AXIS_{_identifier(self._whole(group) if len(group) > 1 else group[0]).upper()}"
+        whole = self._whole(group) if len(group) > 1 else group[0]
+        return f"AXIS_{self._axis_constants[whole]}"
 
     def variable(self, group: tuple[str, ...]) -> str:
         """The variable of a loop."""
@@ -272,6 +278,18 @@ def _ranged(layouts: Sequence[Nest]) -> tuple[set[str], set[str]]:
     everywhere = set.intersection(*ranged)
     fixed = {axis for loops, islands in zip(looped, ranged) for axis in loops - islands}
     return everywhere, set.union(*ranged) - everywhere - fixed
+
+
+def axis_constants(program: Program) -> dict[str, str]:
+    """The name of each axis in constants, by axis. It is in capitals, in which two may be equal."""
+    names: dict[str, str] = {}
+    for axis in program.axes:
+        base = name = _identifier(axis.name).upper()
+        number = 2
+        while name in names.values():
+            name, number = f"{base}_{number}", number + 1
+        names[axis.name] = name
+    return names
 
 
 def _identifier(text: str) -> str:

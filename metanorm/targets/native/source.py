@@ -9,6 +9,7 @@ from metanorm.nest.kernels import NormKernels
 from metanorm.nest.nest import Nest
 from metanorm.targets.native.alternatives import with_alternatives
 from metanorm.targets.native.cir import Guarded
+from metanorm.targets.native.context import axis_constants
 from metanorm.targets.native.kernel import KernelPrinter
 
 
@@ -39,4 +40,4 @@ def _section_name(function: str, nest: Nest) -> str:
 
 
 def _layout_name(nest: Nest) -> str:
-    return f"ALONG_{nest.layout.vector_axis.replace('.', '_')}".upper()
+    return f"ALONG_{axis_constants(nest.program)[nest.layout.vector_axis]}"

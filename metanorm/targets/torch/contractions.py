@@ -3,6 +3,7 @@ products of all elements."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -133,11 +134,10 @@ class Contractions:
         inside = {*op.inside, *(let.name for let in op.body)}
         products: dict[Ref, list[tuple[Ref, Ref]]] = {}
         for let in op.body:
-            factors = self.factors.get(let.name, ())
-            ranks = [len(self.ctx.lets[ref].type.axes) for ref in factors]
-            for ref, rank in zip(factors, ranks):
-                if sorted(ranks) == [1, 2] and rank == 2 and ref not in inside:
-                    products.setdefault(self._origin(ref), []).append((let.name, ref))
+            matrix_ref = self._matrix_of_vector(let)
+            if matrix_ref is not None and matrix_ref not in inside:
+                use = (let.name, matrix_ref)
+                products.setdefault(self._origin(matrix_ref), []).append(use)
         for matrix, uses in products.items():
             value = self.ctx.in_variable(self.ctx.layouts.compact(self.ctx.not_none(matrix)), out)
             name = Name(self.ctx.local("multiplier"))
@@ -148,6 +148,17 @@ class Contractions:
             for product, ref in uses:
                 dims = tuple(Dim(d.axis) for d in self.ctx.values[ref].dims if d.full)
                 self.multipliers[product, ref] = Value(name, dims)
+
+    def _matrix_of_vector(self, let: Let) -> Ref | None:
+        """The matrix of a product of a matrix and a vector; `None` for any other value."""
+        by_axes = {self.ctx.lets[ref].type.axes: ref for ref in self.factors.get(let.name, ())}
+        lengths = sorted(map(len, by_axes))
+        if lengths != [1, 2] or len(self.factors[let.name]) != 2:
+            return None
+        inner, axes = sorted(by_axes, key=len)
+        is_product = {*axes} == {*inner, *let.type.axes} and len(let.type.axes) == 1
+        variadic = any(self.ctx.space[axis].variadic for axis in axes)
+        return by_axes[axes] if is_product and not variadic else None
 
     def _origin(self, ref: Ref) -> Ref:
         """The value that this is under other names of its axes."""
@@ -167,6 +178,8 @@ class Contractions:
         if chain is not None:
             expr = call("runtime.matmul", *chain, **keywords)
         else:
+            # A multiplier is a factor of `matmul` alone.
+            values = [self.ctx.layouts.compact(self.ctx.not_none(r)) for r in self.factors[name]]
             tensors = [self.ctx.tensor(v.expr) if v.number else v.expr for v in values]
             equation = Literal(self._equation(values, dims))
             expr = call("runtime.contracted", equation, *tensors, **keywords)
@@ -213,6 +226,9 @@ class Contractions:
         if len(axes) < 2 or any(self.ctx.space[axis].variadic for axis in axes[-2:]):
             return None
         lead, (at, end) = axes[:-2], axes[-2:]
+        counts = Counter(axis for term in terms for axis in term if axis not in lead)
+        if any(count != (1 if axis in (at, end) else 2) for axis, count in counts.items()):
+            return None  # an axis that three factors share joins no two of them
         chain: list[Expr] = []
         left = list(zip(values, terms))
         while left:

@@ -53,7 +53,7 @@ class MapPrinter:
 
     def map(self, let: Let, op: Map, out: list[Stmt]) -> None:
         """Print a map, or keep its expression to be inlined."""
-        if op.function == "rsqrt" and self.roots.get(op.arguments[0], "") in self.ctx.values:
+        if op.function == "rsqrt" and self._is_printed_for(let, self.roots.get(op.arguments[0])):
             root = self.ctx.values[self.roots[op.arguments[0]]]
             inverse = Binary("/", (integer(1), root.expr))
             self.ctx.keep(let, replace(root, expr=inverse), out, "rstd")
@@ -87,6 +87,11 @@ class MapPrinter:
             exprs[1] = values[1].expr
         value = Value(self._applied(op, values, exprs), dims, may_lack_dims=loose)
         self.ctx.keep(let, value, out, "y" if self.ctx.is_wide(let.name) else "value")
+
+    def _is_printed_for(self, let: Let, ref: Ref | None) -> bool:
+        """Whether a value is printed already, and not in a branch that `let` is not in."""
+        placements = self.ctx.mode_placement
+        return ref in self.ctx.values and placements[ref] in (None, placements[let.name])
 
     def _applied(self, op: Map, values: Sequence[Value], exprs: Sequence[Expr]) -> Expr:
         """The expression of a map. It is guarded if an argument may be NaN without a gradient."""

@@ -179,9 +179,10 @@ class ModePrinter:
     def _shares_name(self, let: Let, op: Mode) -> bool:
         """Whether the training value shares the variable of its mode, so that no branch copies it.
 
-        A value whose cells the mode spreads over an axis keeps its name, since updates read it.
+        A value whose cells the mode spreads over an axis keeps its name, since updates read it. So
+        does one that a loop carries, which no branch computes.
         """
-        if self.ctx.mode_placement[op.train] is None or op.train in self.ctx.variable_hints:
+        if self.ctx.mode_placement.get(op.train) is None or op.train in self.ctx.variable_hints:
             return False
         return set(self.ctx.lets[op.train].type.axes) <= set(self._axes(let, op))
 

@@ -14,6 +14,7 @@ from metanorm.ir.aggregation import (
     Dense,
     Interleave,
     Ones,
+    Window,
 )
 from metanorm.ir.nodes import Count, Let, Number, Pool, Ref
 from metanorm.ir.scalar import Const
@@ -316,10 +317,12 @@ class PoolPrinter:
     def weights(self, op: Pool | Count, value: Value) -> dict[str, Expr | None]:
         """The keyword arguments for mask and weights, broadcast against the split value."""
         axes = [axis for axis, _ in op.over] + [d.axis for d in value.dims]
+        # Zeros beyond the border count beside no mask alone: one that is left out is still there.
+        pads = any(isinstance(m, Window) and m.edge == "zero" for _, m in op.over)
         weights: dict[str, Expr | None] = {}
         for keyword, ref in (("where", op.where), ("weight", op.weight)):
             if ref is not None:
-                weight = self.ctx.values[ref]
+                weight = self.ctx.not_none(ref) if pads else self.ctx.values[ref]
                 split_weight = self._split_into_cells(
                     self.broadcaster.spread(weight, axes), op.over
                 )

@@ -62,11 +62,8 @@ class TileShape:
 
 
 def unsupported_in_triton(nest: Nest) -> Iterator[str]:
-    """The reasons why Triton alone has no kernel for a nest: memory is contiguous along the grouped
-    axis, pools overlap, or loops would go along the edges of a node."""
-    by_index = (m for r in nest.reductions for _, m in r.over if isinstance(m, ByIndex))
-    if any(by_index) and (nest.grouped_axis,) not in nest.loops[:-1]:
-        yield "groups of single elements"
+    """The reasons why Triton alone has no kernel for a nest, such as pools that overlap, or loops
+    along the edges of a node."""
     if any(isinstance(s, Scan) for _, s in nest.statements()):
         yield "sums of what overlaps"
     if any(isinstance(let.op, Link) for let in nest.program.body):
