@@ -62,8 +62,11 @@ NOT_AVAILABLE = {
                     "a contraction is written `sum(a * b over K)`"),
     **dict.fromkeys(("reshape", "view", "flatten", "permute", "transpose", "unsqueeze", "squeeze"),
                     "values combine by the names of their axes; `x[C -> D]` renames one"),
-    **dict.fromkeys(("cat", "stack", "concat", "split", "chunk"),
-                    "an axis is split by a statement: `axis C = (G = groups, D)`"),
+    **dict.fromkeys(("cat", "concatenate", "stack"),
+                    "the runs of an axis are joined by `concat(a, b over C)`"),
+    **dict.fromkeys(("split", "chunk", "narrow"),
+                    "an axis is split or cut by a statement: `axis C = (G = groups, D)`, "
+                    "`axis C = (I = half) + B`"),
     **dict.fromkeys(("dropout", "rand", "randn", "bernoulli"), "a call draws no random numbers"),
 }  # fmt: skip
 

@@ -116,7 +116,8 @@ class BadSplit(Problem):
 
     `axis C = (G = groups, D)` splits an axis into parts, outermost first. All parts but one
     have a given length; the parts are new names, and the axis is a single one that is split
-    once.
+    once. `axis C = (I = half) + B` cuts an axis into runs of positions instead, one behind the
+    other, under the same conditions; it may be cut several times.
 
     ### Example
 

@@ -21,6 +21,7 @@ from metanorm.ir.aggregation import (
 )
 from metanorm.ir.nodes import (
     AxisMap,
+    Concat,
     Count,
     Draw,
     Exchange,
@@ -33,6 +34,7 @@ from metanorm.ir.nodes import (
     Near,
     Number,
     Op,
+    Piece,
     Pool,
     Position,
     Program,
@@ -195,6 +197,15 @@ class _PartialSums:
                 if self.division.divides(axis):
                     raise IllDivided(f"what belongs to the whole of {axis}")
                 return COMPLETE
+            case Piece(value, piece):
+                if self._cuts_divided(piece):
+                    raise IllDivided(f"a piece of {piece}, of which each process has some")
+                return self.partial_axes[value]
+            case Concat(values, axis=axis):
+                self._demand_whole(values)
+                if self.division.divides(axis):
+                    raise IllDivided(f"pieces of {axis} that are joined")
+                return COMPLETE
             case Rename(value, old, new):
                 if self.division.divides(old) or self.division.divides(new):
                     raise IllDivided(f"another name for the piece of {old}")
@@ -218,6 +229,10 @@ class _PartialSums:
             case _:
                 operands_read = operands(op)
                 return self.partial_axes[operands_read[0]] if operands_read else COMPLETE
+
+    def _cuts_divided(self, piece: str) -> bool:
+        piece_of = self.division.space[piece].piece_of
+        return piece_of is not None and self.division.divides(piece_of[0])
 
     def _demand_whole(self, refs: Iterable[Ref]) -> None:
         for ref in refs:

@@ -10,6 +10,7 @@ from metanorm.ir.nodes import (
     Buffer,
     BufferDecl,
     Cast,
+    Concat,
     Count,
     Detach,
     Draw,
@@ -30,6 +31,7 @@ from metanorm.ir.nodes import (
     Op,
     Param,
     ParamDecl,
+    Piece,
     Pool,
     Position,
     Program,
@@ -109,7 +111,11 @@ def _axis_text(name: str, program: Program) -> str:
     star = "*" if axis.variadic else ""
     size = f" = {scalar_text(axis.size)}" if axis.size is not None else ""
     parts = f" = ({', '.join(axis.parts)})" if axis.parts else ""
-    return f"{star}{name}{size}{parts}"
+    piece = ""
+    if axis.piece_of is not None:
+        whole, start = axis.piece_of
+        piece = f", of {whole} from {scalar_text(start)}"
+    return f"{star}{name}{size}{parts}{piece}"
 
 
 def over_text(over: Aggregation) -> str:
@@ -166,6 +172,10 @@ def op_text(op: Op) -> str:
             return f"{function}({value} along {axis}{radius}{arriving})"
         case Lookup(table, axis, index):
             return f"{table}[{axis}: {index}]"
+        case Piece(value, piece):
+            return f"{value}[{piece}]"
+        case Concat(values, _, axis):
+            return f"concat({', '.join(values)} over {axis})"
         case Rename(value, old, new):
             return f"{value}[{old} -> {new}]"
         case Position(axis):

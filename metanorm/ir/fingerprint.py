@@ -26,6 +26,7 @@ from metanorm.ir.nodes import (
     Buffer,
     BufferDecl,
     Cast,
+    Concat,
     Count,
     Detach,
     Draw,
@@ -42,6 +43,7 @@ from metanorm.ir.nodes import (
     Op,
     Param,
     ParamDecl,
+    Piece,
     Pool,
     Position,
     Program,
@@ -107,6 +109,13 @@ class Fingerprint:
 
     def _dims(self, dims: tuple[str, ...]) -> str:
         return ",".join(self.axes[d] for d in dims)
+
+    def _piece(self, name: str) -> str:
+        """A run of positions: of which axis, from where, and how long."""
+        piece = self.program.index.space[name]
+        whole, start = piece.piece_of or (name, Const(0.0))
+        length = "-" if piece.size is None else self._scalar(piece.size)
+        return f"{self.axes[whole]} from {self._scalar(start)} {length}"
 
     def _kept(self, name: str) -> str:
         """A buffer by its axes and initial value, and its number among those that share them."""
@@ -282,6 +291,11 @@ class Fingerprint:
             case Lookup(table, axis, index):
                 chosen = str(index) if isinstance(index, int) else value(index)
                 return f"lookup {value(table)} {self.axes[axis]} {chosen}"
+            case Piece(inner, piece):
+                return f"piece {value(inner)} {self._piece(piece)}"
+            case Concat(inners, pieces, axis):
+                runs = " ".join(f"{value(r)} {self._piece(p)}" for r, p in zip(inners, pieces))
+                return f"concat {runs} {self.axes[axis]}"
             case Rename(inner, old, new):
                 return f"rename {value(inner)} {self.axes[old]} {self.axes[new]}"
             case Expand(inner, axes):

@@ -32,6 +32,8 @@ class Axis:
     variadic: bool = False  # stands for zero or more axes
     size: Scalar | None = None  # `None`: free, known at a call
     parts: tuple[str, ...] = ()  # the axes it is split into, outermost first
+    # The axis of which it is a run of positions, and the first of them.
+    piece_of: tuple[str, Scalar] | None = None
     cells_of: tuple[str, Grouping] | None = None  # the axis and partition whose cells it enumerates
 
 
@@ -139,6 +141,23 @@ class Lookup:
     table: Ref
     axis: str
     index: Ref | int
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """The positions of `value` that the axis `piece` is a run of."""
+
+    value: Ref
+    piece: str
+
+
+@dataclass(frozen=True, slots=True)
+class Concat:
+    """The values on the `pieces` of an axis, one behind the other: a value on the whole `axis`."""
+
+    values: tuple[Ref, ...]
+    pieces: tuple[str, ...]
+    axis: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,6 +326,8 @@ Op = Union[
     Count,
     AxisMap,
     Lookup,
+    Piece,
+    Concat,
     Rename,
     Link,
     Expand,
@@ -484,7 +505,15 @@ class Equal:
     second: str
 
 
-Check = Union[Divisible, MinimumPoolSize, Equal]
+@dataclass(frozen=True, slots=True)
+class Holds:
+    """An axis must have room for the pieces of given length: at least `length` positions."""
+
+    axis: str
+    length: Scalar
+
+
+Check = Union[Divisible, MinimumPoolSize, Equal, Holds]
 Declaration = Union[InputDecl, ParamDecl, BufferDecl]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from metanorm.ir.nodes import (
     AxisMap,
+    Concat,
     Count,
     FromSums,
     Let,
@@ -43,6 +44,8 @@ def operands(op: Op) -> tuple[Ref, ...]:
             return sums if near is None else (*sums, near)
         case AxisMap(value=value, adjoint=adjoint):
             return (value,) if adjoint is None else (value, adjoint)
+        case Concat(values):
+            return values
         case Lookup(table, _, index):
             return (table,) if isinstance(index, int) else (table, index)
         case Mode(train, evaluated, _):

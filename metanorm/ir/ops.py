@@ -193,6 +193,14 @@ _ROWS = (
         "Weights that sum to one, sparser as the radius grows (Shao et al., 2019).",
         "x",
     ),
+    _form(
+        "concat",
+        "concat(a, b over C)",
+        "The values on the runs of axis C, one behind the other: "
+        "`axis C = (I = half) + B`, then `concat(x[I], 2 * x[B] over C)`.",
+        "a",
+        "b",
+    ),
     _matrix("blocks", "C: blocks(g)", "g equal consecutive blocks of the axis.", "g"),
     _matrix("chunks", "C: chunks(k)", "Consecutive blocks of k positions.", "k"),
     _matrix("interleave", "C: interleave(g)", "Positions that are equal modulo g.", "g"),

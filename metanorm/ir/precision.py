@@ -19,6 +19,7 @@ from metanorm.ir.nodes import (
     Lookup,
     Map,
     Param,
+    Piece,
     Pool,
     Program,
     Ref,
@@ -27,7 +28,7 @@ from metanorm.ir.nodes import (
 )
 from metanorm.ir.operands import operands
 
-MOVING_OPS = (Rename, Expand, Detach, Lookup)
+MOVING_OPS = (Rename, Piece, Expand, Detach, Lookup)
 
 
 def params_to_widen(program: Program) -> set[str]:

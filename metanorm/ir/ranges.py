@@ -10,6 +10,7 @@ from metanorm.ir.nodes import (
     AxisMap,
     Buffer,
     Cast,
+    Concat,
     Count,
     Detach,
     Draw,
@@ -21,6 +22,7 @@ from metanorm.ir.nodes import (
     Number,
     Op,
     Param,
+    Piece,
     Pool,
     Position,
     Program,
@@ -110,7 +112,12 @@ def _range_of_op(
             if statistic == "sum":
                 return NONNEGATIVE if inner.low >= 0 else ANY
             return STATISTICS.get(statistic, ANY)  # others can be any number
-        case Detach(value) | Rename(value) | Expand(value) | Lookup(value):
+        case Concat(values):
+            joined = range_by_ref[values[0]]
+            for ref in values[1:]:
+                joined = joined.union(range_by_ref[ref])
+            return joined
+        case Detach(value) | Rename(value) | Piece(value) | Expand(value) | Lookup(value):
             return range_by_ref[value]
         case Cast(value):  # which may round to zero
             return NONNEGATIVE if range_by_ref[value].low >= 0 else ANY

@@ -8,6 +8,7 @@ from dataclasses import replace
 from metanorm.ir.nodes import (
     AxisMap,
     Cast,
+    Concat,
     Count,
     Detach,
     Exchange,
@@ -18,6 +19,7 @@ from metanorm.ir.nodes import (
     Mode,
     Near,
     Op,
+    Piece,
     Pool,
     Program,
     Ref,
@@ -77,7 +79,9 @@ def map_operands(op: Op, names: Mapping[Ref, Ref]) -> Op:
             return replace(op, value=new(op.value), where=where, weight=weight)
         case FromSums():
             return replace(op, sums=tuple(map(new, op.sums)), near=op.near and new(op.near))
-        case Rename() | Expand() | Detach() | Cast() | Exchange():
+        case Concat():
+            return replace(op, values=tuple(map(new, op.values)))
+        case Rename() | Piece() | Expand() | Detach() | Cast() | Exchange():
             return replace(op, value=new(op.value))
         case Mode():
             return replace(op, train=new(op.train), eval=new(op.eval))

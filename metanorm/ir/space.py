@@ -39,6 +39,8 @@ class Space:
         self._axes[axis.name] = axis
         for position, part in enumerate(axis.parts):
             self._rank[part] = (*self._rank[axis.name], position)
+        if axis.piece_of is not None:  # pieces sort behind the whole axis
+            self._rank[axis.name] = (*self._rank[axis.piece_of[0]], len(self._rank))
 
     def _sort_key(self, name: str) -> tuple[tuple[int, ...], int, str]:
         base = self.base(name)

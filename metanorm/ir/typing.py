@@ -9,6 +9,7 @@ from metanorm.ir.nodes import (
     Buffer,
     BufferDecl,
     Cast,
+    Concat,
     Count,
     Detach,
     Draw,
@@ -27,6 +28,7 @@ from metanorm.ir.nodes import (
     Op,
     Param,
     ParamDecl,
+    Piece,
     Pool,
     Position,
     Ref,
@@ -119,6 +121,17 @@ def type_of(op: Op, types: Mapping[Ref, Type], declarations: Declarations) -> Ty
             return Type(
                 "real", space.join(rest, () if isinstance(index, int) else types[index].axes)
             )
+        case Piece(value, piece):
+            piece_of = space[piece].piece_of
+            if piece_of is None or piece_of[0] not in types[value].axes:
+                raise IllTyped(f"no axis that {piece} is a piece of")
+            cut = (piece if a == piece_of[0] else a for a in types[value].axes)
+            return Type(types[value].kind, space.ordered(cut))
+        case Concat(values, pieces, axis):
+            others = [a for ref in values for a in types[ref].axes if a not in pieces]
+            if axis in {space.base(a) for a in others}:
+                raise IllTyped(f"the whole of {axis} in a piece of it")
+            return Type("real", space.join((axis,), *((a,) for a in others)))
         case Rename(value, old, new):
             if old not in types[value].axes or new in types[value].axes:
                 raise IllTyped(f"cannot rename {old} to {new}")

@@ -129,6 +129,8 @@ def _in_statement(cursor: CursorContext) -> Iterator[Item]:
         yield from _axes(cursor)
         if statement not in ("param", "buffer", "input") or "=" in map(str, cursor.tokens[-8:]):
             yield from _values(cursor, ())
+        if statement == "axis":
+            yield from _functions({"size": FORMS["size"]})
     elif leading_word == "by":
         yield from _functions({name: FORMS[name] for name in ("softmax", "sparsestmax")})
     elif statement == "mix" and cursor.opener == "{":

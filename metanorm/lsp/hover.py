@@ -148,6 +148,8 @@ def _axis_markdown(view: View, norm: str, name: str) -> str:
     facts = [f"of length `{scalar_text(axis.size)}`" if axis.size else "of any length"]
     if axis.parts:
         facts.append(f"split into {', '.join(f'`{part}`' for part in axis.parts)}")
+    if axis.piece_of is not None:
+        facts.append(f"a run of positions of `{axis.piece_of[0]}`")
     return f"axis `{name}` {', '.join(facts)}"
 
 

@@ -26,6 +26,7 @@ from metanorm.ir.nodes import (
     AxisMap,
     Buffer,
     Cast,
+    Concat,
     Count,
     Detach,
     Divisible,
@@ -38,6 +39,7 @@ from metanorm.ir.nodes import (
     Mode,
     Number,
     Param,
+    Piece,
     Pool,
     Position,
     Program,
@@ -103,6 +105,8 @@ def ineligible(program: Program) -> Iterator[str]:
         yield MATRIX_PRODUCTS_REASON
     space = Space(program.axes)
     for let in every_let(program.body):
+        if isinstance(let.op, (Piece, Concat)):
+            yield "runs of positions of an axis, which kernels have as a whole"
         if isinstance(let.op, Cast) and let.op.to.has_eight_bits:
             yield "a value that is rounded to eight bits"
         if isinstance(let.op, Lookup) and isinstance(let.op.index, int):

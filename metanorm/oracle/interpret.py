@@ -14,6 +14,7 @@ from metanorm.ir.nodes import (
     AxisMap,
     Buffer,
     Cast,
+    Concat,
     Count,
     Detach,
     Draw,
@@ -28,6 +29,7 @@ from metanorm.ir.nodes import (
     Number,
     Op,
     Param,
+    Piece,
     Pool,
     Position,
     Program,
@@ -149,6 +151,17 @@ class _Run:
                 size = self.v.size(target)
                 dense, _ = pooling_matrix(Neighbours(edges, loop), size, self.env.grouping_data)
                 return dense if type_.axes == (target, source) else dense.T
+            case Piece(value, piece):
+                piece_of = self.env.space[piece].piece_of
+                assert piece_of is not None
+                whole, start = piece_of[0], int(self.env.number(piece_of[1]))
+                axes = [piece if a == whole else a for a in self.v.types[value].axes]
+                cut = self.v.values[value].narrow(axes.index(piece), start, self.v.size(piece))
+                return cut.permute([axes.index(a) for a in type_.axes])
+            case Concat(values, pieces, axis):
+                on_pieces = [tuple(p if a == axis else a for a in type_.axes) for p in pieces]
+                parts = [self.v.broadcast(ref, axes) for ref, axes in zip(values, on_pieces)]
+                return torch.cat([part.to(F64) for part in parts], type_.axes.index(axis))
             case Rename(value, old, new):
                 axes = [new if a == old else a for a in self.v.types[value].axes]
                 return self.v.values[value].permute([axes.index(a) for a in type_.axes])

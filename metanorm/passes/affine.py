@@ -62,6 +62,12 @@ class Affine:
             set(axes) for axes in input_axes if space.join(axes, input_axes[0]) != input_axes[0]
         ]
         self._wide += [set(input_axes[0])] if input_axes else []
+        self._wide += [
+            (axes - {axis.piece_of[0]}) | {axis.name}
+            for axes in self._wide
+            for axis in space
+            if axis.piece_of is not None and axis.piece_of[0] in axes
+        ]
 
     def of(self, ref: Ref) -> Form:
         """The form of a value; one without a known form is its own source."""

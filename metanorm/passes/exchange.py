@@ -15,6 +15,7 @@ from metanorm.ir.aggregation import Dense, Grouping, Interleave, Ones, Window, i
 from metanorm.ir.division import Division, IllDivided, partial_sums
 from metanorm.ir.nodes import (
     AxisMap,
+    Concat,
     Count,
     Draw,
     Exchange,
@@ -252,6 +253,8 @@ class _Exchange:
                 raise CannotDivide(axis, f"{function} along an axis needs the whole of it")
             case Lookup(_, axis, _) if self.division.divides(axis):
                 raise CannotDivide(axis, "rows are chosen along it, which are on other processes")
+            case Concat(axis=axis) if self.division.divides(axis):
+                raise CannotDivide(axis, "pieces of it lie on several processes")
             case Rename(_, old, new) if self.division.divides(old) or self.division.divides(new):
                 raise CannotDivide(old, f"all pairs of {old} and {new} are needed")
             case Position(axis) if self.division.divides(axis):

@@ -21,12 +21,14 @@ from metanorm.ir.aggregation import (
 from metanorm.ir.nodes import (
     Axis,
     AxisMap,
+    Concat,
     Count,
     Divisible,
     Expand,
     Let,
     Lookup,
     Op,
+    Piece,
     Pool,
     Position,
     Program,
@@ -36,6 +38,7 @@ from metanorm.ir.nodes import (
 )
 from metanorm.ir.rename import map_operands
 from metanorm.ir.scalar import Apply, Scalar, SizeOf
+from metanorm.ir.space import Space
 from metanorm.ir.unused_splits import is_single_part_in_evaluation, is_unused_in_evaluation
 from metanorm.passes.builder import Builder
 
@@ -55,7 +58,7 @@ def _splittable(program: Program) -> dict[str, Grouping]:
         if isinstance(let.op, (Pool, Count)):
             for axis, grouping in let.op.over:
                 groupings.setdefault(axis, set()).add(grouping)
-        blocked |= {space.base(axis) for axis in _needs_whole(let.op)}
+        blocked |= {space.base(axis) for axis in _needs_whole(let.op, space)}
     for check in program.checks:  # else evaluation would split an axis of any length
         if isinstance(check, Divisible) and is_unused_in_evaluation(check, program):
             blocked |= set() if is_single_part_in_evaluation(check, program) else {check.axis}
@@ -73,24 +76,29 @@ def _splittable(program: Program) -> dict[str, Grouping]:
     return partition_by_axis
 
 
-def _needs_whole(op: Op) -> set[str]:
+def _needs_whole(op: Op, space: Space) -> set[str]:
     """The axes that an operation needs unsplit: it neither pools nor maps along them."""
     match op:
         case Position(axis) | AxisMap(axis=axis) | Lookup(axis=axis):
             return {axis}
+        case Piece(_, piece):
+            piece_of = space[piece].piece_of
+            return {piece} | ({piece_of[0]} if piece_of is not None else set())
+        case Concat(_, pieces, axis):
+            return {*pieces, axis}
         case Rename(_, old, new):
             return {old, new}
         case Expand(_, axes):
             return set(axes)
         case Repeat():
-            return {axis for let in op.body for axis in _axes_in_loop(let)}
+            return {axis for let in op.body for axis in _axes_in_loop(let, space)}
         case _:
             return set()
 
 
-def _axes_in_loop(let: Let) -> Iterator[str]:
+def _axes_in_loop(let: Let, space: Space) -> Iterator[str]:
     """The axes of a binding in a loop. This pass does not rewrite loops."""
-    yield from (*_needs_whole(let.op), *let.type.axes)
+    yield from (*_needs_whole(let.op, space), *let.type.axes)
     if isinstance(let.op, (Pool, Count)):
         yield from (axis for axis, _ in let.op.over)
 

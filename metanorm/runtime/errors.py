@@ -60,6 +60,12 @@ def not_divisible(owner: str, axis: str, size: int, by: str, divisor: int) -> Sh
     return ShapeError(f"{owner}: {axis} = {size} is not divisible by {by} = {divisor}")
 
 
+def demand_room(owner: str, axis: str, size: int, length: int) -> None:
+    """Refuse an axis that is shorter than the runs that it is cut into: `ShapeError`."""
+    if not 0 <= length <= size:
+        raise ShapeError(f"{owner}: {axis} = {size} has no run of {length} positions")
+
+
 def not_equal(owner: str, first: str, size: int, second: str, other: int) -> ShapeError:
     """The error for two axes that must have the same length."""
     return ShapeError(f"{owner}: {first} = {size} and {second} = {other} must be equal")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 
 from metanorm.diagnostics.axes import AxisTwice, UnknownAxis
 from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.lengths import BadLength, BadSplit, FreeAxis, TwoSizes
-from metanorm.ir.nodes import Argument, Axis, Divisible
+from metanorm.ir.nodes import Argument, Axis, Divisible, Holds
 from metanorm.ir.scalar import Apply, Const, Hyper, Scalar, SizeOf, apply, leaves, scalar_text
 from metanorm.ir.space import Space
 from metanorm.semantics.reserved import check_name
@@ -39,6 +39,9 @@ class AxisTable:
         self.splits: list[Divisible] = []  # split axes, and the divisors of their lengths
         # By part: the split axis, and the divisor of its length.
         self.remaining_sizes: dict[str, tuple[str, Scalar]] = {}
+        # The pieces of axes that are cut, in order: several cuts of one axis are possible.
+        self.cuts: dict[str, list[tuple[str, ...]]] = {}
+        self.held: list[Holds] = []  # cut axes, and the lengths of their pieces
         self.input_span: Span | None = None
         self.unsure: set[str] = set()  # axes with errors, which are reported elsewhere
         self.on_weight = False  # whether parameters are created for a given weight
@@ -86,7 +89,7 @@ class AxisTable:
             self.problems.add(TwoSizes(span, name, scalar_text(size), first_span, old))
             return
         declared.size_span = declared.size_span or span
-        self.space.add(Axis(name, axis.variadic, size, axis.parts))
+        self.space.add(replace(axis, size=size))
 
     def split(self, statement: ast.AxisSplit, hypers: dict[str, Scalar]) -> None:
         """Split an axis: in `axis C = (G = groups, D)`, D has the remaining length."""
@@ -105,6 +108,9 @@ class AxisTable:
         elif self.space[name].parts:
             reason = "it is split already"
             hint = "split it once, into all its parts"
+        elif name in self.cuts:
+            reason = "it is cut into runs of positions"
+            hint = "split it, or cut it"
         elif existing:
             reason = f"`{existing[0]}` is an axis already"
         elif len({part.axis.name for part in statement.parts}) < len(statement.parts):
@@ -137,6 +143,70 @@ class AxisTable:
                 name, more = self.remaining_sizes[name]
                 by = apply("mul", more, by)
             self.splits.append(Divisible(name, by))
+
+    def cut(
+        self,
+        statement: ast.AxisCut,
+        whole: str | None,
+        size: Callable[[ast.Piece], Scalar | None],
+        names: Sequence[str],
+    ) -> bool:
+        """Cut the axis `whole` into runs of positions, which get these names; false after a report.
+
+        In `axis C = (I = half) + B`, B has the remaining length. `size` reads a length.
+        """
+        name = statement.axis.name
+        if whole is None:
+            self.report_unknown(ast.AxisRef(span=statement.axis.span, name=name))
+        reason = self._why_uncut(statement, whole, names) if whole is not None else ""
+        if reason:
+            hint = f"two runs or more, all but one with a length: `axis {name} = (I = half) + B`"
+            self.problems.add(BadSplit(statement.span, name, reason, hint))
+        if reason or whole is None:
+            self.unsure |= {piece.axis.name for piece in statement.pieces} - self.declared.keys()
+            return False
+        given = [None if p.size is None else size(p) for p in statement.pieces]
+        if any(g is None and p.size is not None for g, p in zip(given, statement.pieces)):
+            self.unsure |= {piece.axis.name for piece in statement.pieces} - self.declared.keys()
+            return False
+        total = reduce(partial(apply, "add"), (g for g in given if g is not None))
+        room = self.space[whole].size
+        if isinstance(room, Const) and isinstance(total, Const) and total.value > room.value:
+            reason = f"it has {room.value:g} positions, and not {total.value:g}"
+            self.problems.add(BadSplit(statement.span, name, reason, "give shorter lengths"))
+        start: Scalar = Const(0.0)
+        for piece, piece_name, length in zip(statement.pieces, names, given):
+            check_name(ast.Identifier(span=piece.axis.span, name=piece_name), self.problems)
+            written = None if piece.size is None else piece.size.span
+            self.declared[piece_name] = Declared(piece.axis.span, written)
+            length = apply("sub", SizeOf(whole), total) if length is None else length
+            self.space.add(Axis(piece_name, size=length, piece_of=(whole, start)))
+            start = length if start == Const(0.0) else apply("add", start, length)
+        self.cuts.setdefault(whole, []).append(tuple(names))
+        lengths = [length for length in given if length is not None]
+        self.held += [Holds(whole, n) for n in dict.fromkeys((*lengths, total))]
+        return True
+
+    def _why_uncut(self, statement: ast.AxisCut, whole: str, names: Sequence[str]) -> str:
+        """Why an axis cannot be cut like this; empty if it can."""
+        open_pieces = sum(piece.size is None for piece in statement.pieces)
+        existing = [name for name in names if name in self.declared]
+        axis = self.space[whole]
+        if axis.variadic or any(piece.axis.variadic for piece in statement.pieces):
+            return "a group of axes has no runs of positions"
+        if axis.parts:
+            return "it is split into parts"
+        if existing:
+            return f"`{existing[0]}` is an axis already"
+        if len(set(names)) < len(names):
+            return "two runs have the same name"
+        if open_pieces != 1:
+            return (
+                f"the lengths of {open_pieces} runs are not given"
+                if open_pieces
+                else "every run has a given length"
+            )
+        return "" if len(names) > 1 else "it has one run alone"
 
     def _mark_unsure(self, statement: ast.AxisSplit) -> None:
         names = {part.axis.name for part in statement.parts}
@@ -206,9 +276,7 @@ class AxisTable:
             argument = name.lower()
             check_name(ast.Identifier(span=span, name=argument), self.problems, attribute=True)
             axis = self.space[name]
-            self.space.add(
-                Axis(name, axis.variadic, self._ask_for_length(argument, name), axis.parts)
-            )
+            self.space.add(replace(axis, size=self._ask_for_length(argument, name)))
 
     def keep_free(self, name: str, why: str) -> None:
         """Note why the length of an axis differs from call to call, unless the spec names it.

@@ -9,6 +9,7 @@ from metanorm.ir.scalar import Const, SizeOf
 from metanorm.semantics.lowering import CallScope, Lowering
 from metanorm.semantics.matching import Matching
 from metanorm.semantics.output_axes import OutputOrders
+from metanorm.semantics.pieces import cut_axis
 from metanorm.semantics.pools import PoolLowering
 from metanorm.semantics.values import POISON, Entity, PoolOnly, Tensor, Value
 from metanorm.syntax import ast, build
@@ -237,6 +238,10 @@ class Bindings:
     def _bind_splits(self) -> bool:
         """Bind the parts of split axes, which the caller must split alike; false after a report."""
         for statement in self.callee.norm.statements:
+            if isinstance(statement, ast.AxisCut) and not cut_axis(
+                statement, self.callee, self.low
+            ):
+                return False
             if isinstance(statement, ast.AxisSplit):
                 axes = self.axes.get(statement.axis.name, ())
                 if len(axes) != len(statement.parts):

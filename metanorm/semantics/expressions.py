@@ -29,6 +29,7 @@ from metanorm.semantics.choices import lower_comparison
 from metanorm.semantics.draws import axes_of_draw, draw_from_ast
 from metanorm.semantics.forms import Forms
 from metanorm.semantics.lowering import CallScope, Lowering
+from metanorm.semantics.pieces import piece_named, take_piece
 from metanorm.semantics.pools import LoweredPool, PoolLowering
 from metanorm.semantics.statistics import Statistics
 from metanorm.semantics.values import (
@@ -210,6 +211,8 @@ class Expressions:
                 value = self._rename(tensor, subscript)
             elif isinstance(subscript, ast.At):
                 value = self._look_up_position(tensor, subscript)
+            elif (piece := piece_named(subscript, self.scope, self.low)) is not None:
+                value = take_piece(tensor, piece, subscript, self.low)
             else:
                 value = self._lookup(tensor, subscript, expr)
         return value

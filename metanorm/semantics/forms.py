@@ -27,6 +27,7 @@ from metanorm.ir.ops import FORMS, FUNCTIONS, Operation, operations
 from metanorm.ir.scalar import Const, Scalar, SizeOf, apply
 from metanorm.semantics.choices import lower_choice
 from metanorm.semantics.dtypes import dtype_from_ast, first_dtype
+from metanorm.semantics.pieces import concat
 from metanorm.semantics.scalars import scalar_from_ast
 from metanorm.semantics.values import POISON, Entity, Tensor, Value
 from metanorm.syntax import ast
@@ -54,12 +55,13 @@ class Forms:
             "position": self._position,
             "softmax": self._axis_map,
             "sparsestmax": self._axis_map,
+            "concat": self._concat,
         }
 
     def lower(self, call: ast.Call) -> Value:
         """Lower a form of the operation table."""
         name = call.function.name
-        pooling = ("count", "moments", "normalize", "softmax", "sparsestmax")
+        pooling = ("count", "moments", "normalize", "softmax", "sparsestmax", "concat")
         if (call.over is not None) != (name in pooling):
             self.problems.add(NeedsOver(call.function.span, name, name in pooling))
             return POISON
@@ -255,6 +257,16 @@ class Forms:
             self.problems.add(BadOption(call.span, "radius", name, reason, hint=hint))
             return POISON
         return self.low.emit(AxisMap(name, value.ref, axis, radius), call.span)
+
+    def _concat(self, call: ast.Call) -> Value:
+        assert call.over is not None
+        for keyword in call.keywords:
+            self.problems.add(UnknownArgument(keyword.span, keyword.name, "concat", ()))
+        values = [self.e.number(argument) for argument in call.arguments]
+        pool = self.e.pool(call.over, None)
+        if pool is not None:
+            self.e.pools.options(pool, "concat", ())
+        return concat(call, values, pool, self.low)
 
     # ---- affine
 

@@ -25,6 +25,7 @@ from metanorm.semantics.lints import lint
 from metanorm.semantics.lowering import UNKNOWN, CallableNorm, CallScope, Lowering
 from metanorm.semantics.open_lengths import report_open_lengths
 from metanorm.semantics.outputs import NormOutput
+from metanorm.semantics.pieces import cut_axis
 from metanorm.semantics.reserved import check_name
 from metanorm.semantics.scalars import CHOICE, sort_of
 from metanorm.semantics.statements import Statements
@@ -105,6 +106,8 @@ class _Norm:
                 for part in statement.parts:
                     if isinstance(part.size, ast.Identifier):
                         self.scope.names.find(part.size.name)
+            elif isinstance(statement, ast.AxisCut):
+                cut_axis(statement, self.scope, self.low)
         if self.low.inputs:
             self._note_samples(self.low.inputs[0])
         self.statements.bind_inputs()
@@ -341,7 +344,7 @@ class _Norm:
             c for c in minimum_sizes if not c.tracked and dict(c.over) in self.low.counted_pools
         ]
         checks = [c for c in checks if c not in counted_by_spec]
-        return tuple(dict.fromkeys((*self.low.table.splits, *checks)))
+        return tuple(dict.fromkeys((*self.low.table.splits, *self.low.table.held, *checks)))
 
     def _program(self, target: str, output: list[NormOutput]) -> Program:
         required = [a for a in self.arguments if a.required]

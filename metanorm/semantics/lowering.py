@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from metanorm.diagnostics.calls import CallMismatch
 from metanorm.diagnostics.collector import Collector
+from metanorm.diagnostics.values import WrongKind
 from metanorm.ir.aggregation import Grouping
 from metanorm.ir.nodes import (
     Argument,
@@ -156,7 +157,24 @@ class Lowering:
 
     def map(self, function: str, *arguments: Tensor, span: Span) -> Tensor:
         """An elementwise function."""
-        return self.emit(Map(function, tuple(a.ref for a in arguments)), span)
+        mapped = self.emit(Map(function, tuple(a.ref for a in arguments)), span)
+        self._report_two_pieces(mapped, arguments, span)
+        return mapped
+
+    def _report_two_pieces(self, mapped: Tensor, operands: Sequence[Tensor], span: Span) -> None:
+        """Report operands on two runs of one axis: all pairs of positions are hardly meant."""
+        by_whole: dict[str, list[str]] = {}
+        for axis in mapped.type.axes:
+            piece_of = self.table.space[axis].piece_of
+            if piece_of is not None:
+                by_whole.setdefault(piece_of[0], []).append(axis)
+        for whole, pieces in by_whole.items():
+            if len(pieces) > 1 and not any(set(pieces) <= {*o.type.axes} for o in operands):
+                first, second = pieces[:2]
+                renamed = f"`x[{second}][{second} -> {first}]`"
+                hint = f"call one as the other, where it is as long: {renamed}"
+                actual = f"values on `{first}` and on `{second}`"
+                self.problems.add(WrongKind(span, actual, f"one run of axis `{whole}`", hint))
 
     def rename(self, tensor: Tensor, name: str) -> Tensor:
         """Give the last binding the name that the spec has for it."""

@@ -45,12 +45,12 @@ def defined_in(norm: ast.Norm) -> set[str]:
                 names |= {item.name.name for item in statement.items}
             case ast.Let() | ast.Stat():
                 names.add(statement.name.name)
-            case ast.AxisSplit():
+            case ast.AxisSplit() | ast.AxisCut():
                 names.add(statement.axis.name)
             case _:
                 pass
     for node in nodes_in(norm):
-        if isinstance(node, ast.Dim):
+        if isinstance(node, (ast.Dim, ast.Piece)):
             names.add(node.axis.name)
         elif isinstance(node, ast.Rename):
             names.add(node.new.name)

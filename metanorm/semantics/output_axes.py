@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from metanorm.ir.nodes import (
     Buffer,
+    Concat,
     Declaration,
     Input,
     Lookup,
@@ -13,6 +14,7 @@ from metanorm.ir.nodes import (
     Mode,
     Op,
     Param,
+    Piece,
     Pool,
     Ref,
     Rename,
@@ -67,6 +69,12 @@ class OutputOrders:
                 yield self._leaves(self.declared_dims[name])
             case Rename(value, old, new):
                 yield tuple(new if axis == old else axis for axis in self.of(value))
+            case Piece(value, piece):
+                whole = self._whole(piece)
+                yield tuple(piece if axis == whole else axis for axis in self.of(value))
+            case Concat(values, pieces, axis):
+                for ref, piece in zip(values, pieces):
+                    yield tuple(axis if a == piece else a for a in self.of(ref))
             case Lookup(table, axis, index) if isinstance(index, str):
                 other_axes = tuple(
                     a for a in self.of(table) if a != axis and a not in self.of(index)
@@ -80,6 +88,10 @@ class OutputOrders:
                 if isinstance(op, Pool):  # a weight may have axes that the value lacks
                     for weight in operands(op)[1:]:
                         yield tuple(axis for axis in self.of(weight) if axis in value_axes)
+
+    def _whole(self, piece: str) -> str:
+        piece_of = self.space[piece].piece_of
+        return piece_of[0] if piece_of is not None else piece
 
     def _leaves(self, dims: Axes) -> Axes:
         return tuple(leaf for dim in dims for leaf in self.space.leaves(dim))

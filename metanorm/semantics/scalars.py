@@ -15,10 +15,13 @@ FLAGS = {"false": 0.0, "true": 1.0}
 
 
 def scalar_from_ast(
-    expr: ast.Expr, scope: CallScope, low: Lowering, what: str, hint: str = ""
+    expr: ast.Expr, scope: CallScope, low: Lowering, what: str, hint: str = "", fixes: bool = True
 ) -> Scalar | None:
-    """The scalar of an expression; `None` after a report that the constructor does not know it."""
-    scalar = _scalar(expr, scope, low)
+    """The scalar of an expression; `None` after a report that the constructor does not know it.
+
+    If it `fixes` lengths, the constructor asks for those that the expression reads.
+    """
+    scalar = _scalar(expr, scope, low, fixes)
     if scalar is not None and size_of(scalar) > MAX_SCALAR_SIZE:
         low.problems.add(TooLarge(expr.span, MAX_SCALAR_SIZE, "numbers and operators", what))
         return None
@@ -33,7 +36,7 @@ def scalar_from_ast(
 
 def scalar_or_none(expr: ast.Expr, scope: CallScope, low: Lowering) -> Scalar | None:
     """The scalar of an expression; `None` if it has none, or too large a one."""
-    scalar = _scalar(expr, scope, low)
+    scalar = _scalar(expr, scope, low, fixes=True)
     return scalar if scalar is None or size_of(scalar) <= MAX_SCALAR_SIZE else None
 
 
@@ -59,20 +62,20 @@ def flag_from_ast(expr: ast.Expr, scope: CallScope, low: Lowering, what: str) ->
     return None
 
 
-def _scalar(expr: ast.Expr, scope: CallScope, low: Lowering) -> Scalar | None:
+def _scalar(expr: ast.Expr, scope: CallScope, low: Lowering, fixes: bool) -> Scalar | None:
     match expr:
         case ast.Number():
             return Const(expr.value)
         case ast.Name():
             return _hyper(expr.name, scope)
         case ast.Negative():
-            return _apply("neg", (expr.operand,), scope, low)
+            return _apply("neg", (expr.operand,), scope, low, fixes)
         case ast.Power():
-            return _apply("pow", (expr.base, expr.exponent), scope, low)
+            return _apply("pow", (expr.base, expr.exponent), scope, low, fixes)
         case ast.Chain():
-            result = _scalar(expr.operands[0], scope, low)
+            result = _scalar(expr.operands[0], scope, low, fixes)
             for operator, operand in zip(expr.operators, expr.operands[1:]):
-                right = _scalar(operand, scope, low)
+                right = _scalar(operand, scope, low, fixes)
                 if result is None or right is None:
                     return None
                 # The caller reports a scalar that is too large, so it need not grow further.
@@ -80,9 +83,9 @@ def _scalar(expr: ast.Expr, scope: CallScope, low: Lowering) -> Scalar | None:
                     result = apply(OPERATORS[operator], result, right)
             return result
         case ast.Call() if expr.function.name == "size" and not expr.over:
-            return _size(expr, scope, low)
+            return _size(expr, scope, low, fixes)
         case ast.Call() if _is_function(expr):
-            return _apply(expr.function.name, expr.arguments, scope, low)
+            return _apply(expr.function.name, expr.arguments, scope, low, fixes)
         case _:
             return None
 
@@ -102,20 +105,21 @@ def _hyper(name: str, scope: CallScope) -> Scalar | None:
 
 
 def _apply(
-    function: str, arguments: tuple[ast.Expr, ...], scope: CallScope, low: Lowering
+    function: str, arguments: tuple[ast.Expr, ...], scope: CallScope, low: Lowering, fixes: bool
 ) -> Scalar | None:
-    scalars = [_scalar(a, scope, low) for a in arguments]
+    scalars = [_scalar(a, scope, low, fixes) for a in arguments]
     if any(s is None for s in scalars):
         return None
     return apply(function, *(s for s in scalars if s is not None))
 
 
-def _size(call: ast.Call, scope: CallScope, low: Lowering) -> Scalar | None:
-    """`size(D)`. This fixes the length of D, which the constructor then needs."""
+def _size(call: ast.Call, scope: CallScope, low: Lowering, fixes: bool) -> Scalar | None:
+    """`size(D)`. If this `fixes` the length of D, the constructor then needs it."""
     argument = call.arguments[0] if len(call.arguments) == 1 else None
     name = argument.name if isinstance(argument, (ast.Name, ast.Spread)) else ""
     axes = scope.axes.get(name, ()) if scope.axes is not None else (name,)
     if len(axes) != 1 or axes[0] not in low.table.declared:
         return None
-    low.table.require_fixed(axes[0], "an initial value", call.span)
+    if fixes:
+        low.table.require_fixed(axes[0], "an initial value", call.span)
     return SizeOf(axes[0])

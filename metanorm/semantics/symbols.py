@@ -99,6 +99,8 @@ class _Norm:
         self.norm = norm
         self.roles = _role_by_name(norm)
         self.axes = {n.name for n in nodes_in(norm) if isinstance(n, ast.AxisRef)}
+        pieces = {n.axis.name for n in nodes_in(norm) if isinstance(n, ast.Piece)}
+        self.pieces = pieces - self.roles.keys()  # runs of axes: in brackets they are no values
         self.calls = dict(_called_norms(norm))  # the norm that a `let` is a call of
 
     def all(self) -> Iterator[Occurrence]:
@@ -181,6 +183,11 @@ class _Norm:
                 yield self._identifier(node.axis, Role.AXIS)
                 for part in node.parts:
                     yield from self._dim(part, introduces=True)
+            case ast.AxisCut():
+                yield self._identifier(node.axis, Role.AXIS)
+                for piece in node.pieces:
+                    yield self._axis(piece.axis, introduces=True)
+                    yield from self._names_in(piece.size)
             case ast.Shift() if node.initial is not None:
                 yield from self._learned_shift(node)
             case ast.Shift() | ast.Scale() if _is_clause_word(node):
@@ -242,6 +249,13 @@ class _Norm:
             case ast.Rename():
                 yield self._axis(node.old)
                 yield self._axis(node.new, introduces=True)
+            case ast.Index():
+                yield from self._names_in(node.value)
+                for subscript in node.subscripts:
+                    if isinstance(subscript, ast.Name) and subscript.name in self.pieces:
+                        yield self._axis(subscript)
+                    else:
+                        yield from self._names_in(subscript)
             case ast.Name():
                 yield self._value(node.span, node.name)
             case ast.FieldOf():

@@ -25,6 +25,7 @@ from metanorm.ir.nodes import (
     Repeat,
 )
 from metanorm.ir.operands import every_let
+from metanorm.ir.runs import length_for_runs, shares
 from metanorm.ir.scalar import Const, Hyper, Scalar, SizeOf, evaluate, leaves
 from metanorm.ir.space import Space
 from metanorm.small.call import Call
@@ -138,7 +139,7 @@ class _Example:
             for leaf in leaves(size):
                 if isinstance(leaf, SizeOf):
                     self._length(leaf.axis)
-            numbers: dict[str, float] = dict(self.numbers)
+            numbers: dict[str, float] = {**shares(self.program), **self.numbers}
             for leaf in leaves(size):
                 if isinstance(leaf, Hyper) and leaf.name in sizes:
                     numbers[leaf.name] = self._length(sizes[leaf.name])
@@ -156,7 +157,8 @@ class _Example:
         parts = {leaf for leaf in self.space.leaves(name) if leaf != name}
         own = math.lcm(1, *(by for axis, by in divisors if axis == name))
         divisor = own * math.prod(by for axis, by in divisors if axis in parts)
-        return -(-length // divisor) * divisor
+        length = -(-length // divisor) * divisor
+        return length_for_runs(self.program, name, length, self.numbers, room=2)
 
     def _divisible(self) -> list[Divisible]:
         return [check for check in self.program.checks if isinstance(check, Divisible)]

@@ -12,6 +12,7 @@ from metanorm.ir.nodes import (
     AxisMap,
     Buffer,
     Cast,
+    Concat,
     Count,
     Declaration,
     Detach,
@@ -27,6 +28,7 @@ from metanorm.ir.nodes import (
     Number,
     Op,
     Param,
+    Piece,
     Pool,
     Position,
     Ref,
@@ -100,6 +102,10 @@ class _Run:
                 rows = neighbours(edges, loop, size, self.call)
                 dense = [row.get(node, 0.0) for row in rows for node in range(size)]
                 return self.v.spread(dense, (target, source), axes)
+            case Piece(value, piece):
+                return self._piece(value, piece, axes)
+            case Concat():
+                return self._concat(op, axes)
             case Rename(value, old, new):
                 renamed = [new if axis == old else axis for axis in self.v.types[value].axes]
                 return self.v.spread(self.v.values[value], renamed, axes)
@@ -152,6 +158,28 @@ class _Run:
             table[place * length + row] if 0 <= row < length else 0.0
             for place, row in enumerate(chosen)
         ]
+
+    def _piece(self, value: Ref, piece: str, axes: Sequence[str]) -> Sequence[float]:
+        """A run of positions of an axis."""
+        piece_of = self.v.space[piece].piece_of
+        assert piece_of is not None
+        whole, start = piece_of[0], int(self.call.number(piece_of[1]))
+        others = [axis for axis in axes if axis != piece]
+        lines = self.v.broadcast(value, (*others, whole))
+        length, run = self.v.size(whole), self.v.size(piece)
+        cut = [x for line in range(0, len(lines), length) for x in lines[line + start :][:run]]
+        return self.v.spread(cut, (*others, piece), axes)
+
+    def _concat(self, op: Concat, axes: Sequence[str]) -> Sequence[float]:
+        """Runs of positions, one behind the other."""
+        others = [axis for axis in axes if axis != op.axis]
+        runs = [self.v.broadcast(r, (*others, p)) for r, p in zip(op.values, op.pieces)]
+        lengths = [self.v.size(piece) for piece in op.pieces]
+        joined: list[float] = []
+        for line in range(math.prod(self.v.sizes(others))):
+            for run, length in zip(runs, lengths):
+                joined += run[line * length : (line + 1) * length]
+        return self.v.spread(joined, (*others, op.axis), axes)
 
     def _repeat(self, op: Repeat) -> Sequence[float]:
         state = [self.v.values[ref] for ref in op.initial]

@@ -329,6 +329,21 @@ class AxisSplit(Statement):
     parts: tuple[Dim, ...]
 
 
+class Piece(Node):
+    """`(I = ratio * size(C))` or `B`: a run of positions of an axis."""
+
+    axis: AxisRef
+    size: Expr | None = None
+
+
+class AxisCut(Statement):
+    """`axis C = (I = ratio * size(C)) + B`."""
+
+    kind: Literal["axis"] = "axis"
+    axis: Identifier
+    pieces: tuple[Piece, ...]
+
+
 class Reduce(Statement):
     """`reduce N, *S`."""
 
@@ -474,6 +489,7 @@ class Output(Itemized):
 AnyStatement = Union[
     Input,
     AxisSplit,
+    AxisCut,
     Reduce,
     Shift,
     Scale,

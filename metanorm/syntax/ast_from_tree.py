@@ -149,10 +149,40 @@ class _Builder:
             default=self.expr(last) if last is not None and not is_table else None,
         )
 
-    def statement_axis(self, parts: list[Any], **node: Any) -> ast.AxisSplit:
-        axis, *dims = parts
-        return ast.AxisSplit(
-            axis=self.identifier(axis), parts=tuple(self.dim(d) for d in dims), **node
+    def statement_axis(self, parts: list[Any], **node: Any) -> ast.AxisSplit | ast.AxisCut:
+        axis, *groups = (part for part in parts if not _is_plus(part))
+        if len(groups) == 1 and not isinstance(groups[0].children[0], Token):
+            dims = tuple(self.part(part) for part in groups[0].children)
+            return ast.AxisSplit(axis=self.identifier(axis), parts=dims, **node)
+        pieces = tuple(self.piece(group) for group in groups)
+        return ast.AxisCut(axis=self.identifier(axis), pieces=pieces, **node)
+
+    def part(self, tree: Tree) -> ast.Dim:
+        """A part of an axis that is split, whose length is a name or a number."""
+        *axis, size = tree.children
+        if size is not None and size.data not in ("name", "number"):
+            hint = "name the length, or write a number: `axis C = (G = groups, D)`"
+            self.problems.add(MisplacedPart(self.span(size), "an expression", hint))
+            size = None
+        return ast.Dim(
+            span=self.span(tree),
+            axis=self.axis_ref(axis, self.span(axis[0]).to(self.span(axis[-1]))),
+            size=self.size(size.children[0]) if size is not None else None,
+        )
+
+    def piece(self, tree: Tree) -> ast.Piece:
+        """A run of positions of an axis, of which several are added: `(I = half)` or `B`."""
+        first, *others = tree.children
+        if isinstance(first, Token):
+            return ast.Piece(span=self.span(tree), axis=self.axis_ref([first], self.span(first)))
+        if others:
+            hint = "a run of positions has one name: `axis C = (I = half) + B`"
+            self.problems.add(MisplacedPart(self.span(others[0]), "a second name", hint))
+        *axis, size = first.children
+        return ast.Piece(
+            span=self.span(tree),
+            axis=self.axis_ref(axis, self.span(axis[0]).to(self.span(axis[-1]))),
+            size=self.expr(size) if size is not None else None,
         )
 
     def statement_reduce(self, parts: list[Any], **node: Any) -> ast.Reduce:
@@ -534,3 +564,8 @@ def _is_off(part: Any) -> bool:
 def _is_init(part: Any) -> bool:
     """Whether a part is the word `init`, which marks an initial value of the weight."""
     return isinstance(part, Token) and part.type == "INIT"
+
+
+def _is_plus(part: Any) -> bool:
+    """Whether a part is the sign between two runs of an axis."""
+    return isinstance(part, Token) and part.type == "PLUS"

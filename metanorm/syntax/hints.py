@@ -89,6 +89,11 @@ def hint(
         return "a comment begins with `#`"
     if token.type == "COMPARISON":
         return "two comparisons are joined by multiplying them: `(0 < x) * (x < 1)`"
+    if before == "EQUAL" and statement == "AXIS" and not accepts("NUMBER"):
+        return (
+            "`axis C = (G = groups, D)` splits an axis, `axis C = (I = half) + B` cuts it; a new "
+            "one gets its length where it is introduced: `param w[H = 8]`"
+        )
     if token.type in ("NUMBER", "MINUS") and accepts("NAME"):
         return "axes have names, which the `input` gives them: `x[N, C]`"
     if token.type == "STAR" and accepts("NUMBER"):
@@ -101,11 +106,6 @@ def hint(
     if token.type == "STRING":
         return (
             'a string stands after `use`, or is compared with a hyperparameter: `mode == "graph"`'
-        )
-    if before == "EQUAL" and statement == "AXIS":
-        return (
-            "`axis C = (G = groups, D)` splits an axis; a new one gets its length "
-            "where it is introduced: `param w[H = 8]`"
         )
     if before == "NUMBER" and adjacent and token.isidentifier() and token[0] not in "_eExX":
         return f"a product is written `{last} * {token}`"

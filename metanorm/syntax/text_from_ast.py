@@ -122,6 +122,8 @@ def _statement(s: ast.AnyStatement) -> Doc:
     match s:
         case ast.AxisSplit():
             return f"{s.axis.name} = ({', '.join(_dim(d) for d in s.parts)})"
+        case ast.AxisCut():
+            return (s.axis.name, " = ", join(" + ", [_piece(piece) for piece in s.pieces]))
         case ast.Reduce():
             return _pool(s.pool)
         case ast.Shift():
@@ -204,6 +206,12 @@ def _dim(dim: ast.Dim) -> str:
         return _axis(dim.axis)
     size = dim.size.name if isinstance(dim.size, ast.Identifier) else dim.size.text
     return f"{_axis(dim.axis)} = {size}"
+
+
+def _piece(piece: ast.Piece) -> Doc:
+    if piece.size is None:
+        return _axis(piece.axis)
+    return ("(", _axis(piece.axis), " = ", _expr(piece.size), ")")
 
 
 def _dims(dims: Sequence[ast.Dim]) -> str:

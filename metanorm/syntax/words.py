@@ -13,7 +13,7 @@ STATEMENTS = {
     "use": "Read the norms of another file, beside this one or of the library.",
     "norm": "A normalization layer: its name, its hyperparameters, its statements.",
     "input": "What a call is given. The first input is the one that is normalized.",
-    "axis": "Split an axis into parts.",
+    "axis": "Split an axis into parts, or cut it into runs of positions.",
     "reduce": "Normalize over these axes: subtract their mean, divide by their deviation.",
     "shift": "What `reduce` subtracts, if not the mean.",
     "scale": "What `reduce` divides by, if not the standard deviation.",

@@ -14,7 +14,17 @@ import torch
 from torch import Tensor
 
 from metanorm.ir.aggregation import Neighbours, Window
-from metanorm.ir.nodes import Argument, Count, Divisible, Equal, Input, InputDecl, Pool, Program
+from metanorm.ir.nodes import (
+    Argument,
+    Count,
+    Divisible,
+    Equal,
+    Input,
+    InputDecl,
+    Pool,
+    Program,
+)
+from metanorm.ir.runs import length_for_runs, shares
 from metanorm.ir.scalar import Const, Hyper, SizeOf, evaluate, leaves
 from metanorm.ir.space import Space
 from metanorm.verify.layouts import with_layout
@@ -227,7 +237,7 @@ class _ExampleBuilder:
                 if isinstance(leaf, SizeOf):
                     self._shape(leaf.axis)
             asked = {a.name: a.axes[0] for a in self.program.arguments if a.type == "size"}
-            numbers = dict(self.numbers)
+            numbers: dict[str, float] = {**shares(self.program), **self.numbers}
             for leaf in leaves(axis_info.size):
                 if isinstance(leaf, Hyper) and leaf.name in asked:
                     numbers[leaf.name] = math.prod(self._shape(asked[leaf.name]))
@@ -250,10 +260,11 @@ class _ExampleBuilder:
         fixed = self.space[axis].size is not None
         if self.setting.empty and axis in self._leading():
             return 0
-        if self.setting.single and not fixed:
-            return divisor
-        rank = [a.name for a in self.program.axes].index(axis)
-        return divisor * (2 if divisor > 1 else (4, 3, 5, 2)[rank % 4])
+        length = divisor
+        if fixed or not self.setting.single:
+            rank = [a.name for a in self.program.axes].index(axis)
+            length = divisor * (2 if divisor > 1 else (4, 3, 5, 2)[rank % 4])
+        return length_for_runs(self.program, axis, length, self.numbers)
 
     def _divisor(self, axis: str) -> int:
         """The least number that the length of an axis must be a multiple of."""

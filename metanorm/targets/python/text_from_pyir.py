@@ -153,7 +153,13 @@ def _assign(s: Assign, depth: int) -> list[str]:
     lead = f"{target}: {s.annotation}" if s.annotation else target
     if s.value is None:
         return _line(lead, s.comment, depth)
-    return _line((lead, " = ", _breakable(s.value)), s.comment, depth)
+    lines = _line((lead, " = ", _breakable(s.value)), s.comment, depth)
+    first = lines[1] if s.comment and len(lines) > 1 and "#" in lines[0] else lines[0]
+    if len(s.targets) == 1 or len(first) <= WIDTH:
+        return lines
+    targets = [(SOFT, flat(target), ",") for target in s.targets]
+    several: Doc = Group(("(", Indent(tuple(targets), 4), SOFT, ")"))
+    return _line((several, " = ", _breakable(s.value)), s.comment, depth)
 
 
 def _function(f: Function, depth: int) -> list[str]:

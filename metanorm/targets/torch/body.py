@@ -10,6 +10,7 @@ from metanorm.ir.nodes import (
     AxisMap,
     Buffer,
     Cast,
+    Concat,
     Count,
     Detach,
     Draw,
@@ -24,6 +25,7 @@ from metanorm.ir.nodes import (
     Near,
     Number,
     Param,
+    Piece,
     Pool,
     Position,
     Program,
@@ -59,6 +61,7 @@ from metanorm.targets.torch.layout import Dim, Value, call, integer, method
 from metanorm.targets.torch.loops import LoopPrinter
 from metanorm.targets.torch.maps import MapPrinter
 from metanorm.targets.torch.modes import ModePrinter
+from metanorm.targets.torch.pieces import PiecePrinter
 from metanorm.targets.torch.pools import PoolPrinter
 
 
@@ -93,6 +96,7 @@ class Body:
         self.counts = CountPrinter(self.ctx, self.broadcaster, self.pools)
         self.contractions = Contractions(self.ctx, self.broadcaster)
         self.loops = LoopPrinter(self.ctx, self.broadcaster, self.contractions, self.emit)
+        self.pieces = PiecePrinter(self.ctx, self.broadcaster)
         self.modes = ModePrinter(self.ctx, self.broadcaster, self.emit)
         self.exchanges = ExchangePrinter(
             self.ctx, self.broadcaster, self.pools, self.modes.emit_needed
@@ -280,6 +284,10 @@ class Body:
                 self._axis_map(let, let.op, out)
             case Lookup():
                 self._lookup(let, let.op, out)
+            case Piece():
+                self.pieces.piece(let, let.op, out)
+            case Concat():
+                self.pieces.concat(let, let.op, out)
             case Rename(ref, old, new):
                 value = self.ctx.not_none(ref)
                 renamed = (replace(d, axis=new if d.axis == old else d.axis) for d in value.dims)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from metanorm.ir.aggregation import Blocks, Chunks, Interleave, Ones, grouping_text
 from metanorm.ir.division import Division
 from metanorm.ir.momenta import flag_alone_decides
-from metanorm.ir.nodes import Divisible, Equal, InputDecl, MinimumPoolSize, Program
+from metanorm.ir.nodes import Divisible, Equal, Holds, InputDecl, MinimumPoolSize, Program
 from metanorm.ir.reachable import pools_in_evaluation
 from metanorm.ir.scalar import Hyper, Scalar
 from metanorm.ir.unused_splits import is_single_part_in_evaluation, is_unused_in_evaluation
@@ -86,6 +86,9 @@ class CallChecks:
                 statements.append(self._divisible(check))
             elif isinstance(check, Equal):
                 statements += self._equal(check)
+            elif isinstance(check, Holds) and not self.space.is_fixed(check.axis):
+                size, length = self.length(check.axis), self.number(check.length)
+                statements.append(holds(self.program.name, check.axis, size, length))
         return statements
 
     def defaults(self) -> list[Stmt]:
@@ -349,3 +352,8 @@ class CallChecks:
 def _is_always_given(decl: InputDecl) -> bool:
     """Whether an input is never `None`: it is required, or another input is its default."""
     return decl.required or isinstance(decl.default, str)
+
+
+def holds(owner: str, axis: str, size: Expr, length: Expr) -> Stmt:
+    """The check that an axis has room for its runs of given length."""
+    return ExprStmt(call("runtime.demand_room", Literal(owner), Literal(axis), size, length))

@@ -10,6 +10,7 @@ from metanorm.ir.nodes import (
     Divisible,
     Draw,
     Eye,
+    Holds,
     Init,
     ParamDecl,
     Program,
@@ -33,6 +34,7 @@ from metanorm.targets.python.pyir import (
     Tuple,
 )
 from metanorm.targets.torch.base import BaseAttribute, FixedAttribute, RenamedAttribute, TorchBase
+from metanorm.targets.torch.checks import holds
 from metanorm.targets.torch.elementwise import number_expr
 from metanorm.targets.torch.layout import call, integer, method
 from metanorm.targets.torch.signature import Signature
@@ -159,6 +161,9 @@ class Constructor:
         """The divisibility checks of axes whose length the constructor knows."""
         statements: list[Stmt] = []
         for check in self.program.checks:
+            if isinstance(check, Holds) and self.space.is_fixed(check.axis):
+                size, length = self.scalar(SizeOf(check.axis), ""), self.scalar(check.length, "")
+                statements.append(holds(self.program.name, check.axis, size, length))
             if not isinstance(check, Divisible) or not self.space.is_fixed(check.axis):
                 continue
             size = self.scalar(SizeOf(check.axis), "")

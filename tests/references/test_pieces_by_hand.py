@@ -1,0 +1,141 @@
+"""Runs of positions of an axis, by hand in plain torch: slices, and `torch.cat`."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from metanorm import load, loads, runtime
+
+F64 = torch.float64
+SPEC = """
+norm Parts(first: int = 2, eps = 1e-5) {
+  input  x[N, *S, C = c]
+  axis   C = (A = first) + (M = size(C) / 4) + Z
+  param  gain[A] = 1, offset[Z] = 0
+  let    a = gain * x[A] / (rms(x[A] over A) + eps)
+  output concat(a, normalize(x[M] over *S, M), x[Z] + offset over C) }
+norm Gated {
+  input  x[N, C]
+  axis   C = (A = size(C) / 2) + B
+  output concat(x[A] * sigmoid(x[B][B -> A]), x[B] over C), a = x[A] }
+norm Partial(share = 0.3, eps = 1e-6) {
+  input  x[*B, D]
+  axis   D = (P = share * size(D)) + Q
+  output x * rsqrt(mean(x[P]^2 over P) + eps) }
+norm Begin {
+  input  x[N, T, C]
+  axis   T = (Begin = 2) + End
+  output x - mean(x[Begin] over Begin) }
+"""
+
+
+@pytest.fixture(scope="module")
+def norms() -> ModuleType:
+    return loads(SPEC)
+
+
+def data(*shape: int) -> Tensor:
+    torch.manual_seed(0)
+    return torch.randn(*shape, dtype=F64, requires_grad=True)
+
+
+def held_against(found: Tensor, right: Tensor, *operands: Tensor) -> None:
+    direction = torch.randn_like(right)
+    torch.testing.assert_close(found, right)
+    torch.testing.assert_close(
+        torch.autograd.grad(found, operands, direction),
+        torch.autograd.grad(right, operands, direction),
+    )
+
+
+@pytest.mark.parametrize("shape", [(3, 9), (3, 2, 9), (2, 3, 2, 11)])
+@pytest.mark.parametrize("first", [0, 1, 3])
+def test_each_run_has_a_norm_of_its_own(
+    shape: tuple[int, ...], first: int, norms: ModuleType
+) -> None:
+    norm = norms.Parts(shape[-1], first=first).double()
+    nn.init.normal_(norm.gain)
+    nn.init.normal_(norm.offset)
+    assert (norm.gain.shape, norm.offset.shape) == ((first,), (shape[-1] - first - shape[-1] // 4,))
+    x = data(*shape)
+    a, m, z = x.split((first, shape[-1] // 4, shape[-1] - first - shape[-1] // 4), -1)
+    dims = tuple(range(1, x.dim()))
+    var, mean = torch.var_mean(m, dims, correction=0, keepdim=True)
+    scaled = norm.gain * a / (a.square().mean(-1, keepdim=True).sqrt() + 1e-5) if first else a
+    right = torch.cat((scaled, (m - mean) / (var + 1e-5).sqrt(), z + norm.offset), -1)
+    held_against(norm(x), right, x, norm.offset)
+
+
+def test_halves_gate_each_other(norms: ModuleType) -> None:
+    x = data(4, 6)
+    a, b = x.chunk(2, 1)
+    y = norms.Gated()(x)
+    held_against(y.output if hasattr(y, "output") else y[0], torch.cat((a * b.sigmoid(), b), 1), x)
+    torch.testing.assert_close(y.a, a)
+    with pytest.raises(runtime.ShapeError, match="must be equal"):
+        norms.Gated()(data(4, 5))
+
+
+@pytest.mark.parametrize("length", [4, 7, 10])
+def test_a_share_is_rounded_down(length: int, norms: ModuleType) -> None:
+    x = data(3, length)
+    head = x[:, : int(0.3 * length)]
+    right = x * torch.rsqrt(head.square().mean(1, keepdim=True) + 1e-6)
+    held_against(norms.Partial()(x), right, x)
+
+
+def test_a_run_of_an_axis_of_any_length(norms: ModuleType) -> None:
+    for length in (2, 3, 7):
+        x = data(3, length, 2)
+        held_against(norms.Begin()(x), x - x[:, :2].mean(1, keepdim=True), x)
+    with pytest.raises(runtime.ShapeError, match=r"^Begin: T = 1 has no run of 2 positions$"):
+        norms.Begin()(data(3, 1, 2))
+
+
+def test_lengths_that_do_not_fit_are_refused_by_the_constructor(norms: ModuleType) -> None:
+    for first in (-1, 8):
+        with pytest.raises(runtime.ShapeError, match="Parts: C = 8 has no run"):
+            norms.Parts(8, first=first)
+
+
+@pytest.mark.parametrize("name", ["Gated", "Partial", "Begin"])
+def test_a_graph_has_no_lengths_of_its_own(name: str, norms: ModuleType) -> None:
+    norm = getattr(norms, name)()
+    compiled = torch.compile(norm, backend="aot_eager", fullgraph=True, dynamic=True)
+    for length in (6, 8):
+        x = data(4, length, 2) if name == "Begin" else data(4, length)
+        first = lambda y: y if isinstance(y, Tensor) else y[0]  # noqa: E731
+        torch.testing.assert_close(first(compiled(x)), first(norm(x)))
+
+
+class IBN(nn.Module):
+    """The layer of the authors (ibnnet/modules.py), written anew from the paper."""
+
+    def __init__(self, planes: int, ratio: float = 0.5) -> None:
+        super().__init__()
+        self.half = int(planes * ratio)
+        self.instance = nn.InstanceNorm2d(self.half, affine=True)
+        self.batch = nn.BatchNorm2d(planes - self.half)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = torch.split(x, (self.half, x.shape[1] - self.half), 1)
+        return torch.cat((self.instance(a.contiguous()), self.batch(b.contiguous())), 1)
+
+
+@pytest.mark.parametrize("planes, ratio", [(8, 0.5), (7, 0.5), (6, 0.25), (4, 0.9)])
+def test_ibn_is_that_of_its_authors(planes: int, ratio: float) -> None:
+    ours = load("specs/ibn_norm.norm").IBNNorm(planes, ratio=ratio).double()
+    theirs = IBN(planes, ratio).double()
+    for parameter in theirs.parameters():
+        nn.init.normal_(parameter)
+    state = {name.replace(".", "_"): value for name, value in theirs.state_dict().items()}
+    state["num_batches_tracked"] = state.pop("batch_num_batches_tracked")
+    ours.load_state_dict(state)
+    for training in (True, True, False):
+        x = data(5, planes, 3, 4)
+        held_against(ours.train(training)(x), theirs.train(training)(x), x)
+    torch.testing.assert_close(ours.batch_running_var, theirs.batch.running_var)
