@@ -123,9 +123,12 @@ class Space:
         return self.ordered(remaining)
 
     def is_constant(self, axes: Axes, axis: str, grouping: Grouping) -> bool:
-        """Whether a value on `axes` is constant in each pool of a grouping of `axis`."""
+        """Whether a value on `axes` is constant in each pool of a grouping of `axis`.
+
+        `axis` may enumerate cells: a value that has it varies along it.
+        """
         for name in axes:
-            if self.base(name) == axis:
+            if self.base(name) == self.base(axis):
                 cells_of = self._axes[name].cells_of
                 return cells_of is not None and refines(grouping, cells_of[1])
         return True

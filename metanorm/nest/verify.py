@@ -20,6 +20,7 @@ from metanorm.nest.nest import (
     Store,
     Update,
 )
+from metanorm.passes.backward import GRADIENT
 
 ORDER = ("begin", "before", "sweep", "between", "after", "end")
 OF_ISLANDS = ("before", "between", "after")
@@ -51,6 +52,11 @@ class _Verifier:
         numbers = list(range(len(self.nest.reductions)))
         self._demand(self.accumulated == numbers, "each reduction is measured once, in order")
         roles = ("result", "returned") + (("saved",) if self.nest.direction == "forward" else ())
+        for name in self.index.declarations:
+            gradient = self.nest.array.get(f"to.{GRADIENT}{name}")
+            if gradient is not None and self.nest.direction == "backward":
+                as_declared = {*gradient.axes} == {*self.index.axes_of(name)}
+                self._demand(as_declared, f"{gradient.name} on the axes of {name}")
         result_names = [array.name for array in self.nest.arrays if array.role in roles]
         self._demand(sorted(result_names) == sorted(self.written), "each result is written once")
 

@@ -88,6 +88,10 @@ CONSTANT: list[tuple[Axes, str, Grouping, bool]] = [
     (("S/blocks(4)",), "S", TWO, False),
     (("N/batch",), "N", ByIndex("batch"), True),
     (("N/batch",), "N", ByIndex("other"), False),
+    (("N/batch",), "N/batch", Ones(), False),
+    (("S/blocks(4)",), "S/blocks(4)", Ones(), False),
+    (("S",), "S/blocks(4)", Ones(), False),
+    (("N",), "S/blocks(4)", Ones(), True),
 ]
 
 

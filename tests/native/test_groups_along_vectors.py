@@ -45,6 +45,21 @@ def test_the_axis_of_groups_may_lie_anywhere(body: str, dims: str, layout: str) 
     agree(actual, everything("torch", norm, x, {"lab": LABELS}, weighted))
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("over", ["N: lab, W: chunks(2)", "N: lab, C: blocks(2)", "N: lab, C, W"])
+def test_parameters_of_groups_that_are_cut(over: str, layout: str) -> None:
+    norm = loads(f"""
+        norm Grouped(eps = 1e-3) {{
+          input x[N, C = 4, W], lab: index[N]
+          param g[C] = 1, b[C] = 0, e = 2
+          output e * normalize(x over {over}) * g + b
+        }}
+    """).Grouped()
+    norm.to(F64)
+    x = LAYOUTS[layout](torch.randn(5, 4, 6, dtype=F64))
+    agree(*(everything(t, norm, x, {"lab": LABELS}, weighted) for t in ("native", "torch")))
+
+
 @pytest.mark.parametrize("dims", ["T", "N, T"])
 @pytest.mark.parametrize("body", [POOLED, CHOSEN.format("T")])
 def test_without_another_axis_to_run_along_there_are_none(body: str, dims: str) -> None:
