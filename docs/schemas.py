@@ -16,6 +16,7 @@ from metanorm.cli.breaking import Changes
 from metanorm.cli.explain import Explanation
 from metanorm.cli.inspect import Inspection
 from metanorm.cli.list import Listing
+from metanorm.cli.test import Tests
 from metanorm.cli.verify import Verifications
 from metanorm.cli.version import Versions
 from metanorm.config import Config
@@ -34,6 +35,7 @@ MODELS: Mapping[str, Any] = {
     "explain": Explanation,
     "inspect": Inspection,
     "list": Listing,
+    "test": Tests,
     "verify": Verifications,
     "version": Versions,
 }

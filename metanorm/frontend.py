@@ -20,6 +20,7 @@ from metanorm.diagnostics.targets import BadModuleName, BadUse, NoNorm, Unreadab
 from metanorm.ir.nodes import Program
 from metanorm.semantics.allowances import without_allowed
 from metanorm.semantics.equations_from_clauses import equations_from_clauses
+from metanorm.semantics.examples import Example, examples_of
 from metanorm.semantics.ir_from_ast import NamedValue, ir_from_ast
 from metanorm.semantics.limits import Sizes, too_large, too_many
 from metanorm.semantics.lowering import CallableNorm
@@ -39,6 +40,7 @@ class CheckedNorm:
     norm: ast.Norm
     equations: ast.Norm
     program: Program
+    examples: tuple[Example, ...] = ()
 
 
 @dataclass
@@ -206,7 +208,8 @@ class _Check:
                 lowered = ir_from_ast(equations, table, self.problems)
                 self.values[name, norm.name.name] = lowered.values
                 if lowered.program is not None:
-                    checked.append(CheckedNorm(norm, equations, lowered.program))
+                    examples = examples_of(norm, lowered.program, self.problems)
+                    checked.append(CheckedNorm(norm, equations, lowered.program, examples))
         return checked
 
     def _table(self, name: str) -> dict[str, CallableNorm]:
@@ -230,7 +233,7 @@ class _Check:
                 if size_problem is not None:
                     problems.add(size_problem)
                 elif norm.name.name not in parsed.broken:
-                    equations = equations_from_clauses(norm, problems)
+                    equations = equations_from_clauses(norm.without_examples, problems)
             equations_by_name.setdefault(norm.name.name, equations)
         for broken_name in parsed.broken:
             equations_by_name.setdefault(broken_name, None)

@@ -35,7 +35,8 @@ MENU: Mapping[str, tuple[str, ...]] = {
 
 def origins() -> dict[str, Path]:
     """The file that each page is made of, by the name of the page."""
-    inside = {_page_name(path.relative_to(DOCS)): path for path in sorted(DOCS.rglob("*.md"))}
+    files = [path for path in sorted(DOCS.rglob("*.md")) if "node_modules" not in path.parts]
+    inside = {_page_name(path.relative_to(DOCS)): path for path in files}
     return {**{page: ROOT / name for page, name in OUTSIDE.items()}, **inside}
 
 

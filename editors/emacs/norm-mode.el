@@ -10,9 +10,9 @@
 
 (defvar norm-mode-font-lock
   `(("\\_<norm\\_>[ \t\n]+\\(\\sw+\\)" 1 font-lock-type-face)
-    (,(regexp-opt '("affine" "axis" "buffer" "input" "let" "mix" "norm" "output" "param" "reduce" "repeat" "scale" "shift" "stat" "track" "update" "use") 'words)
+    (,(regexp-opt '("affine" "axis" "buffer" "example" "input" "let" "mix" "norm" "output" "param" "reduce" "repeat" "scale" "shift" "stat" "track" "update" "use") 'words)
      . font-lock-keyword-face)
-    (,(regexp-opt '("as" "by" "first" "for" "from" "if" "in" "init" "into" "like" "none" "of" "off" "over" "per" "weight" "where" "with" "within") 'words)
+    (,(regexp-opt '("as" "by" "first" "for" "from" "gives" "if" "in" "init" "into" "like" "none" "of" "off" "over" "per" "weight" "where" "with" "within") 'words)
      . font-lock-keyword-face)
     (,(regexp-opt '("bool" "edges" "float" "index" "int" "mask" "matrix" "offsets") 'words)
      . font-lock-type-face)

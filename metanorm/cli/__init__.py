@@ -20,8 +20,8 @@ from metanorm.workspace import WorkspaceError
 
 COMMANDS = (
     *("compile", "check", "fmt", "explain", "inspect"),
-    *("show", "verify", "breaking", "bench", "list", "new", "init", "clean", "repro", "lsp"),
-    "version",
+    *("show", "verify", "test", "breaking", "bench", "list", "new", "init", "clean", "repro"),
+    *("lsp", "version"),
 )
 
 

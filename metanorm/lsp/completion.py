@@ -20,7 +20,7 @@ from metanorm.semantics.pools import EDGES
 from metanorm.semantics.reserved import AFFINE_SWITCHES
 from metanorm.semantics.symbols import OF_AXES, Role
 from metanorm.syntax import ast, words
-from metanorm.syntax.grammar import CLAUSE_WORDS, STATEMENT_WORDS
+from metanorm.syntax.grammar import CLAUSE_WORDS, SOFT_STATEMENT_WORDS, STATEMENT_WORDS
 from metanorm.workspace import library_specs
 
 
@@ -95,7 +95,7 @@ def _items(cursor: CursorContext) -> Iterator[Item]:
         yield from _values(cursor, ("value",))
         yield from _in_statement(cursor)
     elif opener == "{" and (last == "{" or cursor.starts_line):
-        yield from (i for i in _statements() if i.text in STATEMENT_WORDS | {"shift", "scale"})
+        yield from (i for i in _statements() if i.text in STATEMENT_WORDS | SOFT_STATEMENT_WORDS)
         if last in LEADING_WORDS or last in ",:+-*/^<>":
             yield from _in_statement(cursor)
     else:

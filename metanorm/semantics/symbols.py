@@ -233,6 +233,10 @@ class _Norm:
                 role = self.roles[node.name.name]
                 yield self._identifier(node.name, role, introduces=is_value)
                 yield from self._names_in(node.value)
+            case ast.ExampleItem():
+                if node.name is not None:
+                    yield self._value(node.name.span, node.name.name)
+                yield from self._constants(node.value)
             case ast.OutputItem():
                 if node.name is not None:
                     yield self._output(node.name)
@@ -354,6 +358,15 @@ class _Norm:
                     self.calls.get(function.name, function.name), keyword
                 )
         yield from self._names_in_all((call.over, call.per, call.dtype))
+
+    def _constants(self, constant: ast.Constant) -> Iterator[Occurrence]:
+        """The words in what an example gives or expects, such as `nan`."""
+        match constant:
+            case ast.ListOf(items=items):
+                for item in items:
+                    yield from self._constants(item)
+            case ast.Negative(operand=ast.Name() as word) | (ast.Name() as word):
+                yield self._leading_name(word, Role.WORD, word.name)
 
     def _named_argument(self, norm: str, keyword: ast.Keyword) -> Iterator[Occurrence]:
         """A named argument in a call of a norm: `eps = 1e-3` or `D = (H, E)`."""

@@ -486,6 +486,33 @@ class Output(Itemized):
     items: tuple[OutputItem, ...]
 
 
+class ListOf(Node):
+    """`[1, 2]`, in an example."""
+
+    kind: Literal["list"] = "list"
+    items: tuple[Constant, ...]
+
+
+Constant = Union[Number, Negative, Name, Text, Missing, ListOf]
+
+
+class ExampleItem(Node):
+    """`x = [1, 2]`; in what is expected the first output has no name."""
+
+    name: Identifier | None = None
+    value: Constant
+
+
+class Example(Statement):
+    """`example x = [[1, 3]], eps = 0 in eval gives [[-1, 1]] within 1e-6`."""
+
+    kind: Literal["example"] = "example"
+    given: tuple[ExampleItem, ...]
+    mode: Identifier | None = None
+    expected: tuple[ExampleItem, ...]
+    within: Number | None = None
+
+
 AnyStatement = Union[
     Input,
     AxisSplit,
@@ -503,6 +530,7 @@ AnyStatement = Union[
     Update,
     Repeat,
     Output,
+    Example,
 ]
 
 
@@ -546,6 +574,12 @@ class Norm(Node):
             else:
                 lines.clear()
         return tuple(lines)
+
+    @property
+    def without_examples(self) -> Norm:
+        """The norm as it is computed."""
+        kept = tuple(s for s in self.statements if not isinstance(s, Example))
+        return replace(self, statements=kept)
 
     @property
     def notes(self) -> dict[str, str]:

@@ -6,7 +6,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from lark import Token
 
@@ -291,6 +291,39 @@ class _Builder:
                 )
             )
         return ast.Output(items=tuple(items), **node)
+
+    def statement_example(self, parts: list[Any], **node: Any) -> ast.Example:
+        *items, within = parts
+        (mode,) = (p for p in items if isinstance(p, Token) or p is None)
+        given, expected = (
+            tuple(self.example_item(p) for p in items if p is not mode and p.data == rule)
+            for rule in ("given", "expected")
+        )
+        return ast.Example(
+            given=given,
+            mode=self.identifier(mode) if mode is not None else None,
+            expected=expected,
+            within=self.number(within) if within is not None else None,
+            **node,
+        )
+
+    def example_item(self, tree: Tree) -> ast.ExampleItem:
+        name, value = tree.children
+        return ast.ExampleItem(
+            span=self.span(tree),
+            name=self.identifier(name) if name is not None else None,
+            value=self.constant(value),
+        )
+
+    def constant(self, tree: Tree) -> ast.Constant:
+        if tree.data != "list":
+            return cast(ast.Constant, self.expr(tree))
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise TooDeep(self.span(tree))
+        items = tuple(self.constant(c) for c in tree.children if c is not None)
+        self.depth -= 1
+        return ast.ListOf(span=self.span(tree), items=items)
 
     def dtype(self, tree: Tree | None) -> ast.Dtype | None:
         if tree is None:

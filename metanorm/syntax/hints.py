@@ -43,6 +43,7 @@ USAGE = {
     "UPDATE": "update seen = seen + 1",
     "REPEAT": "repeat steps { d = sqrt(d) }",
     "OUTPUT": "output x - m, m",
+    "EXAMPLE": "example x = [[1, 3]] gives [[-1, 1]]",
 }
 
 # Tokens in words. Operators are left out, since they may follow any expression.

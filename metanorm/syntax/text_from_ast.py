@@ -41,7 +41,9 @@ def norm_lines(norm: ast.Norm) -> list[str]:
     else:
         hypers = f"norm {norm.name.name}"
     target = f" for {norm.target.name}" if norm.target else ""
-    keyword_width = max((len(s.kind) for s in norm.statements), default=0)
+    # Examples stand apart: they do not move the contents of the statements.
+    computed = norm.without_examples.statements
+    keyword_width = max((len(s.kind) for s in computed), default=0)
     body: list[str] = []
     previous: ast.Statement | None = None
     for statement in norm.statements:
@@ -146,6 +148,12 @@ def _statement(s: ast.AnyStatement) -> Doc:
         case ast.Repeat():
             body = [(a.name.name, " = ", _expr(a.value)) for a in s.body]
             return (_expr(s.count), " {", Group((Indent((LINE, join(LINE, body)), 2), LINE)), "}")
+        case ast.Example():
+            mode = f" in {s.mode.name}" if s.mode else ""
+            within = f" within {s.within.text}" if s.within else ""
+            given = join((",", LINE), [_example_item(i) for i in s.given])
+            expected = join((",", LINE), [_example_item(i) for i in s.expected])
+            return (Group(given), mode, LINE, "gives ", Group(expected), within)
         case ast.Input() | ast.Param() | ast.Buffer() | ast.Output():
             return Group(join((",", LINE), [doc for _, doc in _item_docs(s)]))
 
@@ -188,6 +196,17 @@ def _initial(i: ast.ParamItem | ast.BufferItem) -> tuple[Doc, ...]:
 
 def _output_item(i: ast.OutputItem) -> Doc:
     return (f"{i.name.name} = " if i.name else "", _expr(i.value), *_dtype(i.dtype))
+
+
+def _example_item(i: ast.ExampleItem) -> Doc:
+    return (f"{i.name.name} = " if i.name else "", _constant(i.value))
+
+
+def _constant(constant: ast.Constant) -> Doc:
+    if not isinstance(constant, ast.ListOf):
+        return _expr(constant)
+    items = join((",", LINE), [_constant(item) for item in constant.items])
+    return Group(("[", Indent(items, 1), "]"))
 
 
 def _dtype(dtype: ast.Dtype | None) -> tuple[str, ...]:

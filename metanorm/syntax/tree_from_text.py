@@ -132,7 +132,9 @@ class _Parse:
                 and self.last_token.type == "DOT"
             )
             is_free = is_word(token) or is_field
-            is_switch = token in CALL_SWITCHES and following.type == "EQUAL" and self._in_call()
+            is_switch = (
+                token in CALL_SWITCHES and following.type == "EQUAL" and self._takes_switch()
+            )
             is_switch |= (
                 token == "affine" and self.last_token is not None and self.last_token.type == "IF"
             )
@@ -143,10 +145,10 @@ class _Parse:
         self.last_token = token
         return True
 
-    def _in_call(self) -> bool:
-        """Whether the innermost bracket is the parenthesis of a call in a norm."""
+    def _takes_switch(self) -> bool:
+        """Whether `affine =` can be a switch of a norm: in a call in a norm, and in an example."""
         kinds = [bracket.type for bracket in self.brackets]
-        return "LBRACE" in kinds and kinds[-1] == "LPAR"
+        return "LBRACE" in kinds and (kinds[-1] == "LPAR" or self.statement == "EXAMPLE")
 
     def _track_state(self, token: Token, following: Token) -> None:
         """Track the open brackets, the current norm and the current statement."""

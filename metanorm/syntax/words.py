@@ -27,6 +27,7 @@ STATEMENTS = {
     "update": "What a buffer holds after a call in training mode.",
     "repeat": "Compute values anew, several times.",
     "output": "What a call returns, one or several values.",
+    "example": "A call and what it gives, which `metanorm test` tries.",
 }
 
 # Words that are keywords in one context only.
@@ -47,9 +48,11 @@ SOFT = {
     "from": "what a running statistic begins with: `track momentum from 1`",
     "off": "not unless the constructor is asked for it: `affine C off`",
     "with": "edges and the node itself: `V: graph with self`",
-    "within": "windows that end with their segment: `T: causal within cu_seqlens`",
+    "within": "windows that end with their segment: `T: causal within ends`; or how far off an "
+    "example may be: `gives [0.33] within 0.01`",
     "like": "the dtype of a tensor: `output y like residual`",
     "as": "a dtype by its name: `cast(e as float32)`",
+    "gives": "what the call of an example gives: `example x = [1, 3] gives [-1, 1]`",
     "none": "leave it out: `shift none`",
 }
 

@@ -12,6 +12,7 @@ import test_pools_by_hand
 import test_state_by_hand
 import test_switches_by_hand
 from conftest import ROOT
+from test_spec_examples import GOOD as WITH_EXAMPLES
 
 PAGE = (ROOT / "docs" / "language.md").read_text(encoding="utf-8")
 GRAMMAR = (ROOT / "grammar" / "metanorm.lark").read_text(encoding="utf-8")
@@ -24,6 +25,7 @@ SPECS = "\n".join(
         test_dtypes_by_hand.SPEC,
         test_state_by_hand.SPEC,
         test_switches_by_hand.SPEC,
+        WITH_EXAMPLES,
     )
 )
 # Names that examples on the page give to values, axes and numbers.

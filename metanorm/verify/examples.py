@@ -1,0 +1,183 @@
+"""Runs the examples of specs: on the oracle, and on every target that the machine has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+
+import torch
+from torch import Tensor, nn
+
+from metanorm import driver
+from metanorm.frontend import CheckedNorm
+from metanorm.ir.nodes import InputDecl, Program
+from metanorm.module_names import module_name
+from metanorm.options import Options
+from metanorm.runtime import use
+from metanorm.runtime.backends import Target
+from metanorm.runtime.dispatch import KERNELS, NotServed
+from metanorm.semantics.examples import Constant, Example
+from metanorm.source import Source
+from metanorm.targets.live import module_from_files
+from metanorm.targets.registry import target_for_device
+from metanorm.verify.cases import F64, Setting
+from metanorm.verify.cases import Example as Call
+from metanorm.verify.compare import call_module
+from metanorm.verify.example_results import ORACLE, ExampleResult
+from metanorm.verify.kernels import has_kernels
+from metanorm.verify.reference import reference
+
+Values = dict[str, Tensor]
+DTYPES = {"mask": torch.bool, "index": torch.long, "whole": torch.long, "edges": torch.long}
+MOST_DIGITS = 6  # of a number that a report shows
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a module runs an example: a device and a target, which has a name in reports."""
+
+    target: Target
+    device: str
+
+
+def places() -> list[Place]:
+    """Every target on every device of this machine."""
+    devices = [*KERNELS] if torch.cuda.is_available() else ["cpu"]
+    return [Place(target, device) for device in devices for target in ("torch", KERNELS[device])]
+
+
+def results_of_file(
+    norms: Sequence[CheckedNorm], sources: Mapping[str, Source], root: str
+) -> Iterator[ExampleResult]:
+    """The result of each example of a file, in the order of its text."""
+    if not any(norm.examples for norm in norms):
+        return
+    where = places()
+    modules = {place.device: _module(sources, root, place.device) for place in where}
+    for norm in norms:
+        for example in norm.examples:
+            passed, failures = _run_everywhere(norm.program, example, modules, where)
+            at = sources[root].position(example.span.start)
+            name = norm.program.name
+            yield ExampleResult(name, root, at.line, at.column, passed, failures)
+
+
+def _module(sources: Mapping[str, Source], root: str, device: str) -> ModuleType:
+    options = Options(target=target_for_device(device).name)
+    result = driver.compile_specs(sources, [root], options)
+    return module_from_files(result.files, module_name(root))
+
+
+def _run_everywhere(
+    program: Program,
+    example: Example,
+    modules: Mapping[str, ModuleType],
+    where: Sequence[Place],
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Who gives what one example expects, and what others give."""
+    passed: list[str] = []
+    failures: dict[str, str] = {}
+    for place in where:
+        module = modules[place.device]
+        if place.target != "torch" and not has_kernels(module, place.device):
+            continue
+        name = place.target if place.device == "cpu" else f"{place.target} on {place.device}"
+        try:
+            with use(place.target):
+                run = _Run(program, example, module, place.device)
+                found = {name: run.on_module()}
+        except NotServed:
+            continue
+        except Exception as error:  # of a module, which any example may call wrongly
+            failures[name] = f"raised {type(error).__name__}: {error}"
+            continue
+        if ORACLE not in (*passed, *failures):
+            found = {ORACLE: run.on_oracle(), **found}
+        for who, values in found.items():
+            wrong = _difference(example, values)
+            if wrong:
+                failures[who] = wrong
+            else:
+                passed.append(who)
+    return tuple(passed), failures
+
+
+class _Run:
+    """A module that is as an example says, and the inputs of the call."""
+
+    def __init__(self, program: Program, example: Example, module: ModuleType, device: str) -> None:
+        self.program, self.example = program, example
+        inputs = {d.name: _input(d, example.tensors.get(d.name)) for d in program.inputs}
+        groups = {
+            d.name: int(index.max()) + 1 if index.numel() else 0
+            for d in program.inputs
+            if d.has_group_count
+            for index in (inputs[d.name],)
+            if index is not None
+        }
+        arguments = {name: _argument(value) for name, value in example.arguments.items()}
+        norm: nn.Module = getattr(module, program.name)(**arguments).double()
+        begin = getattr(norm, "right_inverse", None)
+        if begin is not None:
+            begin(inputs[program.inputs[0].name])
+        if hasattr(norm, "has_begun"):
+            norm.has_begun = True  # type: ignore[assignment] # what is not given is as declared
+        with torch.no_grad():
+            for name, tensor in (*norm.named_parameters(), *norm.named_buffers()):
+                if name in example.tensors:
+                    tensor.copy_(torch.tensor(example.tensors[name], dtype=F64))
+        self.norm = norm.to(device).train(example.training)
+        self.buffers = {n: b.detach().cpu().clone() for n, b in norm.named_buffers()}
+        self.call = Call(arguments, inputs, groups, {})
+        self.device = device
+
+    def on_module(self) -> Values:
+        """What the module gives: its outputs, and its buffers after the call."""
+        inputs = {n: None if x is None else x.to(self.device) for n, x in self.call.inputs.items()}
+        outputs = call_module(self.program, self.norm, inputs, self.call)
+        return {**dict(self.norm.named_buffers()), **outputs}
+
+    def on_oracle(self) -> Values:
+        """The same of the oracle."""
+        setting = Setting("example", training=self.example.training, dtype=F64)
+        found = reference(
+            self.program, self.norm, self.call.inputs, self.buffers, self.call, setting
+        )
+        return {**self.buffers, **found.updates, **found.outputs}
+
+
+def _input(decl: InputDecl, value: Constant) -> Tensor | None:
+    if value is None:
+        return None
+    return torch.tensor(value, dtype=DTYPES.get(decl.sort, F64))
+
+
+def _argument(value: Constant) -> object:
+    """An argument of a constructor; a matrix is a tensor, a shape a tuple."""
+    is_matrix = isinstance(value, tuple) and value and isinstance(value[0], tuple)
+    return torch.tensor(value, dtype=F64) if is_matrix else value
+
+
+def _difference(example: Example, values: Mapping[str, Tensor]) -> str:
+    """What is not as expected; empty where all is."""
+    for name, wanted in example.expected.items():
+        actual = values[name].detach().to("cpu", F64)
+        expected = torch.tensor(wanted, dtype=F64)
+        if expected.dim() and expected.shape != actual.shape:
+            return f"{name} has the shape {list(actual.shape)}, expected {list(expected.shape)}"
+        expected = expected.expand_as(actual)
+        finite = expected[expected.isfinite()].abs()
+        scale = max(1.0, float(finite.max()) if finite.numel() else 1.0)
+        if not torch.allclose(
+            actual, expected, rtol=0.0, atol=example.within * scale, equal_nan=True
+        ):
+            return f"{name} is {_text(actual)}, expected {_text(expected)}"
+    return ""
+
+
+def _text(tensor: Tensor) -> str:
+    """A tensor as it is written in a spec."""
+    if tensor.dim() == 0:
+        return f"{float(tensor):.{MOST_DIGITS}g}"
+    return f"[{', '.join(map(_text, tensor))}]"
