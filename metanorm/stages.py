@@ -22,6 +22,8 @@ from metanorm.passes.divided import divided
 from metanorm.passes.pipeline import KERNEL_PASSES, PIPELINE, PROCESS_PASSES, optimize, stages
 from metanorm.plan.dump import plan_text
 from metanorm.plan.sweeps import plan_sweeps
+from metanorm.show.passes import pass_drawing
+from metanorm.show.shapes import Drawing
 from metanorm.source import Source
 from metanorm.syntax import ast
 from metanorm.syntax.grammar import parser
@@ -34,6 +36,7 @@ from metanorm.targets.registry import KERNEL_TARGETS
 FRONT_END = ("tokens", "tree", "ast", "equations", "ir")
 PASSES = tuple(step.name for step in PIPELINE)
 KERNELS = (*KERNEL_PASSES, "sweeps", "nest")
+DRAWN = ("ir", *PASSES)  # what `stage_drawings` takes
 STAGES = (*FRONT_END, *PASSES, "code", *KERNELS, *KERNEL_TARGETS, *PROCESS_PASSES, "processes")
 
 Diagnostics = tuple[Diagnostic, ...]
@@ -146,6 +149,24 @@ def stage_data(sources: Mapping[str, Source], root: str, stage: str) -> tuple[Da
         return {"programs": programs}, checked.diagnostics
     text, diagnostics = stage_text(sources, root, stage)
     return {"text": text}, diagnostics
+
+
+def stage_drawings(
+    sources: Mapping[str, Source], root: str, stage: str
+) -> tuple[tuple[Drawing, ...], Diagnostics]:
+    """Each norm of a file before and after a pass; for `ir`, as the passes get it."""
+    checked = frontend.check(sources, [root])
+    before = ("ir", *PASSES)[PASSES.index(stage)] if stage in PASSES else None
+    drawings = tuple(
+        pass_drawing(
+            norm.program.name,
+            stage,
+            None if before is None else program_at(norm.program, before),
+            program_at(norm.program, stage),
+        )
+        for norm in checked.norms[root]
+    )
+    return drawings, checked.diagnostics
 
 
 def program_at(program: Program, stage: str) -> Program:

@@ -16,7 +16,7 @@ from metanorm.bench.candidates import Case, candidates
 from metanorm.bench.clock import CpuClock, PrepareCall
 from metanorm.bench.device import Device, cpu_device
 from metanorm.bench.memory import peak_bytes, saved_bytes
-from metanorm.bench.report import Entry, Machine, Measurement, Report, changes
+from metanorm.bench.report import PHASES, Entry, Machine, Measurement, Report, changes
 from metanorm.bench.rotation import Rotation
 from metanorm.bench.summary import summary
 from metanorm.bench.turns import time_in_turns
@@ -108,6 +108,32 @@ def test_memory_is_counted_by_storage() -> None:
     assert peak_bytes(lambda: (x.detach() * 2) + 1) == 8000
     assert saved_bytes(lambda: x * x, [x]) == 0
     assert saved_bytes(lambda: x.exp(), [x]) == 4000
+
+
+def test_a_chart_leaves_no_candidate_out(tmp_path: Path) -> None:
+    """One without a colour of its own has a bar, too, and each phase the line of the floor."""
+    pytest.importorskip("matplotlib")
+    from metanorm.bench import chart
+
+    times = [
+        Measurement(candidate=c, phase=p, median=2.0, low=1.5, high=3.0)
+        for c in ("metanorm", "by hand")
+        for p in PHASES
+    ]
+    entry = Entry(norm="A", workload="8x8", nbytes=256, copy_seconds=1.0,
+                  measurements=tuple(times), footprints=())  # fmt: skip
+    report = Report(
+        machine=Machine(processor="", threads=1, torch="", metanorm=""), entries=(entry,)
+    )
+    figure = chart.figure_of(report)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == list(PHASES)
+    for axes, phase in zip(figure.axes, PHASES):
+        handles = dict(zip(*reversed(axes.get_legend_handles_labels())))
+        assert {"metanorm", "by hand", chart.FLOOR} == set(handles)
+        assert handles[chart.FLOOR].get_xdata()[0] == PHASES[phase] / 2
+        assert [bar.get_width() for bar in handles["by hand"]] == [2.0]
+    chart.draw(report, tmp_path / "chart.png")
+    assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_command_writes_a_table_data_and_a_chart(tmp_path: Path) -> None:

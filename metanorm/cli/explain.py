@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from metanorm.cli.console import print_result, write_diagnostics, write_summary
+from metanorm.cli.console import (
+    Failure,
+    print_result,
+    print_status,
+    write_diagnostics,
+    write_summary,
+)
 from metanorm.cli.context import start_run
 from metanorm.cli.exit_codes import FINDINGS, OK
 from metanorm.cli.list import TOPICS
@@ -18,9 +25,17 @@ from metanorm.diagnostics.render.json import CheckReport, report_fields
 from metanorm.explain.facts import Facts, facts
 from metanorm.explain.fingerprints import norms_by_fingerprint
 from metanorm.explain.text_from_facts import text_from_facts
+from metanorm.frontend import CheckedNorm
 from metanorm.ir.ops import Operation, operations, public
 from metanorm.json_document import json_text
-from metanorm.workspace import library_specs, load_library, unknown_name
+from metanorm.torch_extra import import_failure
+from metanorm.workspace import (
+    WorkspaceError,
+    library_specs,
+    load_library,
+    unknown_name,
+    write_bytes,
+)
 
 SETTINGS = {"ignore_unknown_options": True}  # `-a` is an operation
 
@@ -52,10 +67,19 @@ def command(
     ],
     norm: Annotated[str, typer.Option(help="Which norm, where the file has several.")] = "",
     json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a page with equations, pools, sweeps and traffic here, instead of text."
+        ),
+    ] = None,
 ) -> None:
     """Say what an error means, what an operation computes, or how a spec is understood."""
     run = start_run()
     entries = _table_entries(thing)
+    if html is not None and (entries or json):
+        what = "--json" if json else f"`{thing}`, which is no spec"
+        raise WorkspaceError(f"--html does not go with {what}")
     if entries:
         if json:
             sys.stdout.write(json_text(Explanation(entries=entries)))
@@ -72,7 +96,10 @@ def command(
     if norm and norm not in (n.program.name for n in named.norms):
         raise unknown_name(norm, [n.program.name for n in named.norms], f"norm in {thing}")
     _explain_norms(
-        NamedSpecs(named.workspace, named.checked, norm or named.norm), json, run.milliseconds
+        NamedSpecs(named.workspace, named.checked, norm or named.norm),
+        json,
+        html,
+        run.milliseconds,
     )
 
 
@@ -97,8 +124,9 @@ def operation_text(row: Operation) -> str:
     return f"{row.usage}\n    {row.group}\n    {row.meaning}\n"
 
 
-def _explain_norms(named: NamedSpecs, as_json: bool, milliseconds: float) -> None:
-
+def _explain_norms(
+    named: NamedSpecs, as_json: bool, html: Path | None, milliseconds: float
+) -> None:
     workspace, checked = named.workspace, named.checked
     diagnostics = (*workspace.diagnostics, *checked.diagnostics)
     library = norms_by_fingerprint(load_library()) if named.norms else {}
@@ -108,8 +136,21 @@ def _explain_norms(named: NamedSpecs, as_json: bool, milliseconds: float) -> Non
         document = Explanation(**report_fields(diagnostics, workspace.sources), norms=answers)
         sys.stdout.write(json_text(document))
     else:
-        print_result("\n".join(text_from_facts(answer) for answer in answers))
+        if html is not None and answers:
+            _write_page(list(zip(named.norms, answers)), html)
+        else:
+            print_result("\n".join(text_from_facts(answer) for answer in answers))
         if failed:
             write_diagnostics(diagnostics, workspace.sources, sys.stderr)
             write_summary(diagnostics, 1, milliseconds, sys.stderr)
     raise typer.Exit(FINDINGS if failed else OK)
+
+
+def _write_page(norms: list[tuple[CheckedNorm, Facts]], path: Path) -> None:
+    try:
+        from metanorm.show.page import page
+    except ImportError as error:
+        raise Failure(f"a page has pictures of a small example: {import_failure(error)}") from error
+    title = ", ".join(facts.norm for _, facts in norms)
+    write_bytes(path, page(norms, title).encode())
+    print_status(f"{path}: written")

@@ -15,7 +15,7 @@ from metanorm.ir.space import Space
 from metanorm.nest.eligibility import NoKernels, unsupported
 from metanorm.passes.backward import NotDerivable
 from metanorm.passes.directions import directions
-from metanorm.plan.sweeps import Plan, Reduction, plan_sweeps
+from metanorm.plan.sweeps import Plan, Reduction, Sweep, plan_sweeps
 from metanorm.targets.registry import KERNEL_TARGETS, target_for_device
 
 INFIX = {"add": ("+", 1), "sub": ("-", 1), "mul": ("*", 2), "div": ("/", 2)}
@@ -84,16 +84,34 @@ def _direction_cost(sweep_plan: Plan, title: str) -> Cost:
     inputs = {name for sweep in sweep_plan.sweeps for name in sweep.reads}
     reads = sum(len(sweep.reads) for sweep in sweep_plan.sweeps)
     written = sum(len(sweep.outputs) for sweep in sweep_plan.sweeps)
-    formulas = _Formulas(sweep_plan)
+    steps = steps_of_sweeps(sweep_plan)
     return Cost(
         of=title,
         sweeps=len(sweep_plan.sweeps),
         islands=_islands(sweep_plan, space),
         bytes_of_islands=BYTES * (len(inputs) + written),
         bytes_of_sweeps=BYTES * (reads + written),
-        measures=tuple(formulas.measured()),
-        writes=tuple(formulas.written()),
+        measures=tuple(line for step in steps for line in step.measures),
+        writes=tuple(line for step in steps for line in step.writes),
     )
+
+
+@dataclass(frozen=True)
+class SweepSteps:
+    """What one sweep reads, measures and writes, with formulas."""
+
+    reads: tuple[str, ...]
+    measures: tuple[str, ...]
+    writes: tuple[str, ...]
+
+
+def steps_of_sweeps(sweep_plan: Plan) -> tuple[SweepSteps, ...]:
+    """The steps of each sweep of a plan."""
+    formulas = _Formulas(sweep_plan)
+    measures = [tuple(formulas.measured(sweep)) for sweep in sweep_plan.sweeps]
+    writes = [tuple(formulas.written(sweep)) for sweep in sweep_plan.sweeps]
+    reads = [sweep.reads for sweep in sweep_plan.sweeps]
+    return tuple(map(SweepSteps, reads, measures, writes))
 
 
 def _islands(sweep_plan: Plan, space: Space) -> str:
@@ -120,11 +138,10 @@ class _Formulas:
         self.wide = {let.name for sweep in planned.sweeps for let in sweep.maps}
         self.short: dict[Ref, str] = {}
 
-    def measured(self) -> Iterator[str]:
+    def measured(self, sweep: Sweep) -> Iterator[str]:
         """`sum of d.output * (x - mean) per C`."""
-        for sweep in self.plan.sweeps:
-            for r in sweep.reductions:
-                yield self._reduction(r)
+        for r in sweep.reductions:
+            yield self._reduction(r)
 
     def _reduction(self, r: Reduction) -> str:
         title = "mean and variance" if len(r.row.statistics) > 1 else r.row.title
@@ -132,11 +149,10 @@ class _Formulas:
         cells = f" per {', '.join(r.cells)}" if r.cells else ""
         return f"{title} of {self._text(r.value)[0]}{where}{cells}"
 
-    def written(self) -> Iterator[str]:
+    def written(self, sweep: Sweep) -> Iterator[str]:
         """`d.x = d.output * scale + a * (x - mean) + b`."""
-        for sweep in self.plan.sweeps:
-            for name, ref in sweep.outputs:
-                yield f"{name} = {self._text(ref)[0]}"
+        for name, ref in sweep.outputs:
+            yield f"{name} = {self._text(ref)[0]}"
 
     def _name(self, ref: Ref) -> str:
         """The name of a narrow value: that of the spec, its role, or a letter."""
