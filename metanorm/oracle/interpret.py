@@ -49,6 +49,7 @@ from metanorm.oracle.environment import CallEnvironment
 from metanorm.oracle.functions import FUNCTIONS
 from metanorm.oracle.initial import drawn
 from metanorm.oracle.pools import Pools
+from metanorm.oracle.quiet import leaves_out, quiet
 from metanorm.oracle.values import Values
 
 EXACT_OPS = (Number, Position, Count, Param, Buffer)  # operations whose values are not rounded
@@ -74,6 +75,7 @@ class _Run:
         self.env = CallEnvironment(program, call)
         self.v = Values(self.env)
         self.pools = Pools(self.v)
+        self.leaves_out = leaves_out(program)
 
     def result(self) -> Result:
         for let in self.program.body:
@@ -130,7 +132,8 @@ class _Run:
                 return torch.arange(self.v.size(axis), dtype=F64)
             case Map(function, arguments):
                 tensors = [self.v.aligned(a, type_.axes) for a in arguments]
-                return FUNCTIONS[function](*(tensor.to(F64) for tensor in tensors))
+                applied = quiet(FUNCTIONS[function]) if self.leaves_out else FUNCTIONS[function]
+                return applied(*(tensor.to(F64) for tensor in tensors))
             case Pool():
                 return self.pools.pool(op, type_)
             case Count():

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from metanorm.ir.aggregation import Dense
+from metanorm.ir.aggregation import Dense, Neighbours
 from metanorm.ir.nodes import (
     Count,
     Pool,
@@ -170,7 +170,12 @@ class Pools:
                 return average(squares(self._about(op.about, kept, pooled, rows, op)))
             case "max" | "min":
                 sign = 1.0 if op.statistic == "max" else -1.0
-                best = torch.where(weighs, sign * x, -torch.inf)
+                often = self._occurrences(op, pooled)
+                most = int(often.max()) if often.numel() else 1
+                copies = [often > number for number in range(max(1, most))]
+                best = torch.cat(
+                    [torch.where(weighs & c, sign * x, -torch.inf) for c in copies], -1
+                )
                 if best.shape[-1] == 0:
                     return torch.zeros_like(total)
                 return torch.where(empty, 0.0, sign * best.amax(-1))
@@ -178,6 +183,16 @@ class Pools:
                 assert op.share is not None
                 return self._quantile(x, weighs, self.v.env.number(op.share))
         raise NotImplementedError(op.statistic)
+
+    def _occurrences(self, op: Pool, pooled: Sequence[str]) -> Tensor:
+        """How often each position is in each pool: as many times as edges lead there, or once."""
+        often, groupings = torch.ones(1, 1, dtype=F64), dict(op.over)
+        for axis in pooled:
+            grouping = groupings.get(axis) or groupings[self.space.base(axis)]
+            dense, _ = pooling_matrix(grouping, self.v.size(axis), self.v.env.grouping_data)
+            counts = dense if isinstance(grouping, Neighbours) else torch.ones_like(dense)
+            often = torch.kron(often, counts)
+        return often
 
     def _quantile(self, x: Tensor, weighs: Tensor, share: float) -> Tensor:
         """A quantile: between the two sorted values nearest to the position of the share."""

@@ -9,7 +9,7 @@ from torch import Tensor
 def along(x: Tensor, radius: float, dim: int) -> Tensor:
     """SparsestMax of each vector along a dimension."""
     rows = x.movedim(dim, -1)
-    done = [sparsestmax(row, radius) for row in rows.reshape(-1, rows.shape[-1])]
+    done = [_of_finite(row, radius) for row in rows.reshape(-1, rows.shape[-1])]
     shares = torch.stack(done) if done else rows
     return shares.reshape(rows.shape).movedim(-1, dim)
 
@@ -20,6 +20,13 @@ def adjoint(x: Tensor, radius: float, dim: int, d: Tensor) -> Tensor:
         leaf = x.detach().clone().requires_grad_()
         (found,) = torch.autograd.grad(along(leaf, radius, dim), leaf, d)
     return found
+
+
+def _of_finite(x: Tensor, radius: float) -> Tensor:
+    """SparsestMax of one vector. Beside a NaN, or what is infinitely larger than all else, weights
+    and their gradients are NaN."""
+    below = x - x.detach().amax() if len(x) else x
+    return below * torch.nan if bool(below.isnan().any()) else sparsestmax(below, radius)
 
 
 def sparsestmax(x: Tensor, radius: float, centre: Tensor | None = None) -> Tensor:
@@ -33,7 +40,7 @@ def sparsestmax(x: Tensor, radius: float, centre: Tensor | None = None) -> Tenso
     if centre is not None:
         radius = max(0.0, radius**2 - float(((middle - centre) ** 2).sum())) ** 0.5
     distance = torch.linalg.vector_norm((point - middle).detach())
-    if not 1e-14 < distance < radius:  # a NaN stays one
+    if not 1e-14 < distance < radius:
         return point
     away = point - middle
     out = middle + radius * away / torch.sqrt((away * away).sum())
@@ -43,7 +50,7 @@ def sparsestmax(x: Tensor, radius: float, centre: Tensor | None = None) -> Tenso
 def sparsemax(x: Tensor) -> Tensor:
     """The Euclidean projection on the simplex: what would be negative is left out, again and again
     (Michelot, 1986)."""
-    kept = torch.ones_like(x, dtype=torch.bool)
+    kept = x != -torch.inf
     while True:
         level = (x[kept].sum() - 1) / kept.sum()
         point = torch.where(kept, x - level, 0.0)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from metanorm.ir.aggregation import Grouping
-from metanorm.ir.nodes import Map, Mode, Op, Ref
+from metanorm.ir.nodes import Buffer, Detach, Map, Mode, Op, Pool, Ref
 from metanorm.passes.builder import Builder
 
 MAX_FACTORS = 2
@@ -147,7 +147,13 @@ class Affine:
         return replace(form, shift=shift, other=other if form.guard else None)
 
     def _added(self, left: Form, right: Form) -> Form | None:
-        """The sum of two forms of one source, about the first centre that there is."""
+        """The sum of two forms of one source, about the first centre that there is.
+
+        The sum does not depend on its centre. If the forms have centres of their own, the common
+        one has no gradient: that would be the difference of two numbers as large as the larger
+        scale, from which rounding takes away what a small scale leaves. Where a centre is a plain
+        mean, that hardly moves the data; what else moves a centre would get a wrong gradient.
+        """
         if len(left.scale) > 1 or len(right.scale) > 1:
             return None
         one = self.b.number(1)
@@ -155,6 +161,8 @@ class Affine:
         scale = self.b.map("add", first, second, name="%scale")
         shifts = [s for s in (left.shift, right.shift) if s is not None]
         centre = left.centre if left.centre is not None else right.centre
+        if centre is not None and left.centre != right.centre and not self._is_plain_mean(centre):
+            centre = self._detached(centre)
         for form, factor in ((left, first), (right, second)):
             if form.centre == centre:
                 continue
@@ -168,6 +176,19 @@ class Affine:
             assert shift is not None
             shift = self.b.map("add", shift, other_shift, name="%shift")
         return Form(left.source, (scale,), centre, shift)
+
+    def _is_plain_mean(self, ref: Ref) -> bool:
+        """Whether a value is the mean of elements that all weigh the same, or a running one."""
+        match self.b.ops[ref]:
+            case Pool("mean", where=None, weight=None):
+                return True
+            case Mode(train, evaluated):
+                return self._is_plain_mean(train) and self._is_plain_mean(evaluated)
+            case op:
+                return isinstance(op, Buffer)
+
+    def _detached(self, ref: Ref) -> Ref:
+        return ref if isinstance(self.b.ops[ref], Detach) else self.b.emit(Detach(ref))
 
     def _scaled(self, value: Ref, operand: Ref, function: str = "mul") -> Form | None:
         """The form of a value multiplied by a narrow operand, or divided by it."""

@@ -206,6 +206,7 @@ class _Backward:
                 assert cells is not None
                 grouping = cells[1]
             if present == axis:
+                contribution = self._of_some(contribution, axis)
                 over.append((axis, grouping))
             elif present is None or present == target:
                 contribution = self._times_count(contribution, ((axis, grouping),))
@@ -223,9 +224,16 @@ class _Backward:
         groups = tuple(pair for pair in over if isinstance(pair[1], ByIndex))
         return self._where_any(total, groups) if groups else total
 
+    def _of_some(self, contribution: Ref, axis: str) -> Ref:
+        """An adjoint of cells, and zero for cells of nothing if an index makes the cells."""
+        cells = self.b.space[axis].cells_of
+        by_index = cells is not None and isinstance(cells[1], ByIndex)
+        return self._where_any(contribution, (cells,)) if cells and by_index else contribution
+
     def _where_any(self, d: Ref, groups: Aggregation) -> Ref:
         """An adjoint, and zero for groups of nothing, such as rows of a table that no label
-        chooses: their statistics and counts are zero, and may have been divided by."""
+        chooses: their statistics and counts are zero, and may have been divided by. Whatever a sum
+        over a group of nothing is multiplied by, `sums` may move that out of the sum."""
         zero = self.b.number(0)
         is_any = self.b.map("ne", self.b.emit(Count(groups)), zero)
         return self.b.map("where", is_any, d, zero)
@@ -250,10 +258,7 @@ class _Backward:
                 # An adjoint that is constant along the axis does not have it.
                 contribution = d
                 if new in self.b.types[d].axes:
-                    cells = self.b.space[new].cells_of
-                    of_groups = cells is not None and isinstance(cells[1], ByIndex)
-                    chosen = self._where_any(d, (cells,)) if cells and of_groups else d
-                    contribution = self.b.emit(Rename(chosen, new, old))
+                    contribution = self.b.emit(Rename(self._of_some(d, new), new, old))
                 self._contribute(value, contribution, self.b.types[self.b.value_map[value]].axes)
             case AxisMap("softmax", value, axis):
                 weighted = self.b.times(d, result)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from metanorm.ir.aggregation import REGULAR, Aggregation, Ones, is_partition
-from metanorm.ir.nodes import Count, Map, Pool, Program, Ref
+from metanorm.ir.nodes import Count, Detach, Map, Pool, Program, Ref
 from metanorm.ir.rename import map_operands
 from metanorm.passes.builder import Builder
 
@@ -117,7 +117,9 @@ class _Repeated:
         scale, centre = one if copies.scale is None else copies.scale, copies.centre
         shifts = [] if copies.shift is None else [copies.shift]
         if centre is not None and self._varies_along(centre, summed_axes):
-            mean_centre = self.b.emit(Pool("mean", centre, self._over_axes_of(op, centre)))
+            # The result does not depend on it: as a constant, it has no gradient that cancels.
+            mean = self.b.emit(Pool("mean", centre, self._over_axes_of(op, centre)))
+            mean_centre = self.b.emit(Detach(mean))
             shifts.append(self.b.map("mul", self.b.map("sub", mean_centre, centre), scale))
             centre = mean_centre
         result = copies.source

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from metanorm.ir.aggregation import Neighbours, Window
+from metanorm.ir.aggregation import Window
 from metanorm.ir.nodes import (
     Argument,
     Count,
@@ -129,7 +129,7 @@ def settings(program: Program) -> Iterator[Setting]:
     yield replace(base, name="empty", empty=True)
     if any(decl.table is not None for decl in program.inputs):
         yield replace(base, name="permuted", permuted=True)
-    # Equal elements are ambiguous: padding repeats positions, and a double edge counts twice.
+    # Equal elements are ambiguous where padding repeats positions.
     ambiguous = ("constant", "zero", "expanded") if _ties_are_ambiguous(program) else ()
     for values in (values for values in VALUES if values not in ambiguous):
         if values not in ("ordinary", "large"):
@@ -175,11 +175,7 @@ def _ties_are_ambiguous(program: Program) -> bool:
     has_quantile = any(
         op.statistic == "quantile" for op in pools
     )  # one of several equal elements gets the whole gradient
-    return (
-        has_quantile
-        or any(window.edge != "truncate" for window in windows)
-        or any(isinstance(m, Neighbours) for m in matrices)
-    )
+    return has_quantile or any(window.edge != "truncate" for window in windows)
 
 
 def make_example(program: Program, setting: Setting, seed: int = 0) -> Example:

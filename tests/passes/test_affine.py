@@ -56,7 +56,11 @@ FORMS = {
     "x / a": {"scale": "div(1, a)"},
     "-x": {"scale": "-1"},
     "(x - a) * b": {"centre": "a", "scale": "b"},
-    "(x - a) * b + x * a": {"centre": "a", "scale": "add(b, a)", "shift": "mul(a, a)"},
+    "(x - a) * b + x * a": {
+        "centre": "stop(a)",
+        "scale": "add(b, a)",
+        "shift": "add(mul(sub(stop(a), a), b), mul(stop(a), a))",
+    },
     "-where(early, x - a, b)": {
         "guard": "early",
         "centre": "a",

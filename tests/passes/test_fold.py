@@ -44,9 +44,13 @@ FOLDED = {
     """,
     "a * (x - b) + a * (x - c)": """
         %scale : [N] = add(a, a)
-        %1 : [N, C] = sub(b, c)
-        %shift : [N, C] = mul(%1, a)
-        %2 : [N, C, T] = rescale(x, b, %shift, %scale)
+        %1 : [N] = stop(b)
+        %2 : [N] = sub(%1, b)
+        %shift : [N] = mul(%2, a)
+        %3 : [N, C] = sub(%1, c)
+        %shift2 : [N, C] = mul(%3, a)
+        %shift3 : [N, C] = add(%shift, %shift2)
+        %4 : [N, C, T] = rescale(x, %1, %shift3, %scale)
     """,
     # Zero times x stays in the program: it is NaN where x is not finite.
     "0 * x + a": """

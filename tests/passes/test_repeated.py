@@ -63,13 +63,14 @@ NARROW = {
         "sum(g * (x - h) over K)",
         """
         %1 : [C] = mean(h over K)
-        %2 : [C, K] = sub(%1, h)
-        %3 : [N, C, K] = mul(%2, g)
-        %4 : [N, C, S] = sub(x, %1)
-        %5 : [N] = sum(g over K)
-        %6 : [N, C, S] = mul(%4, %5)
-        %7 : [N, C] = sum(%3 over K)
-        %8 : [N, C, S] = add(%6, %7)
+        %2 : [C] = stop(%1)
+        %3 : [C, K] = sub(%2, h)
+        %4 : [N, C, K] = mul(%3, g)
+        %5 : [N, C, S] = sub(x, %2)
+        %6 : [N] = sum(g over K)
+        %7 : [N, C, S] = mul(%5, %6)
+        %8 : [N, C] = sum(%4 over K)
+        %9 : [N, C, S] = add(%7, %8)
         """,
     ),
     "a sum about one centre": (

@@ -69,7 +69,7 @@ LAYOUTS = (
         more=", keep: mask[N, T] = true, trust[N, T] = 1",
     ),
     Layout("V, C", ("V", "C"), ("C",), ("C",), ", batch: index[V]", {"V": "batch"}),
-    Layout("N, C", ("N", "C"), ("C",), ("C",), ", label: index[N] of K = 3", {"N": "label"}),
+    Layout("N, C", ("N", "C"), ("C",), ("C",), ", label: index[N] of K = 5", {"N": "label"}),
     Layout(
         "V, C",
         ("V", "C"),
@@ -173,6 +173,9 @@ def norms(draw: DrawFn, name: str = "Random") -> str:
         dims = f"[{', '.join(axes)}]" if axes else ""
         lines.append(f"  param p{number}{dims} = {draw(st.sampled_from(('1', '0', '0.5')))}")
         names.values[f"p{number}"] = frozenset(axes)
+    if "label: index" in layout.more:  # of the rows, some are chosen by no label
+        lines.append("  param rows[K] = 0.5")
+        names.values["rows[label]"] = frozenset("N")
     if draw(st.booleans()):
         axis = layout.axes[0]
         index = layout.matrices.get(axis, "") if "index" in layout.more else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from metanorm.ir.exposure import exposed_to_nan
+from metanorm.ir.exposure import exposed_to_nan, singular_in_empty_groups
 from metanorm.ir.nodes import (
     Let,
     Map,
@@ -45,6 +45,7 @@ class MapPrinter:
         self.ctx = context
         self.broadcaster = broadcaster
         self.exposed = exposed_to_nan(context.program)
+        self.singular = singular_in_empty_groups(context.program)
         self.roots = {  # the square root of each value that has one
             let.op.arguments[0]: let.name
             for let in context.program.body
@@ -79,13 +80,13 @@ class MapPrinter:
         exprs, dims = self.broadcaster.broadcast(values, let.type.axes)
         loose = self._is_loose(values, let.type.axes, dims)
         if is_square(op):
-            exposed = op.arguments[0] in self.exposed
-            square = guarded("square", exprs[0]) if exposed else method(exprs[0], "square")
+            is_guarded = self._is_guarded(let.name, op)
+            square = guarded("square", exprs[0]) if is_guarded else method(exprs[0], "square")
             self.ctx.keep(let, Value(square, dims, may_lack_dims=loose), out, "square")
             return
         if op.function == "unbiased" and values[1].number:
             exprs[1] = values[1].expr
-        value = Value(self._applied(op, values, exprs), dims, may_lack_dims=loose)
+        value = Value(self._applied(let, op, values, exprs), dims, may_lack_dims=loose)
         self.ctx.keep(let, value, out, "y" if self.ctx.is_wide(let.name) else "value")
 
     def _is_printed_for(self, let: Let, ref: Ref | None) -> bool:
@@ -93,16 +94,19 @@ class MapPrinter:
         placements = self.ctx.mode_placement
         return ref in self.ctx.values and placements[ref] in (None, placements[let.name])
 
-    def _applied(self, op: Map, values: Sequence[Value], exprs: Sequence[Expr]) -> Expr:
-        """The expression of a map. It is guarded if an argument may be NaN without a gradient."""
+    def _applied(self, let: Let, op: Map, values: Sequence[Value], exprs: Sequence[Expr]) -> Expr:
+        """The expression of a map, guarded if its derivative may be NaN without a gradient."""
         unguarded = TENSOR_FUNCTIONS[op.function](*exprs)
-        if not any(ref in self.exposed for ref in op.arguments):
+        if not self._is_guarded(let.name, op):
             return unguarded
         if op.function == "div" and values[0].number:
             return Binary("*", (exprs[0], guarded_inverse(exprs[1])))
         linear = op.function in ("mul", "div") and any(value.number for value in values)
         has_slope = op.function in FUNCTIONS_WITH_SLOPE or op.function == "rsqrt"
         return unguarded if linear or not has_slope else guarded(op.function, *exprs)
+
+    def _is_guarded(self, ref: Ref, op: Map) -> bool:
+        return ref in self.singular or any(operand in self.exposed for operand in op.arguments)
 
     def _arithmetic(self, ref: Ref, function: str, position: int) -> Value:
         """An operand. A boolean becomes zeros and ones, except as the condition of `where`."""
@@ -141,7 +145,9 @@ class MapPrinter:
         if not reuse:
             out.append(Assign((name,), self.ctx.with_named_operands(base, out)))
         inner: list[Stmt] = []
-        combined = self.ctx.with_named_operands(self._applied(op, values, (name, operand)), inner)
+        combined = self.ctx.with_named_operands(
+            self._applied(let, op, values, (name, operand)), inner
+        )
         present = Binary("is not", (Name(self.ctx.argument_name(optional)), Literal(None)))
         out.append(If(present, (*inner, Assign((name,), combined))))
         loose = self._is_loose(
@@ -185,7 +191,7 @@ class MapPrinter:
                 out.append(Assign((local,), IfElse(missing, Literal(None), expr)))
                 expr = local
             keywords.append((role, expr))
-        if source in self.exposed:
+        if source in self.exposed or let.name in self.singular:
             keywords.append(("gaps", Literal(True)))
         expr = Call(Name("runtime.rescale"), (exprs[0],), tuple(keywords))
         self.ctx.keep(let, Value(expr, dims), out, "y")

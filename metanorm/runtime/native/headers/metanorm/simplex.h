@@ -76,8 +76,10 @@ static inline void arrive(arrived *a, const simplex *s, real x, real adjoint) {
     a->pull += adjoint * (below(s, x) - s->on.mean);
 }
 
-/* What of it arrives at a value: each moves the mean, and by the spread of its face the stretch. */
+/* What of it arrives at a value: each moves the mean, and by the spread of its face the stretch.
+ * Weights that are NaN have gradients that are. */
 static inline real adjoint_of(const simplex *s, const arrived *a, real x, real adjoint) {
+    if (s->on.mean != s->on.mean) return NAN;
     double found = 0;
     if (is_on(&s->on, below(s, x))) found = adjoint - a->total / s->on.count;
     if (s->from.count > 0 && is_on(&s->from, below(s, x)))
