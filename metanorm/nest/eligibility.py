@@ -158,7 +158,7 @@ class _Eligibility:
             if let.name in self.measured:
                 assert isinstance(op, Pool)
                 yield from self._measured(op)
-            elif any(w is not None and self._is_wide(w) for w in weights):
+            elif not self._is_wide(let.name) and any(w and self._is_wide(w) for w in weights):
                 yield "a weight as large as the input for what is smaller"
 
     def _wide_value(self, let: Let) -> Iterator[str]:
@@ -172,7 +172,8 @@ class _Eligibility:
     def _pool_of_element(self, op: Pool) -> Iterator[str]:
         """A pool that has a result for each element."""
         if any(isinstance(m, Reach) for _, m in op.over):
-            yield "windows over values as large as the input"
+            yield from self._scan_of_elements(op)
+            return
         pooled = {leaf for axis, _ in op.over for leaf in self.index.space.leaves(axis)}
         extra_axes = set(self.index.types[op.value].axes) - self.data_axes
         plain = not (op.where or op.weight or op.ddof or op.about)
@@ -181,6 +182,16 @@ class _Eligibility:
         row = ACCUMULATIONS.get(op.statistic)
         if row is None or row.rule == "moments":
             yield f"{op.statistic} of a value larger than the input"
+
+    def _scan_of_elements(self, op: Pool) -> Iterator[str]:
+        """A pool that overlaps those of other elements: a worker has all of the axis at hand."""
+        ((axis, _),) = op.over
+        if axis == self.plan.grouped_axis:
+            yield "windows of rows that are in groups"
+        if op.statistic not in SCANNED or op.ddof or op.about:
+            yield f"{op.statistic} of windows as large as the input"
+        if self.plan.extra_axes:
+            yield "windows beside a value larger than the input"
 
     def _larger_value(self, let: Let) -> Iterator[str]:
         """Values that an element has several of: who reads them has to read them at once."""

@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Literal, Union
 
 from metanorm.ir.nodes import Kind, Let, Program, Ref
+from metanorm.ir.nodes import Pool as PoolOp
 from metanorm.nest.arguments import Field
 from metanorm.nest.layouts import AxisGroup, Layout
 from metanorm.passes.directions import Direction
@@ -78,10 +79,17 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """Compute a statistic over the neighbourhood of each position along one axis of cells. The
-    pools overlap."""
+    """Compute a statistic over the neighbourhood of each position along one axis, of cells or of
+    elements. The pools overlap."""
 
     let: Let
+
+    @property
+    def axis(self) -> str:
+        """The axis along which a worker needs all positions."""
+        assert isinstance(self.let.op, PoolOp)
+        ((axis, _),) = self.let.op.over
+        return axis
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +153,11 @@ class Block:
         """The bindings that this block reads or computes, in order, without finished reductions."""
         kinds = (Load, Compute, Gather, Pool, Scan)
         return tuple(s.let for s in self.statements if isinstance(s, kinds))
+
+    @cached_property
+    def scans(self) -> tuple[Scan, ...]:
+        """The scans of this block."""
+        return tuple(s for s in self.statements if isinstance(s, Scan))
 
     @cached_property
     def reads(self) -> tuple[str, ...]:
@@ -247,6 +260,12 @@ class Nest:
         for block in self.blocks:
             for statement in block.statements:
                 yield block, statement
+
+    @cached_property
+    def whole_axes(self) -> AxisGroup:
+        """The axes of the loops that no workers divide among themselves."""
+        scanned = dict.fromkeys(scan.axis for sweep in self.sweeps for scan in sweep.scans)
+        return (*self.extra_axes, *scanned)
 
     def determined_axes(self, axes: Iterable[str]) -> set[str]:
         """The axes whose position follows from that along `axes`: a row determines its group."""

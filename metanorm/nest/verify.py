@@ -112,7 +112,7 @@ class _Verifier:
                 if in_sweep and isinstance(statement, Pool):
                     self._pool_of_element(let)
                 elif in_sweep:
-                    self._demand(isinstance(statement, Compute), "sweeps do not gather")
+                    self._demand(isinstance(statement, (Compute, Scan)), "sweeps do not gather")
                 self._define(block, let.name)
             case Accumulate(number):
                 r = self.nest.reductions[number]
@@ -163,7 +163,8 @@ class _Verifier:
         """The worker that finds a value for each position of an axis has the whole axis."""
         match let.op:
             case PoolOp(over=((axis, Reach()),)) | AxisMap(axis=axis):
-                splits_axis = block.when in OF_ISLANDS and axis in self.nest.islands
+                divided = (*OF_ISLANDS, "sweep")
+                splits_axis = block.when in divided and axis in self.nest.islands
                 self._demand(not splits_axis, f"all of the axis that {let.name} is found along")
 
     def _define(self, block: Block, ref: Ref) -> None:

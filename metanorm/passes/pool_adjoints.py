@@ -48,7 +48,8 @@ class Scan:
         b, zero = self.b, self.b.number(0)
         finite = b.map("eq", b.map("mul", mean, zero), zero)
         finite_mean = b.map("where", finite, mean, zero)
-        shift = b.emit(Pool("mean", finite_mean, ((self.axis, Ones()),)))
+        over = ((self.axis, Ones()),)  # parts of a mean, since kernels add up in any direction
+        shift = b.emit(Pool("sum", b.map("div", finite_mean, b.emit(Count(over))), over))
         return b.map("sub", value, shift), b.map("sub", mean, shift)
 
 

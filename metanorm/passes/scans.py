@@ -125,11 +125,15 @@ class _ScanAxis:
             last = b.map("min", b.map("add", self._position(), b.number(ahead)), last)
         return b.map("add", b.map("sub", last, first), b.number(1))
 
+    @property
+    def width(self) -> Scalar:
+        """The number of positions of a window, those beyond the border included."""
+        assert self.reach.back is not None and self.reach.ahead is not None
+        return Apply("add", (Apply("add", (self.reach.back, self.reach.ahead)), ONE))
+
     def zero_count(self) -> Ref:
         """The number of zeros beyond the border in each pool."""
-        assert self.reach.back is not None and self.reach.ahead is not None
-        width = Apply("add", (Apply("add", (self.reach.back, self.reach.ahead)), ONE))
-        return self.b.map("sub", self.b.number(width), self.position_count())
+        return self.b.map("sub", self.b.number(self.width), self.position_count())
 
     def border_repeats(self) -> list[tuple[Ref, Ref]]:
         """The first and the last position, with how often a pool repeats each beyond the border."""
@@ -229,13 +233,24 @@ def _scan_pool(b: Builder, op: Pool) -> Ref:
 
 
 def _weighted_values(b: Builder, op: Pool) -> Ref:
-    """The values times their weights, zero where the weight is zero, even of NaN."""
-    weight = _weights(b, op)
-    if weight is None:
-        return op.value
+    """The values times their weights, zero where the weight is zero, even of NaN.
+
+    A weight of zero has a gradient, which is its value if that is finite.
+    """
+    zero, value = b.number(0), op.value
+    if op.where is not None:
+        value = b.map("where", op.where, value, zero)
+    if op.weight is None:
+        return value
+    return b.map("mul", _counted(b, value, op.weight), op.weight)
+
+
+def _counted(b: Builder, value: Ref, weight: Ref) -> Ref:
+    """Values to multiply by weights: those of weight zero are zero where they are not finite."""
     zero = b.number(0)
-    weighted = op.value if op.weight is None else b.map("mul", op.value, weight)
-    return b.map("where", b.map("ne", weight, zero), weighted, zero)
+    finite = b.map("eq", b.map("mul", value, zero), zero)
+    weighs = b.map("ne", weight, zero)
+    return b.map("where", weighs, value, b.map("where", finite, value, zero))
 
 
 def _weights(b: Builder, op: Pool) -> Ref | None:
@@ -277,6 +292,9 @@ def _scan_moments(b: Builder, scan_axis: _ScanAxis, cells: _Moments, with_var: b
             return pooled("mean", value)
         return b.map("div", b.emit(Pool("sum", value, scan_axis.over)), scan_axis.position_count())
 
+    if scan_axis.edge == "zero" and cells.weight is None and not with_var:
+        total = b.emit(Pool("sum", cells.mean, scan_axis.over))
+        return _Moments(None, b.map("div", total, b.number(scan_axis.width)), None)
     mean, var = pooled("mean", cells.mean) if with_var else mean_alone(cells.mean), None
     if with_var:
         var = pooled("var", cells.mean)
@@ -299,7 +317,8 @@ def _scan_moments(b: Builder, scan_axis: _ScanAxis, cells: _Moments, with_var: b
         end_weight, end_mean, end_var = parts
         beyond = repeats if end_weight is None else b.map("mul", repeats, end_weight)
         assert end_mean is not None
-        united = _combine(b, united, _Moments(beyond, end_mean, end_var))
+        end = _Moments(beyond, end_mean, end_var)
+        united = _combine(b, united, end, repeats if end_weight is not None else None)
     return united if weight is not None else _with_weight(united, None)
 
 
@@ -308,18 +327,26 @@ def _with_weight(moments: _Moments, weight: Ref | None) -> _Moments:
     return moments._replace(weight=weight)
 
 
-def _combine(b: Builder, left: _Moments, right: _Moments) -> _Moments:
+def _combine(b: Builder, left: _Moments, right: _Moments, repeats: Ref | None = None) -> _Moments:
     """The moments of both together, by Chan's rule.
 
     Where the right ones have weight zero, they are not read: they may be NaN, and NaN times zero
-    would be NaN in the gradient, too.
+    would be NaN in the gradient, too. If they are one cell that `repeats`, its weight has a
+    gradient even where it is zero.
     """
     assert left.weight is not None and right.weight is not None
     zero, one = b.number(0), b.number(1)
     total = b.map("add", left.weight, right.weight)
-    counts = b.map("ne", right.weight, zero)
-    share = b.map("where", counts, b.map("div", right.weight, total), zero)
-    offset = b.map("where", counts, b.map("sub", right.mean, left.mean), zero)
+    counting = right.weight if repeats is None else b.map("mul", repeats, total)
+    counts = b.map("ne", counting, zero)
+    gap, share = b.map("sub", right.mean, left.mean), b.map("div", right.weight, total)
+
+    def counted(value: Ref) -> Ref:
+        finite = value if repeats is None else _counted(b, value, right.weight or zero)
+        return b.map("where", counts, finite, zero)
+
+    offset = counted(gap)
+    share = b.map("where", counts, share, zero)
     mean = b.map("add", left.mean, b.map("mul", offset, share))
     if left.var is None:
         return _Moments(total, mean, None)
@@ -327,6 +354,6 @@ def _combine(b: Builder, left: _Moments, right: _Moments) -> _Moments:
     between = b.map("mul", b.map("mul", share, left_share), b.map("mul", offset, offset))
     var = b.map("add", b.map("mul", left.var, left_share), between)
     if right.var is not None:
-        right_var = b.map("where", counts, b.map("mul", right.var, share), zero)
+        right_var = b.map("mul", counted(right.var), share)
         var = b.map("add", var, right_var)
     return _Moments(total, mean, var)

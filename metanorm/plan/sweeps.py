@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from metanorm.ir.accumulation import Accumulation, accumulation_of, joint_statistic
-from metanorm.ir.aggregation import Aggregation, ByIndex
+from metanorm.ir.aggregation import Aggregation, ByIndex, Reach
 from metanorm.ir.nodes import (
     AxisMap,
     Input,
@@ -198,6 +198,11 @@ class _SweepPlanner:
             return False
         return self.is_wide(let.op.value) and not self.is_wide(let.name)
 
+    def _is_scan_of_elements(self, let: Let) -> bool:
+        """Whether a sweep pools what is around each element, which is as large as the data."""
+        overlaps = isinstance(let.op, Pool) and any(isinstance(m, Reach) for _, m in let.op.over)
+        return overlaps and self.is_wide(let.name)
+
     # ---- sweeps
 
     def _feeding(self, number: int, wide_outputs: Iterable[tuple[str, Ref]]) -> set[Ref]:
@@ -275,11 +280,13 @@ class _SweepPlanner:
     def _islands(
         self, feeding_refs: set[Ref], group_index: str | None, grouped_axis: str | None
     ) -> tuple[str, ...]:
-        """The axes along which no value is pooled that a later sweep depends on."""
+        """The axes along which no value is pooled that a later sweep depends on, or the same one
+        if its pools overlap."""
         group_axis = group_axis_of(self.program, grouped_axis)
         islands = [*([group_axis] if group_axis else []), *self.data_axes]
         for let in self.program.body:
-            if let.name not in feeding_refs or self.depth[let.name] == 0:
+            feeds = let.name in feeding_refs and self.depth[let.name] > 0
+            if not feeds and not self._is_scan_of_elements(let):
                 continue
             exchanging: set[str] = set()
             match let.op:

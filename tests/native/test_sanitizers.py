@@ -107,6 +107,20 @@ def scans() -> None:
         both_ways(norm, x)
 
 
+def scans_of_elements() -> None:
+    """Tiles of one strip and of several, lines across rows and along them, one channel."""
+    for size in (1, 4, 9, 40):
+        norm = layer("local_response_norm", "LocalResponseNorm", size)
+        for x in (
+            torch.randn(2, 5, 33),
+            strided(3, 7, 5),
+            torch.randn(2, 19, 3, 7).to(memory_format=torch.channels_last),
+            torch.randn(1, 300, 50).bfloat16(),
+            torch.randn(2, 1, 3),
+        ):
+            both_ways(norm, x)
+
+
 def tables() -> None:
     for file, cls, arguments, shape in (
         ("hetero_norm", "HeteroLayerNorm", (5, 10), (6, 5)),
@@ -120,7 +134,8 @@ def tables() -> None:
 
 SCENES: dict[str, Callable[[], None]] = {
     "batch": batch, "group": group, "rows": rows, "graphs": graphs,
-    "rows of graphs": rows_of_graphs, "scans": scans, "tables": tables,
+    "rows of graphs": rows_of_graphs, "scans": scans,
+    "scans of elements": scans_of_elements, "tables": tables,
 }  # fmt: skip
 
 

@@ -50,6 +50,7 @@ RESERVED = frozenset(
     SIMPLEX simplex face is_on below project simplex_of weight_of arrived arrive adjoint_of nearest
     arriving APART
     SCANS LANES lanes lines lines_room scratch scratch_of scan_sums scan_moments scan_weighed
+    tiles tiles_of tile_room strip_of columns strip_begin strip_end
     value_lines weight_lines first_lines second_lines spare_lines NULL INFINITY NAN
     TOTALS ALIKE WEIGHED SUM MOMENTS MAXIMUM MINIMUM DONE NO_MEMORY BROKEN_LABELS GAP LARGE_PAGE
     UNCOUNTABLE piece aligned countable empty of_rows parts_in put_by report room_to_align running
@@ -58,7 +59,7 @@ RESERVED = frozenset(
 )
 # Names of the sums of a reduction in sweeps, and of what holds one row of a value.
 DERIVED = re.compile(
-    r"(sum|extreme|weight|drift|squares|centre|cells?|step)_\d+(_\d+)?|.*_(row|here)"
+    r"(sum|extreme|weight|drift|squares|centre|cells?|step)_\d+(_\d+)?|.*_(row|here|tile)"
 )
 PREFIXES = ("AXIS_", "DTYPE_", "size_")  # of axis numbers, of dtypes and of lengths
 SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
@@ -78,6 +79,7 @@ class KernelContext:
         self._axis_orders = nest.axis_orders
         self.matrices = self._find_matrices()
         self.scans = tuple(s.let for _, s in nest.statements() if isinstance(s, Scan))
+        self.scans_elements = any(sweep.scans for sweep in nest.sweeps)
         self.links = {let.name: let.op for let in self.program.body if isinstance(let.op, Link)}
         self.size_argument_dims = size_argument_dims(self.program)
         self._used_names: set[str] = set(RESERVED)

@@ -33,10 +33,13 @@ from metanorm.targets.native.values import NarrowValues
 class Elements:
     """The wide values of one sweep."""
 
-    def __init__(self, tiling: Tiling, values: NarrowValues, sweep: Block) -> None:
+    def __init__(
+        self, tiling: Tiling, values: NarrowValues, sweep: Block, tiled: Collection[Ref] = ()
+    ) -> None:
+        """`tiled` wide values are in memory already, where `values` says."""
         self.tiling, self.ctx = tiling, tiling.ctx
-        self.values, self.sweep = values, sweep
-        self.maps = {let.name: let for let in sweep.lets}
+        self.values, self.tiled = values, tiled
+        self.maps = {let.name: let for let in sweep.lets if let.name not in tiled}
         self.extra_axes = self.ctx.nest.extra_axes
         self.gathered: set[Ref] = set()  # what lies side by side in a row of its own meanwhile
 
@@ -46,10 +49,10 @@ class Elements:
         read_refs = self._closure(needed)
         row_reads = [
             self._input_read(let.op.name)
-            for let in self.sweep.lets
+            for let in self.maps.values()
             if isinstance(let.op, Input) and let.name in read_refs
         ]
-        pools = [let for let in self.sweep.lets if _is_pool(let) and let.name in read_refs]
+        pools = [let for let in self.maps.values() if _is_pool(let) and let.name in read_refs]
         plain = [let for let in lets if not _is_pool(let)]
         row_reads += self._narrow_reads(plain, needed)
         pool_loops = self._pool_loops(pools)
@@ -68,7 +71,7 @@ class Elements:
         """The wide values that some are computed from, in order; pools are computed before."""
         needed_refs = set(needed)
         lets: list[Let] = []
-        for let in reversed(self.sweep.lets):
+        for let in reversed(self.maps.values()):
             if let.name in needed_refs:
                 lets.append(let)
                 if not _is_pool(let):
@@ -167,6 +170,8 @@ class Elements:
         return statements
 
     def _step(self, ref: Ref) -> Expr:
+        if ref in self.tiled:
+            return ONE
         return self.ctx.stride(self.ctx.axis_order(ref), self.tiling.vector)
 
     def element_value(self, ref: Ref) -> Expr:

@@ -22,6 +22,7 @@ from metanorm.targets.native.cir import (
 from metanorm.targets.native.context import KernelContext
 from metanorm.targets.native.joining import accumulator_kind
 from metanorm.targets.native.narrow import NarrowPrinter
+from metanorm.targets.native.scan_sweep import ScanSweepPrinter
 from metanorm.targets.native.setup import VALUES, Setup
 from metanorm.targets.native.sparsestmax import on_simplex
 from metanorm.targets.native.sweep import SweepPrinter
@@ -106,7 +107,8 @@ class KernelPrinter:
             self._cell(number) for number in range(len(self.nest.reductions))
         ]
         for i, sweep in enumerate(self.nest.sweeps, 1):
-            printer = SweepPrinter(self.ctx, self.cell_printer, sweep)
+            kind = ScanSweepPrinter if sweep.scans else SweepPrinter
+            printer = kind(self.ctx, self.cell_printer, sweep)
             functions.append(printer.function(f"sweep_{i}", self._sweep_doc(i)))
         if self.nest.reductions:
             rows = [
@@ -149,7 +151,7 @@ class KernelPrinter:
         plan = (
             "prepare, begin, finish", f"stages, {len(stages)}",
             f"{reductions}, {len(self.nest.reductions)}", "ISLANDS",
-            self._bits(self.nest.extra_axes),
+            self._bits(self.nest.whole_axes),
         )  # fmt: skip
         return [Table("stage", "stages[]", tuple(stages)), Table("kernel", "plan", plan)]
 

@@ -41,7 +41,7 @@ from metanorm.targets.native.joining import RESULT_FUNCTIONS
 from metanorm.targets.native.named_indexes import with_named_indexes
 from metanorm.targets.native.nesting import inlined_operators
 from metanorm.targets.native.pool import PoolPrinter
-from metanorm.targets.native.scan import ScanPrinter, reach_of
+from metanorm.targets.native.scan import ScanPrinter, lines_of_cells, reach_of
 from metanorm.targets.native.softmax import softmax
 from metanorm.targets.native.sparsestmax import sparsestmax
 from metanorm.targets.native.strided_runs import LINE_FUNCTIONS
@@ -282,10 +282,11 @@ class NarrowPrinter:
                 outer_axes = [a for a in axes if a != axis]
                 return self.loops(cluster, outer_axes, sparsestmax(self.values, let, op), block)
             case Pool() if reach_of(op) is not None:
-                scan = ScanPrinter(self.values, cluster)
+                bounds = partial(self._bounds, block=block)
+                outer_axes, lines = lines_of_cells(self.values, let, bounds)
                 worker: Expr = Name("r->worker") if block.per_island else cir.Number(0)
-                lines = scan.statements(partial(self._bounds, block=block), worker)
-                return self.loops(cluster, scan.outer, lines, block)
+                scan = ScanPrinter(self.values, cluster, lines)
+                return self.loops(cluster, outer_axes, scan.statements(worker), block)
             case Pool():
                 pool = PoolPrinter(self.values, cluster)
                 if len(cluster) == 1 and is_column_sum(self.values, let, pool.axes):

@@ -5,7 +5,8 @@ A line has all positions along the scanned axis. Up to `LANES` lines are scanned
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from metanorm.ir.aggregation import Reach
 from metanorm.ir.nodes import Let, Pool, Ref
@@ -34,12 +35,7 @@ VALUE, WEIGHT, FIRST, SECOND, SPARE = (
     Name(f"{part}_lines") for part in ("value", "weight", "first", "second", "spare")
 )
 BEGIN, LANE, LANES = Name("begin"), Name("i"), Name("lanes")
-Bounds = Callable[[str], tuple[Expr, Expr]]  # from an axis to the bounds of a loop over it
-
-
-def scans_of(lets: Sequence[Let]) -> list[Let]:
-    """The bindings that are scans."""
-    return [let for let in lets if isinstance(let.op, Pool) and reach_of(let.op) is not None]
+SIDE_BY_SIDE: Expr = Infix("+", BEGIN, LANE)  # the position of a line among those beside it
 
 
 def reach_of(op: Pool) -> tuple[str, Reach] | None:
@@ -48,10 +44,43 @@ def reach_of(op: Pool) -> tuple[str, Reach] | None:
     return reaches[0] if reaches else None
 
 
+@dataclass(frozen=True)
+class Lines:
+    """The lines of a scan. `at` has the position of a number of the scan's axis and of its line.
+
+    Lines that lie side by side go from `low` to `high`. If they run `down`, their numbers are a row
+    of memory apart from each other.
+    """
+
+    at: Mapping[str, Expr]
+    low: Expr
+    high: Expr
+    down: bool
+
+
+def lines_of_cells(
+    values: NarrowValues, let: Let, bounds: Callable[[str], tuple[Expr, Expr]]
+) -> tuple[list[str], Lines]:
+    """The axes of the loops around a scan of narrow values, and its lines. `bounds` has those of a
+    loop over an axis."""
+    assert isinstance(let.op, Pool)
+    axis_and_reach = reach_of(let.op)
+    assert axis_and_reach is not None
+    axis, _ = axis_and_reach
+    value, axes = let.op.value, let.type.axes
+    order = values.ctx.axis_order(value) if not values.is_inline(value) else axes
+    *outer, lane = [other for other in axes if other != axis] or [""]
+    at = values.loop_positions(axes)
+    low, high = bounds(lane) if lane else (ZERO, ONE)
+    if lane:
+        at[lane] = SIDE_BY_SIDE
+    return outer, Lines(at, low, high, down=bool(order) and order[-1] != axis)
+
+
 class ScanPrinter:
     """Prints one scan. A mean and a variance of the same values are one scan."""
 
-    def __init__(self, values: NarrowValues, results: Sequence[Ref]) -> None:
+    def __init__(self, values: NarrowValues, results: Sequence[Ref], lines: Lines) -> None:
         lets = [values.lets[ref] for ref in results]
         op = lets[0].op
         assert isinstance(op, Pool)
@@ -60,20 +89,13 @@ class ScanPrinter:
         self.values, self.ctx, self.op = values, values.ctx, op
         self.axis, self.reach = axis_and_reach
         self.results = {let.op.statistic: let.name for let in lets if isinstance(let.op, Pool)}
-        self.let = lets[0]
-        order = (
-            self.ctx.axis_order(op.value) if not values.is_inline(op.value) else self.let.type.axes
-        )
-        other_axes = [axis for axis in self.let.type.axes if axis != self.axis]
-        self.lane = other_axes[-1] if other_axes else None
-        self.outer = other_axes[:-1]
-        self.down = bool(order) and order[-1] != self.axis  # lines run across rows of memory
+        self.lines = lines
         self.sums = op.statistic == "sum"
         self.is_weighted = not self.sums and (op.where is not None or op.weight is not None)
 
-    def statements(self, bounds: Bounds, worker: Expr) -> list[Stmt]:
+    def statements(self, worker: Expr) -> list[Stmt]:
         """The scan at one position of the outer axes, in the scratch memory of a worker."""
-        low, high = bounds(self.lane) if self.lane else (ZERO, ONE)
+        low, high = self.lines.low, self.lines.high
         lanes = Apply("least", (Name("LANES"), Infix("-", high, BEGIN)))
         body: list[Stmt] = [Declare("const int64_t", "lanes", lanes)]
         body += self._buffer_declarations(worker)
@@ -117,21 +139,15 @@ class ScanPrinter:
     def _line_loop(self, statements: Sequence[Stmt]) -> list[Stmt]:
         """A loop over all numbers of the lines, in the memory order of the array outside."""
         k, size = self.ctx.variables[self.axis], self.ctx.size(self.axis)
-        if self.down:
+        if self.lines.down:
             inner = For("i", ZERO, LANES, tuple(statements), simd=True)
             return [For(k, ZERO, size, (inner,))]
         return [For("i", ZERO, LANES, (For(k, ZERO, size, tuple(statements)),))]
 
-    def _lane_positions(self) -> dict[str, Expr]:
-        at = self.values.loop_positions(self.let.type.axes)
-        if self.lane is not None:
-            at[self.lane] = Infix("+", BEGIN, LANE)
-        return at
-
     # ---- reads and writes
 
     def _copy_statements(self) -> list[Stmt]:
-        at = self._lane_positions()
+        at = self.lines.at
         value = self.values.value(self.op.value, at)
         weight = self._weight(at)
         if weight is None:
@@ -149,7 +165,7 @@ class ScanPrinter:
         product = Conditional(some, Infix("*", Name("share"), value), ZERO)
         return self._line_loop([share, Assign(Element(VALUE, self._line_index()), "=", product)])
 
-    def _weight(self, at: dict[str, Expr]) -> Expr | None:
+    def _weight(self, at: Mapping[str, Expr]) -> Expr | None:
         """The weight of a cell; `None` if every cell has weight one."""
         refs = (self.op.where, self.op.weight)
         where, weight = (None if ref is None else self.values.value(ref, at) for ref in refs)
@@ -174,7 +190,7 @@ class ScanPrinter:
         return Apply("least", (self.ctx.scalar(end, as_int=True), longest_reach))
 
     def _result_statements(self) -> list[Stmt]:
-        at, line_index = self._lane_positions(), self._line_index()
+        at, line_index = self.lines.at, self._line_index()
         written: list[Stmt] = []
         for statistic, ref in self.results.items():
             result = Element(self._line_of(SECOND if statistic == "var" else FIRST), line_index)
@@ -208,9 +224,9 @@ def scratch_size(context: KernelContext, scans: Sequence[Let]) -> Expr:
         axis_and_reach = reach_of(let.op)
         assert axis_and_reach is not None
         other_axes = [axis for axis in let.type.axes if axis != axis_and_reach[0]]
-        lanes: Expr = (
-            Apply("least", (Name("LANES"), context.size(other_axes[-1]))) if other_axes else ONE
-        )
+        lanes: Expr = Name("LANES")
+        if not context.nest.is_wide(let.name):
+            lanes = Apply("least", (lanes, context.size(other_axes[-1]))) if other_axes else ONE
         each = cir.product(cir.Number(_line_count(let.op)), lanes)
         volume = Apply("times", (each, context.size(axis_and_reach[0])))
         size = volume if size is None or size == volume else Apply("most", (size, volume))

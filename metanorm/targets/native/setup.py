@@ -25,6 +25,7 @@ from metanorm.targets.native.cir import (
 )
 from metanorm.targets.native.context import KernelContext
 from metanorm.targets.native.scan import scratch_size
+from metanorm.targets.native.scan_tile import tile_memory
 
 VALUES = Declare("values *", "v", Name("values_"))
 
@@ -94,6 +95,7 @@ class Setup:
             ("links", tuple(self.ctx.name(r) for r in self.ctx.links)),
             ("const real", tuple(arrays)),
             ("real", tuple(stored)), ("scratch", ("scratch",) if self.ctx.scans else ()),
+            ("tiles", ("tiles",) if self.ctx.scans_elements else ()),
             ("size_t", ("kept",) if self.saved else ()),
         ]  # fmt: skip
         return Struct("Everything that the functions of this kernel share.", "values",
@@ -153,6 +155,8 @@ class Setup:
             loop_length = Name(f"v->shape.size[{self.ctx.axis(group)}]")
             body.append(Assign(loop_length, "=", self.ctx.volume(group)))
         body += [self._tensor(field) for field in self.fields if field.type == "strided"]
+        if self.ctx.scans_elements:
+            body.append(Assign(Name("v->tiles.size"), "=", tile_memory(self.ctx)))
         parameters = (("values *", "v"), ("const call_fields *", "call"))
         doc = "The lengths of loops, and where tensors lie along them."
         return Function(doc, "void", "set_strides", parameters, tuple(body))
@@ -240,6 +244,9 @@ class Setup:
             room = scratch_size(self.ctx, self.ctx.scans)
             scratch = Apply("scratch_of", (room, Name("THREADS"), Name("memory")))
             body.append(Assign(Name("v->scratch"), "=", scratch))
+        if self.ctx.scans_elements:
+            tiles = (Name("v->tiles.size"), Name("THREADS"), Name("memory"))
+            body.append(Assign(Name("v->tiles"), "=", Apply("tiles_of", tiles)))
         if self.saved:
             body.append(Declare("arena", "kept", Name("{call->saved, 0}")))
             body += self._allocations(self.saved, "&kept")

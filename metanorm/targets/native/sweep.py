@@ -51,7 +51,8 @@ class SweepPrinter:
         self.numbered_reductions = [
             (number, context.nest.reductions[number]) for number in sweep.measures
         ]
-        self.tiling = Tiling(context, [reduction for _, reduction in self.numbered_reductions])
+        measured = [reduction for _, reduction in self.numbered_reductions]
+        self.tiling = Tiling(context, measured, context.loops[len(context.nest.extra_axes) :])
         self.elements = Elements(self.tiling, narrow.values, sweep)
 
     # ---- the function
@@ -72,11 +73,14 @@ class SweepPrinter:
         names += [self.ctx.name(output) for output, _ in self.sweep.writes]
         body += [Declare("const tensor", name, Name(f"v->{name}")) for name in names]
         body += [Declare("real", f"{name}_row[TILE]") for name in names]
-        body += self.tiling.outer_loops(self._tile())
+        body += self._loops()
         parameters = (
             ("const void *", "values_"), ("const range *", "r"), ("const accumulator *", "a"),
         )  # fmt: skip
         return Function(doc, "void", name, parameters, tuple(body))
+
+    def _loops(self) -> list[Stmt]:
+        return self.tiling.outer_loops(self._tile())
 
     # ---- one tile
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from metanorm.nest.layouts import AxisGroup
-from metanorm.nest.nest import Nest
+from metanorm.nest.nest import Block, Nest
 from metanorm.plan.sweeps import Reduction
 from metanorm.targets.native import cir
 from metanorm.targets.native.cir import (
@@ -31,16 +31,18 @@ def varies_along(reduction: Reduction, group: AxisGroup) -> bool:
     return set(group) <= set(reduction.cells)
 
 
-def tile_rows(nest: Nest, reductions: Sequence[Reduction]) -> tuple[AxisGroup, ...]:
+def tile_rows(
+    nest: Nest, reductions: Sequence[Reduction], loops: Sequence[AxisGroup]
+) -> tuple[AxisGroup, ...]:
     """The loops over the rows of a tile.
 
-    They are the innermost loops, outside the vector axis, along which every reduction with cells
-    along rows is pooled; if there is no such reduction, those of every variance.
+    They are the innermost of `loops`, outside the vector axis, along which every reduction with
+    cells along rows is pooled; if there is no such reduction, those of every variance.
     """
     tiled = [r for r in reductions if varies_along(r, nest.loops[-1])]
     tiled = tiled or [r for r in reductions if r.row.rule == "moments"]
     row_loops: list[AxisGroup] = []
-    for group in reversed(nest.loops[len(nest.extra_axes) : -1]):
+    for group in reversed(loops[:-1]):
         pooled = tiled and not any(varies_along(r, group) for r in tiled)
         if group == (nest.group_axis,) or not pooled:
             if row_loops:
@@ -54,34 +56,61 @@ def tile_rows(nest: Nest, reductions: Sequence[Reduction]) -> tuple[AxisGroup, .
 
 def unsupported_in_c(nest: Nest) -> Iterator[str]:
     """The reasons why C alone has no kernel for a nest: statistics of one sweep pool along
-    different axes, so that a mean or variance per column would end with each row."""
+    different axes, so that a mean or variance per column would end with each row; or windows need
+    rows at hand that lie in groups."""
     for sweep in nest.sweeps:
         measured = [nest.reductions[number] for number in sweep.measures]
-        rows = tile_rows(nest, measured)
+        loops = loops_of_tile(nest, sweep)
+        if loops[-1:] != nest.loops[-1:] or not {s.axis for s in sweep.scans} <= _alone(loops):
+            yield "windows along a part of an axis, or beside groups of single elements"
+        rows = tile_rows(nest, measured, loops)
         for r in measured:
             by_row = not rows or any(varies_along(r, group) for group in rows)
             if by_row and varies_along(r, nest.loops[-1]) and len(r.row.parts) > 1:
                 yield "statistics that pool crosswise"
 
 
+def _alone(loops: Iterable[AxisGroup]) -> set[str]:
+    """The axes that have a loop of their own."""
+    return {group[0] for group in loops if len(group) == 1}
+
+
+def loops_of_tile(nest: Nest, sweep: Block) -> tuple[AxisGroup, ...]:
+    """The loops along which a sweep has all elements at hand that it scans, of loops in their
+    order; without scans, all loops over the data.
+
+    These are the loops along scans, and the innermost other one, a strip of which is looked at.
+    """
+    loops = nest.loops[len(nest.extra_axes) :]
+    scanned = {scan.axis for scan in sweep.scans}
+    if not scanned:
+        return loops
+    rows_in_groups = {nest.group_axis, nest.grouped_axis}
+    others = [g for g in loops if scanned.isdisjoint(g) and rows_in_groups.isdisjoint(g)]
+    return tuple(g for g in loops if not scanned.isdisjoint(g) or g in others[-1:])
+
+
 class Tiling:
-    """How a sweep iterates over the data.
+    """How a sweep iterates over the data, or over `loops` of it.
 
     `at` has the position along each loop, at the first element of the current row. `rows` are the
     loops over the rows of a tile.
     """
 
-    def __init__(self, context: KernelContext, reductions: Sequence[Reduction]) -> None:
+    def __init__(
+        self, context: KernelContext, reductions: Sequence[Reduction], loops: Sequence[AxisGroup]
+    ) -> None:
         self.ctx = context
         self.reductions = reductions
+        self.loops = loops
         self.vector = context.vector
-        self.rows = tile_rows(context.nest, reductions)
-        self.at: dict[str, Expr] = {_key(g): Name(context.variable(g)) for g in context.loops}
-        self.at[_key(self.vector)] = START
+        self.rows = tile_rows(context.nest, reductions, loops)
+        self.at: dict[str, Expr] = {key_of(g): Name(context.variable(g)) for g in context.loops}
+        self.at[key_of(self.vector)] = START
 
     def element_positions(self) -> dict[str, Expr]:
         """The positions of element `i` of the current row."""
-        return {**self.at, _key(self.vector): Infix("+", START, ELEMENT)}
+        return {**self.at, key_of(self.vector): Infix("+", START, ELEMENT)}
 
     def row_point(self) -> Expr:
         """The point at which the current row starts."""
@@ -93,16 +122,16 @@ class Tiling:
             return None
         (group,) = self.rows
         rows = Apply("ahead", (LENGTH,))
-        further: Expr = Infix("+", self.at[_key(group)], rows)
+        further: Expr = Infix("+", self.at[key_of(group)], rows)
         if self._grouped(group):
             further = Apply("ordered", (GROUPS, Infix("+", Name("place"), rows)))
-        positions = {**self.at, _key(group): further}
+        positions = {**self.at, key_of(group): further}
         return self._point(positions)
 
     def _point(self, positions: Mapping[str, Expr]) -> Expr:
         """A point of the data, for which it does not matter where along extra axes it is."""
         extra_axes = self.ctx.nest.extra_axes
-        found = (ZERO if g[0] in extra_axes else positions[_key(g)] for g in self.ctx.loops)
+        found = (ZERO if g[0] in extra_axes else positions[key_of(g)] for g in self.ctx.loops)
         return Apply("AT", tuple(found))
 
     # ---- tiles
@@ -143,7 +172,7 @@ class Tiling:
         body = [For("start", low, high, tuple(body), step=Name("TILE"))]
         if self.rows:
             first, last = self._tile_bounds()
-            span = Infix("-", high, low)
+            span = self._extent(self.vector)
             most = Apply("most", (Apply("least", (Name("TILE"), span)), ONE))
             area = Infix("/", Name("TILE_AREA"), most)
             step = Declare("const int64_t", "rows", Apply("least", (Name("TILE_ROWS"), area)))
@@ -153,7 +182,11 @@ class Tiling:
                 Apply("least", (Infix("+", Name("begin"), Name("rows")), last)),
             )
             body = [step, For("begin", first, last, (end, *body), step=Name("rows"))]
-        for group in reversed(self.ctx.loops[len(self.ctx.nest.extra_axes) : -1]):
+        return self.over(self.loops[:-1], body)
+
+    def over(self, loops: Sequence[AxisGroup], body: list[Stmt]) -> list[Stmt]:
+        """Loops around a body, but for those over the rows of a tile."""
+        for group in reversed(loops):
             if self._grouped(group) and group not in self.rows:
                 body = [
                     For(
@@ -172,7 +205,7 @@ class Tiling:
 
     def _extent(self, group: tuple[str, ...]) -> Expr:
         low, high = self.bounds(group)
-        return Infix("-", high, low)
+        return high if low == ZERO else Infix("-", high, low)
 
     def _tile_bounds(self) -> tuple[Expr, Expr]:
         """The first row and the end of the rows: of a group, or counted over all axes of rows."""
@@ -209,9 +242,9 @@ class Tiling:
             if number:
                 position = Infix("%", position, self._extent(group))
             low, _ = self.bounds(group)
-            declarations.append(
-                Declare("const int64_t", self.ctx.variable(group), Infix("+", low, position))
-            )
+            if low != ZERO:
+                position = Infix("+", low, position)
+            declarations.append(Declare("const int64_t", self.ctx.variable(group), position))
         return declarations
 
     def over_rows(self, body: list[Stmt]) -> list[Stmt]:
@@ -224,7 +257,7 @@ class Tiling:
         return [For("place", first, last, (*self._row_declarations(self.rows), *body))]
 
 
-def _key(group: tuple[str, ...]) -> str:
+def key_of(group: tuple[str, ...]) -> str:
     """The key of a loop in positions: its axis, or the first of several axes with a star."""
     return group[0] if len(group) == 1 else f"*{group[0]}"
 

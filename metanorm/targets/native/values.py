@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from copy import copy
 from types import MappingProxyType
 
 from metanorm.ir.aggregation import ByIndex, Ones
@@ -31,6 +32,13 @@ class NarrowValues:
         self.inlined = inlined(context.program, context.nest.data_axes, array_refs)
         self.returned_refs = {ref for _, ref in context.program.outputs}  # to the caller, as arrays
         self.returned_refs |= {update.value for update in context.program.updates}
+        self.elsewhere: Mapping[Ref, Callable[[AxisPositions], Expr]] = {}
+
+    def beside(self, elsewhere: Mapping[Ref, Callable[[AxisPositions], Expr]]) -> NarrowValues:
+        """The same values, and others whose place at a position these functions give."""
+        values = copy(self)
+        values.elsewhere = elsewhere
+        return values
 
     def is_inline(self, ref: Ref) -> bool:
         """Whether reads print the value's expression, since it depends on lengths alone."""
@@ -57,6 +65,8 @@ class NarrowValues:
         """A value at the given positions. `local` has the values that are variables there."""
         if ref in local:
             return local[ref]
+        if ref in self.elsewhere:
+            return self.elsewhere[ref](at)
         if self.is_inline(ref):
             return self.sizes_expression(ref, at)
         if ref in self.inlined:

@@ -51,6 +51,7 @@ BY_VECTORS(exp)
 BY_VECTORS(log)
 BY_VECTORS(sin)
 BY_VECTORS(cos)
+_Pragma("omp declare simd notinbranch") extern real R(pow)(real, real);
 #endif
 #if __GLIBC_PREREQ(2, 35)
 BY_VECTORS(tanh)

@@ -1,4 +1,4 @@
-/* Sums and moments of all that is near, for each position along an axis of cells.
+/* Sums and moments of all that is near, for each position along an axis of cells or of the data.
  *
  * Pools overlap there, so that each has elements in common with its neighbours. The axis is cut into
  * blocks as long as a pool: a pool then is the end of one block and the beginning of the next, and
@@ -20,6 +20,23 @@ typedef struct {
 /* Memory for `size` numbers for each worker. */
 static inline scratch scratch_of(int64_t size, int64_t workers, arena *a) {
     return (scratch){take(a, times(size, most(workers, 1)), sizeof(double)), size};
+}
+
+/* Memory of a worker for arrays of all that a sweep has at hand to scan it. */
+typedef struct {
+    real *memory;
+    int64_t size; /* of each worker */
+} tiles;
+
+static inline tiles tiles_of(int64_t size, int64_t workers, arena *a) {
+    return (tiles){take(a, times(size, most(workers, 1)), sizeof(real)), size};
+}
+
+/* How many lines `along` numbers long a sweep has at hand: as many as leave all that is at hand near
+ * the processor, and as many as are scanned at once in any case. */
+static inline int64_t strip_of(int64_t along, int64_t lines) {
+    const int64_t fit = TILE / most(along, 1) / LANES * LANES;
+    return most(least(most(fit, LANES), lines), 1);
 }
 
 /* Lines of cells, and how far the pool of each position reaches. The results of moments are a mean

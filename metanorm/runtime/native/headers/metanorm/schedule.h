@@ -118,13 +118,14 @@ static int divide(division *d, const kernel *k, const shape *s, int64_t threads)
     d->fused = d->axis >= 0 && (d->workers == 1 || count >= 4 * d->workers);
     d->bounds = NULL;
     if (!d->fused) {
-        int best = VECTOR;
+        int best = -1;
         for (int axis = AXES - 1; axis >= 0; axis--) {
             if (axis == GROUPS || k->whole >> axis & 1) continue;
             const int enough = s->size[axis] >= 2 * d->workers;
-            if (enough || s->size[axis] > s->size[best]) best = axis;
+            if (best < 0 || enough || s->size[axis] > s->size[best]) best = axis;
         }
-        d->axis = best;
+        if (best < 0) d->workers = 1; /* nothing can be divided */
+        d->axis = best < 0 ? VECTOR : best;
         return 0;
     }
     const int64_t size = s->size[d->axis], outer = count / most(size, 1);
@@ -255,6 +256,7 @@ static int run(const kernel *k, void *values, const shape *s, int64_t threads) {
 #pragma omp parallel for schedule(static) num_threads((int)d.workers) if (d.workers > 1)
             for (int64_t w = 0; w < d.workers; w++) {
                 range r = everything(s);
+                r.worker = w;
                 r.lo[d.axis] = s->size[d.axis] * w / d.workers;
                 r.hi[d.axis] = s->size[d.axis] * (w + 1) / d.workers;
                 now->sweep(values, &r, a + w * count);
