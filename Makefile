@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo demo-processes dist site playground playground-test test test-pythons test-python-path test-scatter test-all test-extended sanitize accept lint types docs vsix format clean
+.PHONY: help demo demo-processes dist site playground playground-test editor-test test test-pythons test-python-path test-scatter test-all test-extended sanitize accept lint types docs vsix format clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 15
@@ -79,6 +79,9 @@ playground: $(READY) $(PACKAGES)  ## build/playground, the compiler in a page; n
 
 playground-test: playground  ## the page in a browser, CHROMIUM=/usr/bin/chromium: the library, mistakes, links
 	node --test docs/playground/compiler.test.mjs docs/playground/browser.test.mjs
+
+editor-test: $(READY) $(PACKAGES) vsix  ## the extension in VS Code, served to CHROMIUM=/usr/bin/chromium; 700 MB the first time
+	$(BIN)/python .ci/editor.py
 
 format: $(READY)  ## format the Python code and the specs
 	$(BIN)/ruff format .

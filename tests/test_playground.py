@@ -18,6 +18,7 @@ from commands import in_this
 from conftest import LIBRARY, ROOT
 
 from metanorm.targets.header import HEADER
+from metanorm.version import __version__
 
 sys.path.insert(0, str(ROOT))
 
@@ -127,7 +128,15 @@ def test_what_cannot_be_drawn_says_why() -> None:
 @pytest.mark.parametrize("text", ["", "\ud800", "\0", "norm " * 5000, "(" * 5000, "\ufeffnorm A {"])
 def test_whatever_is_typed_is_answered(text: str) -> None:
     for kind in answers.ANSWERS:
-        json.loads(answers.answer(kind, "a.norm", text))
+        json.loads(answers.answer(kind, "a.norm", text, *((0,) if kind == "completions" else ())))
+
+
+def test_texts_are_formatted_and_completed() -> None:
+    text = "norm A {\ninput x[N, C]\n  output x - mea\n}\n"
+    offered = json.loads(answers.answer("completions", "a.norm", text, text.index("mea") + 3))
+    assert "mean" in {item["text"].strip("(") for item in offered}
+    tidy = json.loads(answers.answer("formatted", "a.norm", text))
+    assert tidy == "norm A {\n  input  x[N, C]\n  output x - mea\n}\n"
 
 
 def test_a_spec_may_use_the_library() -> None:
@@ -148,3 +157,13 @@ def test_the_archive_is_the_same_each_time(tmp_path: Path) -> None:
 def test_the_menu_has_all_specs(tmp_path: Path) -> None:
     write_specs(tmp_path / "specs.json")
     assert json.loads((tmp_path / "specs.json").read_text(encoding="utf-8")) == texts()
+
+
+def test_the_packages_are_of_this_version_and_locked() -> None:
+    folder = ROOT / "docs/playground"
+    package, lock = (
+        json.loads((folder / name).read_text()) for name in ("package.json", "package-lock.json")
+    )
+    assert package["version"] == __version__
+    assert lock["packages"][""]["devDependencies"] == package["devDependencies"]
+    assert all("resolved" not in entry for entry in lock["packages"].values())

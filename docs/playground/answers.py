@@ -13,7 +13,10 @@ from metanorm.diagnostics.render.json import report_fields
 from metanorm.diagnostics.render.text import render_text
 from metanorm.driver import Result, compile_specs
 from metanorm.findings import Findings, findings
+from metanorm.frontend import format_spec
 from metanorm.json_document import jsonable
+from metanorm.lsp import completion
+from metanorm.lsp.project import View
 from metanorm.module_names import module_name
 from metanorm.options import Options
 from metanorm.show.example import CannotDraw
@@ -75,15 +78,31 @@ def pools(name: str, text: str) -> object:
     return drawn
 
 
-ANSWERS: Mapping[str, Callable[[str, str], object]] = {
+def formatted(name: str, text: str) -> object:
+    """The text as `metanorm fmt` has it; as it is, where it has syntax errors."""
+    workspace = _checked(name, text).workspace
+    return format_spec(workspace.sources[name])[0] if name in workspace.sources else text
+
+
+def completions(name: str, text: str, offset: int) -> object:
+    """What may be written at an offset, by the rules of the language server."""
+    found = _checked(name, text)
+    if name not in found.workspace.sources:
+        return []
+    return completion.completion(View(name, found), offset)
+
+
+ANSWERS: Mapping[str, Callable[..., object]] = {
     "check": check,
     "module": module,
     "kernels": kernels,
     "equations": equations,
     "pools": pools,
+    "formatted": formatted,
+    "completions": completions,
 }
 
 
-def answer(about: str, name: str, text: str) -> str:
+def answer(about: str, name: str, text: str, *more: int) -> str:
     """The answer about a spec, as JSON. `name` is that of its file."""
-    return json.dumps(jsonable(ANSWERS[about](name, text)))
+    return json.dumps(jsonable(ANSWERS[about](name, text, *more)))

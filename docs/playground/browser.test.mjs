@@ -96,6 +96,21 @@ test("hostile text stays text", async () => {
   assert.equal(await page.evaluate(() => window.hit), undefined);
 });
 
+test("a text is formatted", async () => {
+  await type("norm A {\ninput x[N, C]\n      output x - mean( x over C )\n}\n");
+  await page.click("#format");
+  await page.waitForFunction(() => document.querySelectorAll(".cm-line")[2]?.textContent === "  output x - mean(x over C)");
+});
+
+test("what may be written is offered", async () => {
+  await type("norm A {\n  input  x[N, C]\n  output x - mea");
+  await page.keyboard.type("n");
+  const offered = page.locator(".cm-tooltip-autocomplete li", { hasText: /^mean/ });
+  await offered.first().waitFor(LONG);
+  await offered.first().click();
+  assert.match(await page.textContent(".cm-content"), /x - mean/);
+});
+
 test("what is too long is not taken", async () => {
   await type("# short\n");
   await type("x".repeat(60_000));

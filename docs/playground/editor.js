@@ -21,7 +21,43 @@ const theme = EditorView.theme({
 // A text that is longer than a spec may be is not taken.
 const bounded = EditorState.changeFilter.of((change) => change.newDoc.length <= MAX_TEXT);
 
-export function editor(parent, text, changed) {
+// The icons of completions, by their kinds in the language server.
+const ICONS = {
+  statement: "keyword",
+  word: "keyword",
+  function: "function",
+  norm: "class",
+  axis: "type",
+  value: "variable",
+  option: "property",
+  field: "property",
+  sort: "type",
+};
+
+// Completions, after a letter or a character that begins something. `complete` asks the compiler, and
+// may never hear of it: what is typed next overtakes the question.
+const completing = (complete) => async (context) => {
+  const word = context.matchBefore(/\w*/);
+  const begins = /[.:[("]$/.test(context.state.sliceDoc(word.from - 1, word.from));
+  if (!context.explicit && !begins && word.from === word.to) return null;
+  const before = context.state.sliceDoc(0, context.pos).replace(/^\ufeff/, "");
+  const items = await new Promise((found) => {
+    context.addEventListener("abort", () => found(null));
+    complete(Array.from(before).length, found);
+  });
+  if (!items || context.aborted) return null;
+  const options = items.map(({ text, kind, detail, meaning }) => ({
+    label: text.replace(/[ =:]+$/, ""),
+    apply: text,
+    type: ICONS[kind] ?? "text",
+    detail,
+    info: meaning || undefined,
+  }));
+  return { from: word.from, options, validFor: /^\w*$/ };
+};
+
+export function editor(parent, text, { changed, complete }) {
+  const data = [{ autocomplete: completing(complete) }]; // one for all: CodeMirror compares it
   return new EditorView({
     parent,
     doc: text,
@@ -32,6 +68,7 @@ export function editor(parent, text, changed) {
       indentUnit.of("  "),
       theme,
       bounded,
+      EditorState.languageData.of(() => data),
       EditorView.contentAttributes.of({ "aria-label": "Spec" }),
       EditorView.updateListener.of((update) => update.docChanged && changed()),
     ],

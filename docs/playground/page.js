@@ -24,7 +24,10 @@ let answer = null; // what the open tab shows
 let sound = false; // whether the spec has been checked, and has no errors
 let pause;
 
-const view = editor(at("editor"), "", () => check());
+const view = editor(at("editor"), "", {
+  changed: () => check(),
+  complete: (offset, found) => compiler.ask("complete", { about: "completions", ...spec(), more: [offset] }, found),
+});
 
 const spec = () => ({ name: `${at("name").value}.norm`, text: view.state.doc.toString() });
 
@@ -96,6 +99,10 @@ at("tabs").onkeydown = ({ key, target }) => {
     open(next.dataset.about);
   }
 };
+at("format").onclick = () =>
+  compiler.ask("format", { about: "formatted", ...spec() }, (text) => {
+    if (text !== view.state.doc.toString()) replaceText(view, text);
+  });
 at("share").onclick = async () => {
   history.replaceState(null, "", `#${await fragmentOf(spec())}`);
   await navigator.clipboard?.writeText(location.href).then(() => note("The link is copied."), () => {});

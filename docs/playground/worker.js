@@ -20,9 +20,9 @@ answer.then(
   (error) => self.postMessage({ failed: String(error) }),
 );
 
-self.onmessage = async ({ data: { id, about, name, text } }) => {
+self.onmessage = async ({ data: { id, about, name, text, more = [] } }) => {
   try {
-    self.postMessage({ id, answer: JSON.parse((await answer)(about, name, text)) });
+    self.postMessage({ id, answer: JSON.parse((await answer)(about, name, text, ...more)) });
   } catch (error) {
     self.postMessage({ id, failed: String(error), broken: error.name !== "PythonError" });
   }
