@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from docs.effects import effects_by_norm
 from docs.pages import GENERATED_NOTICE
 from metanorm import frontend
 from metanorm.explain.facts import Facts, facts
@@ -26,6 +27,7 @@ from metanorm.workspace import load_library
 
 NOTICE = GENERATED_NOTICE.replace("the table it comes from", "the spec")
 THUMBNAIL = 150  # pixels
+EFFECTS = effects_by_norm()
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,8 @@ def _table(exhibit: Exhibit) -> str:
     rows.append(("kernels", _cell(norm_facts.kernels)))
     if norm_facts.equals:
         rows.append(("the same as", ", ".join(norm_facts.equals)))
+    if exhibit.name in EFFECTS:
+        rows.append(("measured", "<br>".join(EFFECTS[exhibit.name])))
     lines = "".join(f"| {what} | {answer} |\n" for what, answer in rows)
     return f"| | |\n| --- | --- |\n{lines}"
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from docs import commands, editor, export_routes, gallery_pages, pages, schemas
+from docs import commands, editor, effects, export_routes, gallery_pages, pages, schemas
 from metanorm.diagnostics.render.text import render_text
 from metanorm.explain.library import listing_text
 from metanorm.frontend import check
@@ -23,6 +23,7 @@ FILES: Mapping[str, Callable[[], str]] = {
     "docs/operations.md": pages.operations,
     "docs/errors.md": pages.errors,
     "docs/command-line.md": commands.command_line,
+    "docs/effects.md": effects.page,
     **schemas.pages(),
     "grammar/norm.tmLanguage.json": editor.text_mate,
     "editors/vscode/syntaxes/norm.tmLanguage.json": editor.text_mate,

@@ -26,7 +26,7 @@ MENU: Mapping[str, tuple[str, ...]] = {
     "First steps": ("tutorial", "daily", "playground", "editors", "notebook", "demo/index"),
     "The language": ("language", "operations", "errors", "command-line"),
     "Norms in use": ("models", "placement", "numerics", "export", "processes", "performance"),
-    "The library": (GALLERY, "catalogue"),
+    "The library": (GALLERY, "effects", "catalogue"),
     "Reference": (*REFERENCE, "glossary"),
     "The compiler": ("how-it-works", "extending", "tests", "design-notes"),
     "The project": ("changelog", "contributing", "security"),
@@ -35,9 +35,14 @@ MENU: Mapping[str, tuple[str, ...]] = {
 
 def origins() -> dict[str, Path]:
     """The file that each page is made of, by the name of the page."""
-    files = [path for path in sorted(DOCS.rglob("*.md")) if "node_modules" not in path.parts]
-    inside = {_page_name(path.relative_to(DOCS)): path for path in files}
+    inside = {_page_name(path.relative_to(DOCS)): path for path in files_below_docs((".md",))}
     return {**{page: ROOT / name for page, name in OUTSIDE.items()}, **inside}
+
+
+def files_below_docs(endings: tuple[str, ...]) -> list[Path]:
+    """The files of `docs/` with one of these endings, without what npm has put there."""
+    files = [path for path in sorted(DOCS.rglob("*")) if path.suffix in endings]
+    return [path for path in files if "node_modules" not in path.parts]
 
 
 def _page_name(path: Path) -> str:

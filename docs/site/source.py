@@ -23,10 +23,7 @@ def write_source(folder: Path) -> None:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-        _copy_pictures(path.parent, pages.DOCS / path.parent.relative_to(folder))
-
-
-def _copy_pictures(folder: Path, origin: Path) -> None:
-    for path in origin.glob("*") if origin.is_dir() else ():
-        if path.suffix in PICTURES:
-            shutil.copyfile(path, folder / path.name)
+    for picture in pages.files_below_docs(PICTURES):
+        copy = folder / picture.relative_to(pages.DOCS)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(picture, copy)

@@ -1,0 +1,1 @@
+"""Effects that papers claim of norms, each measured on small data."""
