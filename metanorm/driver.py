@@ -21,7 +21,7 @@ from metanorm.options import Options
 from metanorm.passes.pipeline import optimize
 from metanorm.source import Source, Span
 from metanorm.targets.package import module_files, package_text
-from metanorm.targets.torch.module_from_ir import CompiledNorm
+from metanorm.targets.torch.module_from_ir import CompiledEntry, CompiledNorm
 from metanorm.torch_layers import matching_layer
 
 
@@ -164,7 +164,13 @@ def _back_end(norms: Sequence[CheckedNorm], options: Options) -> list[CompiledNo
         }
         layer = matching_layer(norm.program, optimised)
         base = layer.base if layer else None
+        entries = [
+            CompiledEntry(equations, program, optimize(program, options.verify_passes))
+            for equations, program in norm.entries
+        ]
         compiled.append(
-            CompiledNorm(norm.equations, norm.program, optimised, initializer_programs, base)
+            CompiledNorm(
+                norm.equations, norm.program, optimised, initializer_programs, base, entries
+            )
         )
     return compiled

@@ -76,9 +76,10 @@ def stage_text(sources: Mapping[str, Source], root: str, stage: str) -> tuple[st
     elif stage == "exchange":
         texts = [exchange_text(norm.program) for norm in norms]
     elif stage in KERNELS:
-        texts = [kernel_text(norm.program, stage) for norm in norms]
+        texts = [kernel_text(program, stage) for norm in norms for program in norm.programs]
     else:
-        texts = [program_text(program_at(norm.program, stage)) for norm in norms]
+        programs = (program for norm in norms for program in norm.programs)
+        texts = [program_text(program_at(program, stage)) for program in programs]
     return "\n".join(texts), checked.diagnostics
 
 
@@ -145,7 +146,8 @@ def stage_data(sources: Mapping[str, Source], root: str, stage: str) -> tuple[Da
         return {"ast": parse(sources[root], problems).file}, problems.sorted()
     if stage in ("ir", *PASSES):
         checked = frontend.check(sources, [root])
-        programs = tuple(program_at(norm.program, stage) for norm in checked.norms[root])
+        norms = checked.norms[root]
+        programs = tuple(program_at(p, stage) for norm in norms for p in norm.programs)
         return {"programs": programs}, checked.diagnostics
     text, diagnostics = stage_text(sources, root, stage)
     return {"text": text}, diagnostics

@@ -81,8 +81,9 @@ def test_good_specs(path: Path, accept: bool) -> None:
     norms = checked.norms[root]
     texts = ["\n".join(norm_lines(norm.equations)) + "\n" for norm in norms]
     compare(beside(path, ".equations"), "\n".join(texts), accept)
-    before = [program_text(norm.program) for norm in norms]
-    optimised = [optimize(norm.program, check=True) for norm in norms]
+    programs = [program for norm in norms for program in norm.programs]
+    before = [program_text(program) for program in programs]
+    optimised = [optimize(program, check=True) for program in programs]
     pairs = [f"{a}\n# optimised\n\n{program_text(b)}" for a, b in zip(before, optimised)]
     compare(beside(path, ".ir"), "\n".join(pairs), accept)
     nests = [nests_of(program) for program in optimised]

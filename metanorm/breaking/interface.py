@@ -24,6 +24,22 @@ def interface_changes(old: Program, new: Program) -> Iterator[Change]:
         yield Change(name, "outputs", "returns axes in another order")
     if old.output_dtypes != new.output_dtypes:
         yield Change(name, "outputs", "returns other dtypes")
+    yield from _entry_changes(old, new)
+
+
+def _entry_changes(old: Program, new: Program) -> Iterator[Change]:
+    """The changes in what further methods take and return."""
+    before, after = ({e.method: e for e in program.entries} for program in (old, new))
+    for method in (method for method in before if method not in after):
+        yield Change(new.name, "entries", f"the method `{method}` is gone")
+    for method in (method for method in after if method not in before):
+        yield Change(new.name, "entries", f"the method `{method}` is new", breaks=False)
+    for method in (method for method in before if method in after):
+        yield from _inputs_changes(before[method], after[method])
+        names = [_names(entries[method].outputs) for entries in (before, after)]
+        if names[0] != names[1]:
+            text = f"returns {_quoted(names[1])} instead of {_quoted(names[0])}"
+            yield Change(after[method].name, "outputs", text)
 
 
 # ---- the state dict

@@ -63,13 +63,17 @@ def facts(norm: CheckedNorm, library: Mapping[str, str]) -> Facts:
         samples_meet_in_evaluation=has_samples and _samples_interact(norm.program, evaluating=True),
         reads=_reads(optimised),
         costs=direction_costs(optimised),
-        kernels=kernels_text(optimised),
+        kernels="; ".join([kernels_text(optimised), *map(_entry_kernels, norm.program.entries)]),
         among_processes=exchanges_by_axis(optimised),
         equals=(equal_norm,) if equal_norm and equal_norm != norm.program.name else (),
         torch_layer=f"torch.{layer.layer}" if layer else "",
         derives_from=f"torch.{layer.base.name}" if layer and layer.base else "",
         why_not_derived=layer.why_not if layer else "",
     )
+
+
+def _entry_kernels(entry: Program) -> str:
+    return f"of `{entry.method}` {kernels_text(optimize(entry))}"
 
 
 def _axes(names: Sequence[str], space: Space) -> str:

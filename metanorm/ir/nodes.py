@@ -521,6 +521,9 @@ Declaration = Union[InputDecl, ParamDecl, BufferDecl]
 class Program:
     """One norm, or for the target `initial` the computation of one initial value, its output.
 
+    `entries` are the further methods of the norm, which share what it learns. The name of such a
+    program is that of the norm and of the method, with a dot between them.
+
     `output_dims` has, by output, the order of its dimensions where the spec says one, and
     `output_dtypes` its dtype where that is not the one of the first input. Each process has a piece
     of the axes in `divided`.
@@ -542,6 +545,17 @@ class Program:
     output_dims: tuple[tuple[str, tuple[str, ...]], ...] = ()
     output_dtypes: tuple[tuple[str, Dtype], ...] = ()
     divided: tuple[str, ...] = ()
+    entries: tuple[Program, ...] = ()
+
+    @property
+    def norm_name(self) -> str:
+        """The name of the norm, which is that of its class."""
+        return self.name.partition(".")[0]
+
+    @property
+    def method(self) -> str:
+        """The method of the class that computes the program."""
+        return self.name.partition(".")[2] or "forward"
 
     @cached_property
     def index(self) -> Index:

@@ -153,7 +153,7 @@ class Project:
             return None if home is None else (home, symbol)
         if not symbol.norm:
             return None
-        if symbol.norm == occurrence.norm:
+        if symbol.norm.partition(".")[0] == occurrence.norm:  # an entry is of its norm
             return view.name, symbol
         home = view.source_of_norm(symbol.norm)  # a name of a norm that is called
         if home is None:

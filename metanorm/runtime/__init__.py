@@ -75,7 +75,7 @@ from metanorm.runtime.processes.call import Processes
 from metanorm.runtime.processes.convert import convert_sync, revert_sync, shard, synchronized
 from metanorm.runtime.processes.dividable import AmongProcesses, Dividable
 from metanorm.runtime.processes.errors import ExchangeError, ShardingError
-from metanorm.runtime.processes.process_groups import no_exchange
+from metanorm.runtime.processes.process_groups import demand_alone, no_exchange
 from metanorm.runtime.processes.sums import (
     demand_several_in_all,
     mean_from_sums,
@@ -163,6 +163,7 @@ __all__ = [
     "count",
     "count_batch",
     "counter_of",
+    "demand_alone",
     "demand_ranks",
     "demand_room",
     "demand_several",

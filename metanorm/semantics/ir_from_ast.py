@@ -20,6 +20,17 @@ from metanorm.semantics.calls import Calls
 from metanorm.semantics.choices import choices_from_ast
 from metanorm.semantics.crossing_groups import report_crossing_groups
 from metanorm.semantics.draws import report_draws
+from metanorm.semantics.entries import (
+    check_adds_nothing,
+    check_entries,
+    entries_of,
+    entry_as_norm,
+    note_uses,
+    share_axes,
+    share_hypers,
+    share_names,
+    with_what_it_reads,
+)
 from metanorm.semantics.integer_inputs import with_integer_inputs
 from metanorm.semantics.lints import lint
 from metanorm.semantics.lowering import UNKNOWN, CallableNorm, CallScope, Lowering
@@ -77,7 +88,11 @@ def ir_from_ast(
 
 class _Norm:
     def __init__(
-        self, norm: ast.Norm, callable_norms: Mapping[str, CallableNorm], problems: Collector
+        self,
+        norm: ast.Norm,
+        callable_norms: Mapping[str, CallableNorm],
+        problems: Collector,
+        outer: _Norm | None = None,
     ) -> None:
         self.norm = norm
         self.problems = problems
@@ -86,14 +101,23 @@ class _Norm:
         self.scope.introduced_later = _introduction_spans(norm)
         self.statements = Statements(self.low, self.scope)
         self.arguments: list[Argument] = []
+        self.callable_norms = callable_norms
+        self.outer = outer  # the norm that an entry belongs to
         Calls(self.low).enable(self.statements, callable_norms)
 
     def program(self) -> Program | None:
-        check_name(self.norm.name, self.problems)
+        if self.outer is None:
+            check_name(self.norm.name, self.problems)
+        else:
+            share_axes(self.low, self.outer.low)
         target = self.low.target = self._target()
         self.low.table.on_weight = target == "weight"
         items = [i for s in self.norm.statements if isinstance(s, ast.Input) for i in s.items]
-        self._lower_hypers()
+        if self.outer is None:
+            self._lower_hypers()
+        else:
+            self.arguments = self.outer.arguments
+            share_hypers(self.low, self.scope, self.outer.scope)
         if not items:
             self.problems.add(NoInput(self.norm.name.span, self.norm.name.name))
             return None
@@ -111,12 +135,15 @@ class _Norm:
         if self.low.inputs:
             self._note_samples(self.low.inputs[0])
         self.statements.bind_inputs()
+        if self.outer is not None:
+            share_names(self.low, self.scope, self.outer.low, self.outer.scope)
         self._check_matrix_axes()
         output = None
         for statement in self.norm.statements:
             self.statements.lower(statement)
             if isinstance(statement, ast.Output):
                 output = self.statements.outputs.lower(statement)
+        entries = self._entries()
         self.low.table.report_free()
         self.low.inputs = with_integer_inputs(self.low)
         report_crossing_groups(self.low, self.problems)
@@ -129,10 +156,26 @@ class _Norm:
         program = with_initializers(
             self._program(target, output), self.low.initializers, self.low.first_batch_values
         )
+        program = replace(program, entries=entries)
         report_draws(program.body, self.problems)
         if not self.problems.has_errors:
             lint(program, self.low, self.scope, self.problems)
         return program
+
+    def _entries(self) -> tuple[Program, ...]:
+        """The programs of the entries, of those without errors."""
+        check_entries(self.norm, self.scope, self.low)
+        programs = []
+        for entry in entries_of(self.norm):
+            as_norm = entry_as_norm(self.norm, entry)
+            inner = _Norm(as_norm, self.callable_norms, self.problems, outer=self)
+            sizes = list(self.low.table.arguments)
+            program = inner.program()
+            note_uses(inner.scope, self.scope)
+            check_adds_nothing(entry, inner.low, self.low, sizes)
+            if program is not None:
+                programs.append(with_what_it_reads(program))
+        return tuple(programs)
 
     def _target(self) -> str:
         target = self.norm.target

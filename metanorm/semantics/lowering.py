@@ -82,6 +82,7 @@ class Lowering:
         self.problems = problems
         self.table = AxisTable(problems)
         self.target = "activation"  # the target of the compiled norm
+        self.is_entry = False  # whether it is a further method of a norm
         self.inputs: list[InputDecl] = []
         self.params: list[ParamDecl] = []
         # Computed initial values, by parameter or buffer: of the weight, and of the first batch.

@@ -326,7 +326,10 @@ class Statistics:
         target = self.low.target
         if target != "activation":
             self.low.problems.add(CannotTrack(span, f"this is a norm for a {target}"))
-        return target == "activation"
+        elif self.low.is_entry:
+            reason = "an entry keeps nothing: track in the norm, and hand the statistic on"
+            self.low.problems.add(CannotTrack(span, reason))
+        return target == "activation" and not self.low.is_entry
 
     def _buffer_name(
         self,

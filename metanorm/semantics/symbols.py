@@ -97,6 +97,8 @@ class _Norm:
     def __init__(self, source: Source, norm: ast.Norm) -> None:
         self.source = source
         self.norm = norm
+        without_entries = [s for s in norm.statements if not isinstance(s, ast.Entry)]
+        norm = replace(norm, statements=tuple(without_entries))  # which have names of their own
         self.roles = _role_by_name(norm)
         self.axes = {n.name for n in nodes_in(norm) if isinstance(n, ast.AxisRef)}
         pieces = {n.axis.name for n in nodes_in(norm) if isinstance(n, ast.Piece)}
@@ -122,8 +124,12 @@ class _Norm:
     # ---- occurrences
 
     def _at(self, span: Span, role: Role, name: str, introduces: bool = False) -> Occurrence:
-        owner = "" if role in WORDS or role is Role.NORM else self.norm.name.name
+        owner = "" if role in WORDS or role is Role.NORM else self._owner(role, name)
         return Occurrence(span, Symbol(owner, role, name), introduces, self.norm.name.name)
+
+    def _owner(self, role: Role, name: str) -> str:
+        """The owner of a symbol of this text."""
+        return self.norm.name.name
 
     def _identifier(self, node: ast.Identifier, role: Role, introduces: bool = False) -> Occurrence:
         return self._at(node.span, role, node.name, introduces)
@@ -223,6 +229,9 @@ class _Norm:
             case ast.Let():
                 yield self._identifier(node.name, Role.VALUE, introduces=True)
                 yield from self._names_in_all((*node.dims, node.value))
+            case ast.Entry():
+                yield self._identifier(node.name, Role.OUTPUT, introduces=True)
+                yield from _Entry(self, node).inside()
             case ast.Update():
                 yield self._value(node.name.span, node.name.name)
                 yield from self._names_in(node.value)
@@ -384,6 +393,29 @@ class _Norm:
     def _in_other_norm(self, norm: str, span: Span, role: Role, name: str) -> Occurrence:
         """An occurrence of a name of another norm."""
         return Occurrence(span, Symbol(norm, role, name), False, self.norm.name.name)
+
+
+class _Entry(_Norm):
+    """The occurrences in an entry. Its inputs and values are its own, all else is of the norm."""
+
+    def __init__(self, outer: _Norm, entry: ast.Entry) -> None:
+        inputs = ast.Input(span=entry.span, items=entry.inputs)
+        statements = (inputs, *entry.statements)
+        super().__init__(outer.source, replace(outer.norm, hypers=(), statements=statements))
+        self.own = {n for n, r in self.roles.items() if r in (Role.INPUT, Role.VALUE)}
+        self.entry = entry
+        self.roles = {**self.roles, **outer.roles, **{name: self.roles[name] for name in self.own}}
+        self.axes |= outer.axes
+        self.pieces |= outer.pieces - self.own
+
+    def inside(self) -> Iterator[Occurrence]:
+        """The occurrences, in the order of the tree."""
+        yield from self._names_in_all((*self.entry.inputs, *self.entry.statements))
+
+    def _owner(self, role: Role, name: str) -> str:
+        norm = self.norm.name.name
+        is_own = role is Role.OUTPUT or (name in self.own and role is not Role.AXIS)
+        return f"{norm}.{self.entry.name.name}" if is_own else norm
 
 
 def _called_norms(norm: ast.Norm) -> Iterator[tuple[str, str]]:

@@ -513,6 +513,19 @@ class Example(Statement):
     within: Number | None = None
 
 
+class Entry(Statement):
+    """`entry denormalize(y[N, C], mean[C]) { output y + mean }`: a further method of the norm.
+
+    `end` has the comments behind its last statement.
+    """
+
+    kind: Literal["entry"] = "entry"
+    name: Identifier
+    inputs: tuple[InputItem, ...]
+    statements: tuple[Union[AxisSplit, AxisCut, Let, Repeat, Output], ...]
+    end: Trivia = field(default=Trivia(), compare=False)
+
+
 AnyStatement = Union[
     Input,
     AxisSplit,
@@ -531,6 +544,7 @@ AnyStatement = Union[
     Repeat,
     Output,
     Example,
+    Entry,
 ]
 
 

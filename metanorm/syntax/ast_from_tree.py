@@ -24,6 +24,7 @@ Tree = (
     Any  # Lark's tree. A child is a tree, a token, or `None` for an optional part that is not there
 )
 MAX_DIGITS = 40
+ENTRY_STATEMENTS = ("axis", "let", "repeat", "output")  # those that an entry may have
 
 
 class TooDeep(Exception):
@@ -81,7 +82,12 @@ class _Builder:
         spans = [self.span(statement) for statement in statements]
         hyper_nodes = [self.hyper(h) for h in hypers.children if h] if hypers else []
         statement_nodes = [self.statement(statement, ast.Trivia()) for statement in statements]
-        comments_of_norm = self._comments_within(body)
+        inner = [self.body(s) for s in statements if s.data == "entry"]
+        comments_of_norm = [
+            comment
+            for comment in self._comments_within(body)
+            if not any(span.start <= start_of(comment) < span.end for span in inner)
+        ]
         limit = self.span(hypers).end if hypers else 0
         noted_hypers, remaining = with_notes(
             self.source, comments_of_norm, hyper_nodes, limit, inside=True
@@ -324,6 +330,33 @@ class _Builder:
         items = tuple(self.constant(c) for c in tree.children if c is not None)
         self.depth -= 1
         return ast.ListOf(span=self.span(tree), items=items)
+
+    def statement_entry(self, parts: list[Any], **node: Any) -> ast.Entry:
+        name, *others = parts
+        inputs = [part for part in others if part and part.data.startswith("input_")]
+        statements = []
+        for part in (part for part in others if part and part not in inputs):
+            if part.data in ENTRY_STATEMENTS:
+                statements.append(part)
+            else:
+                hint = "an entry computes: what is declared, learned or kept stands in the norm"
+                what = f"`{part.data}` in an entry"
+                self.problems.add(MisplacedPart(self.span(part), what, hint))
+        body = self.source.span(self.identifier(name).span.end, node["span"].end)
+        end = self.span(inputs[-1]).end if inputs else body.start
+        items, comments = with_notes(
+            self.source,
+            self._comments_within(body),
+            [self.input_item(item) for item in inputs],
+            self.source.text.find("{", end),
+            inside=True,
+        )
+        spans = [self.span(statement) for statement in statements]
+        trivia, last = distribute(self.source, comments, spans, body)
+        built = [self.statement(s, t) for s, t in zip(statements, trivia)]
+        return ast.Entry(
+            name=self.identifier(name), inputs=items, statements=tuple(built), end=last, **node
+        )
 
     def dtype(self, tree: Tree | None) -> ast.Dtype | None:
         if tree is None:

@@ -52,6 +52,10 @@ def _lines(statement: ast.AnyStatement) -> Iterator[str]:
             for step in body:
                 times = f"\\qquad ({_latex(count)} \\text{{ times}})"
                 yield f"{_name(step.name.name)} &\\leftarrow {_latex(step.value)}{times}"
+        case ast.Entry(name=name, statements=statements):
+            yield f"\\text{{{_escaped(name.name)}:}} &"
+            for inner in statements:
+                yield from _lines(inner)
         case ast.Output(items=items):
             for item in items:
                 if item.name is not None:

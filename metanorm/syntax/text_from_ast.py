@@ -76,6 +76,8 @@ def _with_comments(lines: Sequence[str], trivia: ast.Trivia) -> list[str]:
 def statement_lines(statement: ast.AnyStatement, pad: int) -> list[str]:
     """One statement, with its keyword padded to `pad` columns."""
     lead = statement.kind.ljust(pad) + " "
+    if isinstance(statement, ast.Entry):
+        return _entry_lines(statement, lead)
     parts = _item_docs(statement)
     if _has_comments([item for item, _ in parts]):
         items, docs = zip(*parts)
@@ -83,6 +85,25 @@ def statement_lines(statement: ast.AnyStatement, pad: int) -> list[str]:
         return [lead + lines[0][len(lead) :], *lines[1:]]
     doc: Doc = (lead, Indent(_statement(statement), len(lead)))
     return [line.rstrip() for line in render(Group(doc), WIDTH - 2).split("\n")]
+
+
+def _entry_lines(entry: ast.Entry, lead: str) -> list[str]:
+    """An entry: its inputs in parentheses, and its statements on lines of their own."""
+    docs = [_input_item(item) for item in entry.inputs]
+    opening = f"{lead}{entry.name.name}("
+    if _has_comments(entry.inputs):
+        noted = _commented_lines(entry.inputs, docs, len(lead) + 4, WIDTH - 2)
+        head = [opening, *noted, f"{' ' * len(lead)}) {{"]
+    else:
+        items = Indent((SOFT, join((",", LINE), docs)), len(lead) + 4)
+        doc: Doc = Group((opening, items, Indent(SOFT, len(lead)), ") {"))
+        head = [line.rstrip() for line in render(doc, WIDTH - 2).split("\n")]
+    width = max((len(s.kind) for s in entry.statements), default=0)
+    body: list[str] = []
+    for statement in entry.statements:
+        body += _with_comments(statement_lines(statement, width), statement.trivia)
+    body += entry.end.before
+    return [*head, *(f"  {line}" if line else "" for line in body), "}"]
 
 
 def _item_docs(s: ast.AnyStatement) -> list[tuple[ast.Item, Doc]]:
@@ -156,6 +177,8 @@ def _statement(s: ast.AnyStatement) -> Doc:
             return (Group(given), mode, LINE, "gives ", Group(expected), within)
         case ast.Input() | ast.Param() | ast.Buffer() | ast.Output():
             return Group(join((",", LINE), [doc for _, doc in _item_docs(s)]))
+        case ast.Entry():
+            return join(LINE, _entry_lines(s, ""))
 
 
 def _hyper(h: ast.Hyper) -> Doc:

@@ -28,6 +28,7 @@ STATEMENTS = {
     "repeat": "Compute values anew, several times.",
     "output": "What a call returns, one or several values.",
     "example": "A call and what it gives, which `metanorm test` tries.",
+    "entry": "A further method, which shares the parameters of the norm.",
 }
 
 # Words that are keywords in one context only.

@@ -51,7 +51,8 @@ def module_files(
     names = names_of([norm.optimised for norm in norms])
     choices = options.fingerprint()
     runtime = OWN_RUNTIME if options.standalone else RUNTIME
-    decorators = dict.fromkeys((norm_names.function for norm_names in names), "runtime.torch_only")
+    functions = [f.function for norm_names in names for f in norm_names.functions]
+    decorators = dict.fromkeys(functions, "runtime.torch_only")
     files: dict[str, str] = {}
     for target in targets_written_for(options.target):
         printed = list(_printed(target, norms, names))
@@ -77,9 +78,10 @@ def _printed(
 ) -> Iterator[PrintedNorm]:
     """The norms that a target has kernels for."""
     for norm, norm_names in zip(norms, names):
-        with suppress(NoKernels):
-            result = norm_names.result if len(norm.optimised.outputs) > 1 else None
-            yield PrintedNorm(norm_names.function, target.kernels(norm.optimised), result)
+        for program, own_names in zip(norm.functions, norm_names.functions):
+            with suppress(NoKernels):
+                result = own_names.result if len(program.outputs) > 1 else None
+                yield PrintedNorm(own_names.function, target.kernels(program), result)
 
 
 def module_text(
@@ -93,8 +95,9 @@ def module_text(
 ) -> str:
     """The text of a module. `decorators` has the decorator of each norm's function."""
     calls = {
-        norm_names.function: _decorator(decorators[norm_names.function], norm.optimised)
+        own_names.function: _decorator(decorators[own_names.function], program)
         for norm, norm_names in zip(norms, names)
+        for program, own_names in zip(norm.functions, norm_names.functions)
     }
     classes = [
         _with_decorator(s, calls)

@@ -100,7 +100,10 @@ def _compare(
         raise
     if expects_refusal:
         return Finding(setting.name, "took the variance of a single value")
-    initial_value_error = check_initial_values(program, module, example, setting)
+    is_entry = program.method != "forward"  # whose norm is checked by itself
+    initial_value_error = (
+        None if is_entry else check_initial_values(program, module, example, setting)
+    )
     if initial_value_error is not None:
         return Finding(setting.name, initial_value_error.outcome, initial_value_error.error)
 
@@ -126,7 +129,7 @@ def make_module(
     A norm for weights is initialized from its input first.
     """
     switches = {s.name: setting.switches.get(s.name, s.default) for s in program.switches}
-    norm: nn.Module = getattr(module, program.name)(**example.arguments, **switches).double()
+    norm: nn.Module = getattr(module, program.norm_name)(**example.arguments, **switches).double()
     initialize_from_weight = getattr(norm, "right_inverse", None)
     if initialize_from_weight is not None:
         initialize_from_weight(example.inputs[program.inputs[0].name])
@@ -144,7 +147,9 @@ def make_module(
 
 
 def _bounds(program: Program, name: str) -> tuple[float, float]:
-    param = program.index.params[name]
+    param = program.index.params.get(name)  # an entry has those alone that it reads
+    if param is None:
+        return 0.5, 1.5
     low, high = getattr(param.low, "value", 0.5), getattr(param.high, "value", 1.5)
     return float(low), float(high)
 
@@ -166,7 +171,8 @@ def call_module(
     for name, count in example.groups.items():
         if inputs[name] is not None:
             arguments[f"{name}_size"] = count
-    result = norm(**arguments)
+    method = norm if program.method == "forward" else getattr(norm, program.method)
+    result = method(**arguments)
     if len(program.outputs) == 1:
         return {program.outputs[0][0]: result}
     return dict(result._asdict())

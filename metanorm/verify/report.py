@@ -39,16 +39,17 @@ def tasks(
     device: str = "cpu",
     quick: bool = False,
 ) -> list[Task]:
-    """A task for each norm of the files without errors."""
+    """A task for each norm of the files without errors, and for each of its entries."""
     sources_with_errors = {
         d.primary.span.source for d in checked.diagnostics if d.severity is Severity.ERROR
     }
     return [
-        Task(used_sources, root, norm.program.name, options, device, quick)
+        Task(used_sources, root, program.name, options, device, quick)
         for root in roots
         if not sources_with_errors.intersection(checked.reads[root])
         for used_sources in [{name: sources[name] for name in checked.reads[root]}]
         for norm in checked.norms[root]
+        for program in norm.programs
     ]
 
 
@@ -63,9 +64,10 @@ def steps(task: Task) -> Iterator[Finding | Verification]:
         warnings.simplefilter("always")
         try:
             (program,) = (
-                norm.program
+                program
                 for norm in frontend.check(task.sources, [task.root]).norms[task.root]
-                if norm.program.name == task.norm
+                for program in norm.programs
+                if program.name == task.norm
             )
             chosen = quick_settings if task.quick else settings
             for finding in findings_of_norm(program, _module(task), task.device, chosen):

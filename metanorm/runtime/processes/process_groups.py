@@ -87,6 +87,17 @@ def must_exchange(module: nn.Module) -> bool:
     return bool(module.__dict__[ATTRIBUTE].active_groups(module.training))
 
 
+def demand_alone(module: nn.Module, method: str) -> None:
+    """Refuse a further method that pools, of a module whose axes are divided among processes:
+    `ShardingError`. Only `forward` sends messages."""
+    if ATTRIBUTE in module.__dict__ and must_exchange(module):
+        name = type(module).__name__
+        raise ShardingError(
+            f"{name}.{method} pools what lies on several processes, and sends no messages: call it "
+            f"on a {name} of one process"
+        )
+
+
 def call_among_processes(module: nn.Module, *inputs: Any, **named: Any) -> Any:
     """Call a norm with the piece of its axes that this process has."""
     groups: ProcessGroups = module.__dict__[ATTRIBUTE]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from metanorm.diagnostics.model import Problem
 from metanorm.diagnostics.names import Unused
-from metanorm.ir.nodes import Program, Ref, Repeat
+from metanorm.ir.nodes import Buffer, Param, Program, Ref, Repeat
 from metanorm.ir.reachable import reachable
 from metanorm.semantics.lowering import CallScope, Lowering
 from metanorm.semantics.values import Moments, Outputs, PoolOnly, Tensor
@@ -17,6 +17,8 @@ def unused(program: Program, low: Lowering, scope: CallScope) -> Iterator[Proble
     """One warning for each name of the spec that does not reach an output or an update."""
     live_refs = reachable(program)
     live_refs |= {let.name for decl in program.state for let in (*decl.from_weight, *decl.first)}
+    live_refs |= {let.op.name for entry in program.entries for let in entry.body
+                  if isinstance(let.op, (Param, Buffer))}  # fmt: skip
     live_refs |= _carried(low, live_refs)
     for name, entity in scope.names:
         called_again = name in scope.let_scopes and entity.used

@@ -42,6 +42,16 @@ def class_doc(equations: ast.Norm, program: Program, usage: str = "") -> tuple[s
     return tuple(lines)
 
 
+def entry_doc(equations: ast.Norm, program: Program) -> tuple[str, ...]:
+    """The docstring of a further method."""
+    lines = title(equations.doc, program.name)
+    if not equations.doc:
+        lines = [f"`{program.method}` of `{program.norm_name}`, with the same parameters."]
+    lines += ["", *_formula(equations), ""]
+    lines += ["Shapes:", *_shapes(program, program.index.space, equations), ""]
+    return (*lines, "Raises:", *_errors(program))
+
+
 def function_doc(program: Program) -> tuple[str, ...]:
     """The docstring of the function."""
     lines = [f"The function behind `{program.name}`, on tensors and numbers alone."]

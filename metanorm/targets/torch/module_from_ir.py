@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from metanorm.ir.nodes import Program
@@ -12,7 +12,6 @@ from metanorm.targets.python.pyir import (
     Blank,
     Class,
     Expr,
-    ExprStmt,
     Format,
     Function,
     If,
@@ -24,6 +23,7 @@ from metanorm.targets.python.pyir import (
 from metanorm.targets.torch.base import TorchBase
 from metanorm.targets.torch.constructor import SELF, Constructor, torch_order
 from metanorm.targets.torch.describe import class_doc, function_doc
+from metanorm.targets.torch.entries import EntryPrinter, result_type
 from metanorm.targets.torch.first_batch import FirstBatch
 from metanorm.targets.torch.forward import ForwardPrinter
 from metanorm.targets.torch.function import FunctionPrinter
@@ -35,11 +35,21 @@ from metanorm.targets.torch.signature import Signature
 
 
 @dataclass(frozen=True)
+class CompiledEntry:
+    """A further method of a norm: its equations, and its program before and after the passes."""
+
+    equations: ast.Norm
+    program: Program
+    optimised: Program
+
+
+@dataclass(frozen=True)
 class CompiledNorm:
     """A norm before and after the passes: its equations, its program, and the optimised program.
 
     `initializers` are the optimised programs of computed initial values, by the name of the
-    parameter or buffer. `base` is the torch layer that the norm is provably equal to.
+    parameter or buffer. `base` is the torch layer that the norm is provably equal to. `entries` are
+    its further methods.
     """
 
     equations: ast.Norm
@@ -47,6 +57,12 @@ class CompiledNorm:
     optimised: Program
     initializers: Mapping[str, Program] = field(default_factory=dict)
     base: TorchBase | None = None
+    entries: Sequence[CompiledEntry] = ()
+
+    @property
+    def functions(self) -> list[Program]:
+        """The optimised programs that become functions: its own, and those of its entries."""
+        return [self.optimised, *(entry.optimised for entry in self.entries)]
 
 
 def definitions(norm: CompiledNorm, names: NormNames) -> tuple[Stmt, ...]:
@@ -69,6 +85,12 @@ class _Printer:
         self.function = self.functions.print(
             names.function, self.program, function_doc(self.program)
         )
+        self.entries = [
+            EntryPrinter(
+                entry.equations, entry.optimised, names.entries[entry.program.method], norm.base
+            )
+            for entry in norm.entries
+        ]
         self.first_batch: FirstBatch | None = None
         if any(decl.first for decl in self.program.state):
             self.first_batch = FirstBatch(self.signature, self.functions, norm.initializers)
@@ -79,7 +101,7 @@ class _Printer:
             )
 
     def definitions(self) -> tuple[Stmt, ...]:
-        result = self._result_type()
+        result = (*self._result_type(), *(s for e in self.entries for s in e.result_type()))
         initializers = (
             [*self.weight_initializer.functions_by_name.values()] if self.weight_initializer else []
         )
@@ -90,17 +112,11 @@ class _Printer:
             self.check,
             self.function.function,
             *(p.function for p in initializers),
+            *(function for entry in self.entries for function in entry.functions()),
         )
 
     def _result_type(self) -> tuple[Stmt, ...]:
-        if len(self.program.outputs) == 1:
-            return ()
-        doc = (f"What `{self.program.name}` returns.",)
-        fields = tuple(
-            Assign((Name(name),), None, annotation="Tensor") for name, _ in self.program.outputs
-        )
-        register = ExprStmt(call("runtime.register_output", Name(self.signature.returns())))
-        return (Class(self.signature.returns(), "NamedTuple", fields, doc), register)
+        return result_type(self.program, self.signature)
 
     def _class(self) -> Class:
         attributes = self.constructor.attributes()
@@ -123,6 +139,7 @@ class _Printer:
             body.append(self.constructor.project())
         forward = self._forward()
         body.append(forward)
+        body += [entry.method() for entry in self.entries]
         if self.first_batch is not None:
             body += self.first_batch.methods(forward.parameters[1:])
         if self.weight_initializer is not None:

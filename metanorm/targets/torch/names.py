@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from metanorm.ir.momenta import momenta
 from metanorm.ir.nodes import Program
@@ -21,12 +21,18 @@ class NormNames:
     check: str  # the function that raises for calls that the norm cannot take
     result: str  # the class of the result, if there are several outputs
     initializers: Mapping[str, str]  # functions of initial values, by parameter or buffer
+    entries: Mapping[str, NormNames] = field(default_factory=dict)  # by method
+
+    @property
+    def functions(self) -> list[NormNames]:
+        """The names of the norm, and those of its entries."""
+        return [self, *self.entries.values()]
 
 
 def names_of(programs: Sequence[Program]) -> list[NormNames]:
     """Names for all norms that clash neither with each other nor with names in generated code."""
     used_names = {program.name for program in programs} | GENERATED | BUILTINS
-    names = []
+    names: list[NormNames] = []
     for program in programs:
         function = _free(snake_case(program.name), "_function", used_names | _parameters(program))
         result = _free(f"{program.name}Output", "_", used_names)
@@ -38,6 +44,18 @@ def names_of(programs: Sequence[Program]) -> list[NormNames]:
                 initializers[decl.name] = _free(f"{function}_{decl.name}", "_", used_names)
         used_names |= set(initializers.values())
         names.append(NormNames(program.name, function, check, result, initializers))
+    for position, program in enumerate(programs):
+        entries: dict[str, NormNames] = {}
+        for entry in program.entries:
+            own = f"{names[position].function}_{entry.method}"
+            function = _free(own, "_function", used_names | _parameters(entry))
+            title = "".join(word.capitalize() for word in entry.method.split("_"))
+            result = _free(f"{program.name}{title}Output", "_", used_names)
+            used_names |= {function, result}
+            entries[entry.method] = NormNames(
+                entry.name, function, f"_check_{function}", result, {}
+            )
+        names[position] = replace(names[position], entries=entries)
     return names
 
 
