@@ -42,6 +42,11 @@ ENTRIES: Mapping[str, Entry] = {
         "growing_weights",
         ("WeightNorm", "WeightStandardization"),
     ),
+    "centralization": Entry(
+        "Weight and gradient centralization",
+        "centralization",
+        ("WeightCentralization", "GradientCentralization"),
+    ),
     "few-shots": Entry(
         "TaskNorm in few-shot episodes of digits", "few_shots", ("TaskNorm", "MetaBatchNorm")
     ),
