@@ -44,6 +44,7 @@ USAGE = {
     "REPEAT": "repeat steps { d = sqrt(d) }",
     "OUTPUT": "output x - m, m",
     "EXAMPLE": "example x = [[1, 3]] gives [[-1, 1]]",
+    "ENTRY": "entry inverse(y[N, C]) { output y + mean }",
 }
 
 # Tokens in words. Operators are left out, since they may follow any expression.

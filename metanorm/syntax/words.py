@@ -30,6 +30,7 @@ STATEMENTS = {
     "example": "A call and what it gives, which `metanorm test` tries.",
     "entry": "A further method, which shares the parameters of the norm.",
 }
+assert {word.upper() for word in STATEMENTS} == USAGE.keys()  # completion and hints show both
 
 # Words that are keywords in one context only.
 SOFT = {
