@@ -10,9 +10,6 @@ from metanorm.passes.pipeline import optimize
 from metanorm.source import Source
 
 REASONS = {
-    "input x[V, C], g: index[V]\noutput mean(x over V: g) - mean(x over V: causal)": (
-        "windows of rows that are in groups"
-    ),
     "input x[N, T, C]\noutput x - max(x over T: window(3), C)": "max of windows, which overlap",
     "input x[N, T, C]\noutput x - max(x over C, T: causal)": "max of the past, which overlaps",
     "input x[N, T, C], w[N, T, C]\noutput x - mean(x over T: causal, C weight w)": (
