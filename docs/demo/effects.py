@@ -30,6 +30,11 @@ class Entry:
 
 
 ENTRIES: Mapping[str, Entry] = {
+    "small-batches": Entry(
+        "BatchNorm degrades as batches shrink",
+        "small_batches",
+        ("BatchNorm", "GroupNorm", "SwitchNorm"),
+    ),
     "switch-weights": Entry(
         "Learned weights of SwitchNorm move as batches shrink", "switch_weights", ("SwitchNorm",)
     ),
