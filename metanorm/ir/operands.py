@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from metanorm.ir.aggregation import ByIndex
 from metanorm.ir.nodes import (
     AxisMap,
     Concat,
@@ -17,6 +18,7 @@ from metanorm.ir.nodes import (
     Op,
     Pool,
     Ref,
+    Rename,
     Repeat,
 )
 
@@ -57,3 +59,16 @@ def operands(op: Op) -> tuple[Ref, ...]:
         case _:
             inner = getattr(op, "value", None)
             return (inner,) if isinstance(inner, str) else ()
+
+
+def axes_read_elsewhere(op: Op) -> tuple[str, ...]:
+    """The axes along which an operation reads values at other positions than that of its result.
+
+    A pool by an index stays within the group of a position, and is not among them.
+    """
+    match op:
+        case Pool(over=over):
+            return tuple(axis for axis, grouping in over if not isinstance(grouping, ByIndex))
+        case AxisMap(axis=axis) | Lookup(axis=axis) | Rename(old=axis):
+            return (axis,)
+    return ()

@@ -18,6 +18,8 @@ from metanorm.ir.nodes import (
     Let,
     Lookup,
     Map,
+    Mode,
+    Op,
     Param,
     Piece,
     Pool,
@@ -33,34 +35,50 @@ MOVING_OPS = (Rename, Piece, Expand, Detach, Lookup)
 
 def params_to_widen(program: Program) -> set[str]:
     """The names of parameters to widen: those of which a program takes a statistic, or computes a
-    function without inputs and buffers."""
-    depends_on_data: set[Ref] = set()  # values of inputs or buffers, which are wide
-    param_by_ref: dict[Ref, str] = {}  # values that only rearrange a parameter
+    function without inputs and buffers, in any mode and with any flags."""
+    wide: set[Ref] = set()  # values that are computed with inputs or buffers, whatever is chosen
+    params_by_ref: dict[Ref, set[str]] = {}  # the parameters that a value may be, rearranged
     names: set[str] = set()
 
     def walk(lets: tuple[Let, ...]) -> None:
         for let in lets:
-            op, operands_read = let.op, operands(let.op)
+            op = let.op
             if isinstance(op, Repeat):
-                carried = tuple(zip(op.inside, op.initial))
-                depends_on_data.update(inside for inside, ref in carried if ref in depends_on_data)
-                param_by_ref.update(
-                    (inside, param_by_ref[ref]) for inside, ref in carried if ref in param_by_ref
-                )
+                for inside, initial in zip(op.inside, op.initial):
+                    if initial in wide:
+                        wide.add(inside)
+                    params_by_ref[inside] = params_by_ref.get(initial, set())
                 walk(op.body)
             if isinstance(op, Param):
-                param_by_ref[let.name] = op.name
-            elif isinstance(op, MOVING_OPS) and operands_read[0] in param_by_ref:
-                # The index of a lookup is an operand, too, but does not make the row wide.
-                param_by_ref[let.name] = param_by_ref[operands_read[0]]
+                params_by_ref[let.name] = {op.name}
+                continue
+            taken = _taken_unchanged(op)
+            for ref in taken:
+                params_by_ref.setdefault(let.name, set()).update(params_by_ref.get(ref, ()))
+            is_computed = isinstance(op, (AxisMap, Cast, Pool, Map)) and not taken
+            if taken:
+                is_wide = all(ref in wide for ref in taken)
             else:
-                is_wide = isinstance(op, (Input, Buffer)) or any(
-                    ref in depends_on_data for ref in operands_read
-                )
-                if is_wide:
-                    depends_on_data.add(let.name)
-                if isinstance(op, (AxisMap, Cast, Pool)) or (isinstance(op, Map) and not is_wide):
-                    names.update(param_by_ref[ref] for ref in operands_read if ref in param_by_ref)
+                is_wide = isinstance(op, (Input, Buffer)) or any(r in wide for r in operands(op))
+            if is_wide:
+                wide.add(let.name)
+            if is_computed and not (isinstance(op, Map) and is_wide):
+                names.update(n for r in operands(op) for n in params_by_ref.get(r, ()))
 
     walk(program.body)
     return names
+
+
+def _taken_unchanged(op: Op) -> tuple[Ref, ...]:
+    """The operands that a value may be, as they are but for their axes; none of what is computed.
+
+    A condition and the index of a lookup are operands, too, but do not make the result wide. A
+    condition may be a flag, by which Python chooses and torch promotes nothing.
+    """
+    if isinstance(op, MOVING_OPS):
+        return operands(op)[:1]
+    if isinstance(op, Mode):
+        return (op.train, op.eval)
+    if isinstance(op, Map) and op.function == "where":
+        return op.arguments[1:]
+    return ()

@@ -12,7 +12,7 @@ from metanorm.ir.aggregation import Reach
 from metanorm.ir.momenta import momenta
 from metanorm.ir.nodes import AxisMap, Buffer, Input, Let, Link, Lookup, Param, Rename
 from metanorm.ir.nodes import Pool as PoolOp
-from metanorm.ir.operands import operands
+from metanorm.ir.operands import axes_read_elsewhere, operands
 from metanorm.nest.arguments import axis_orders, call_fields, followed_dtypes, returned_outputs
 from metanorm.nest.layouts import AxisGroup, Layout
 from metanorm.nest.nest import (
@@ -197,9 +197,8 @@ class _NestBuilder:
 
     def _is_per_island(self, let: Let) -> bool:
         islands = set(self.plan.islands)
-        match let.op:
-            case PoolOp(over=((axis, Reach()),)) | AxisMap(axis=axis) if axis in islands:
-                return False  # all of the axis is needed
+        if islands & self.plan.determined_axes(axes_read_elsewhere(let.op)):
+            return False  # it reads what other workers may not have computed yet
         return bool(islands) and islands <= self.plan.determined_axes(let.type.axes)
 
 

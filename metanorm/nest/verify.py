@@ -5,7 +5,7 @@ from __future__ import annotations
 from metanorm.ir.aggregation import Reach
 from metanorm.ir.nodes import AxisMap, Cast, Let, Link, Lookup, Ref, Rename
 from metanorm.ir.nodes import Pool as PoolOp
-from metanorm.ir.operands import operands
+from metanorm.ir.operands import axes_read_elsewhere, operands
 from metanorm.nest.nest import (
     Accumulate,
     Block,
@@ -160,12 +160,12 @@ class _Verifier:
         self._demand(one_axis, f"one axis to scan for {let.name}")
 
     def _whole_axis(self, block: Block, let: Let) -> None:
-        """The worker that finds a value for each position of an axis has the whole axis."""
-        match let.op:
-            case PoolOp(over=((axis, Reach()),)) | AxisMap(axis=axis):
-                divided = (*OF_ISLANDS, "sweep")
-                splits_axis = block.when in divided and axis in self.nest.islands
-                self._demand(not splits_axis, f"all of the axis that {let.name} is found along")
+        """A worker that has a part of an axis reads no values of other parts."""
+        if block.when in (*OF_ISLANDS, "sweep"):
+            split_axes = {*self.nest.islands} & self.nest.determined_axes(
+                axes_read_elsewhere(let.op)
+            )
+            self._demand(not split_axes, f"all of the axis that {let.name} is found along")
 
     def _define(self, block: Block, ref: Ref) -> None:
         self._demand(ref not in self.cell_values and ref not in self.sweep_values, f"{ref} once")

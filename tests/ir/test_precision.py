@@ -24,6 +24,11 @@ ALONE = {
     "output x * t[label]": set(),
     "output x * exp(t[label])": {"t"},
     "output x * exp(t[0])": {"t"},
+    "output x * exp(mode(train: p, eval: x))": {"p"},
+    "output x * exp(mean(mode(train: t[label], eval: x) over C))": {"t"},
+    "output mode(train: p, eval: seen) * x": set(),
+    "output x * exp(where(x > 0, p, x))": {"p"},
+    "output x * exp(mode(train: seen, eval: mean(x over N)))": set(),
     "let v = p repeat 3 { v = exp(v) } output x * v": {"p"},
     "let v[N, C] = p repeat 3 { v = v * x } output v": set(),
 }

@@ -7,7 +7,6 @@ from metanorm.targets.native.cir import (
     Apply,
     Assign,
     Declare,
-    For,
     Infix,
     Name,
     Number,
@@ -27,12 +26,11 @@ def softmax(values: NarrowValues, let: Let, value: Ref, axis: str) -> list[Stmt]
     """
     at = values.loop_positions(let.type.axes)
     x, y = values.value(value, at), values.value(let.name, at)
-    k, size = values.ctx.variables[axis], values.ctx.size(axis)
     exp = Apply("R(exp)", (Infix("-", x, LARGEST),))
     return [
         Declare("real", "largest", Prefix("-", Name("INFINITY"))),
-        For(k, ZERO, size, (Assign(LARGEST, "=", FUNCTIONS["max"](x, LARGEST)),)),
+        values.line_loop(axis, [Assign(LARGEST, "=", FUNCTIONS["max"](x, LARGEST))], let.name),
         Declare("real", "total", ZERO),
-        For(k, ZERO, size, (Assign(y, "=", exp), Assign(TOTAL, "+=", y))),
-        For(k, ZERO, size, (Assign(y, "=", Infix("/", y, TOTAL)),)),
+        values.line_loop(axis, [Assign(y, "=", exp), Assign(TOTAL, "+=", y)], let.name),
+        values.line_loop(axis, [Assign(y, "=", Infix("/", y, TOTAL))], let.name),
     ]

@@ -41,13 +41,13 @@ def sparsestmax(values: NarrowValues, let: Let, op: AxisMap) -> list[Stmt]:
     """
     ctx, at = values.ctx, values.loop_positions(let.type.axes)
     assert op.argument is not None
-    y, k, size = values.value(let.name, at), ctx.variables[op.axis], ctx.size(op.axis)
+    y, size = values.value(let.name, at), ctx.size(op.axis)
     first = Prefix("&", values.value(let.name, {**at, op.axis: ZERO}))
     step = ctx.stride(ctx.axis_order(let.name), (op.axis,))
     simplex = Apply("simplex_of", (first, size, step, ctx.in_double(op.argument)))
 
     def line_loop(body: Sequence[Stmt]) -> For:
-        return For(k, ZERO, size, tuple(body))
+        return values.line_loop(op.axis, body, let.name)
 
     statements: list[Stmt] = [
         line_loop([Assign(y, "=", values.value(op.value, at))]),

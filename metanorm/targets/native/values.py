@@ -11,7 +11,17 @@ from metanorm.ir.index import closure
 from metanorm.ir.nodes import Count, Link, Number, Op, Position, Ref, Rename
 from metanorm.ir.operands import operands
 from metanorm.targets.native import cir
-from metanorm.targets.native.cir import Apply, Element, Expr, Infix, Name, Prefix, product
+from metanorm.targets.native.cir import (
+    Apply,
+    Element,
+    Expr,
+    For,
+    Infix,
+    Name,
+    Prefix,
+    Stmt,
+    product,
+)
 from metanorm.targets.native.context import KernelContext
 from metanorm.targets.native.inlined import inlined
 from metanorm.targets.native.pointwise import pointwise
@@ -94,6 +104,12 @@ class NarrowValues:
 
         all_read = closure([r for ref in refs for r in read_refs(ref)], inlined_refs)
         return any(self.ctx.group_axis in self.lets[ref].type.axes for ref in all_read)
+
+    def line_loop(self, axis: str, body: Sequence[Stmt], of: Ref) -> For:
+        """A loop along an axis for a value, which may read values of the group of each row."""
+        if axis == self.ctx.nest.grouped_axis and self.reads_groups([of]):
+            body = [self.ctx.group_declaration(), *body]
+        return For(self.ctx.variables[axis], cir.Number(0), self.ctx.size(axis), tuple(body))
 
     def sizes_expression(self, ref: Ref, at: AxisPositions) -> Expr:
         """The expression of a value that depends on lengths and numbers alone."""
