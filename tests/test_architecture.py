@@ -166,6 +166,7 @@ LAYERS_OF_OTHERS = (
     "bench/networks/rows.py",
     "bench/peers/hand_written.py",
     "bench/peers/layers.py",
+    "bench/processes/rows.py",
     "metanorm/torch_layers.py",
     "runtime/nested.py",
     "runtime/statistics.py",

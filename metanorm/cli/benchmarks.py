@@ -210,15 +210,16 @@ def time_processes(run: Run, request: Request) -> Outcome:
         from metanorm.bench.library import CompiledSpecs, library_specs_of
         from metanorm.bench.machine import machine
         from metanorm.bench.processes import measure, report
+        from metanorm.bench.processes.rows import NORMS
         from metanorm.bench.processes.table import table_of
     if compiled is None:
-        specs = library_specs_of(measure.NORMS, options)
+        specs = library_specs_of(NORMS, options)
     else:
         specs = CompiledSpecs(compiled.checked, compiled.files, compiled.workspace.roots)
     rounds = request.rounds or EXCHANGES
     plan = measure.Plan(
         request.processes, rounds, request.only, request.threads,
-        named=() if request.specs else measure.NORMS,
+        named=() if request.specs else NORMS,
     )  # fmt: skip
     processes = request.processes
 

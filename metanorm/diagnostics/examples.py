@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from metanorm.diagnostics.guess import nearest_name_fix
 from metanorm.diagnostics.model import Fix, Problem
 from metanorm.diagnostics.registry import problem
-from metanorm.diagnostics.suggest import did_you_mean, list_available
+from metanorm.diagnostics.suggest import did_you_mean, list_available, prose
 from metanorm.source import Span
 
 
@@ -144,11 +144,11 @@ class IncompleteExample(Problem):
     """
 
     span: Span
-    name: str
-    what: str
+    missing: tuple[tuple[str, str], ...]  # what it is, and its name
 
     def message(self) -> str:
-        return f"the example does not give {self.what} `{self.name}`"
+        return f"the example does not give {prose([f'{what} `{n}`' for what, n in self.missing])}"
 
     def helps(self) -> tuple[str, ...]:
-        return (f"write `{self.name} = ...` before `gives`",)
+        values = ", ".join(f"{name} = ..." for _, name in self.missing)
+        return (f"write `{values}` before `gives`",)

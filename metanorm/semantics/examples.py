@@ -276,8 +276,8 @@ class _Reader:
             for d in self.program.state
             if isinstance(d.init, Draw) and d.name not in tensors
         ]
-        for what, name in missing:
-            self.problems.add(IncompleteExample(self.statement.span, name, what))
+        if missing:
+            self.problems.add(IncompleteExample(self.statement.span, tuple(missing)))
 
 
 def _has_shape_of_axes(decl: Declaration) -> bool:

@@ -15,18 +15,10 @@ from metanorm.bench.cases import ACTIVATION
 from metanorm.bench.library import CompiledSpecs
 from metanorm.bench.processes.member import PACKAGE, Job, work
 from metanorm.bench.processes.report import ProcessEntry
-from metanorm.bench.workload import Workload, workloads
+from metanorm.bench.processes.rows import WORKLOADS
+from metanorm.bench.workload import workloads
 from metanorm.module_names import module_name
 
-# Norms of the library to measure without specs: statistics of one axis, of several, with a mask.
-NORMS = ("BatchNorm", "SwitchNorm", "MaskedBatchNorm")
-# Inputs of each process: images, small images, rows of features, sequences.
-WORKLOADS = (
-    Workload((8, 64, 28, 28)),
-    Workload((8, 16, 4, 4)),
-    Workload((1024, 256)),
-    Workload((8, 64, 200)),
-)
 POLL = 0.1  # seconds between two looks at whether a process has ended
 
 
