@@ -19,7 +19,7 @@ from metanorm.diagnostics.names import DuplicateName
 from metanorm.diagnostics.targets import BadModuleName, BadUse, NoNorm, UnreadableFile
 from metanorm.ir.nodes import Program
 from metanorm.semantics.allowances import without_allowed
-from metanorm.semantics.entries import entries_of, entry_as_norm
+from metanorm.semantics.entries import entries_of, norm_of_entry
 from metanorm.semantics.equations_from_clauses import equations_from_clauses
 from metanorm.semantics.examples import Example, examples_of
 from metanorm.semantics.ir_from_ast import NamedValue, ir_from_ast
@@ -46,8 +46,8 @@ class CheckedNorm:
     @property
     def entries(self) -> list[tuple[ast.Norm, Program]]:
         """The entries as norms of their own, with their programs."""
-        as_norms = [entry_as_norm(self.equations, e) for e in entries_of(self.equations)]
-        return list(zip(as_norms, self.program.entries))
+        norms = [norm_of_entry(self.equations, e) for e in entries_of(self.equations)]
+        return list(zip(norms, self.program.entries))
 
     @property
     def programs(self) -> tuple[Program, ...]:

@@ -47,7 +47,7 @@ def check_entries(norm: ast.Norm, scope: CallScope, low: Lowering) -> None:
         seen.setdefault(entry.name.name, entry.name.span)
 
 
-def entry_as_norm(norm: ast.Norm, entry: ast.Entry) -> ast.Norm:
+def norm_of_entry(norm: ast.Norm, entry: ast.Entry) -> ast.Norm:
     """An entry as a norm, with the hyperparameters of the one that it belongs to."""
     name = replace(entry.name, name=f"{norm.name.name}.{entry.name.name}")
     inputs = ast.Input(span=entry.span, items=entry.inputs)

@@ -24,7 +24,7 @@ from metanorm.semantics.entries import (
     check_adds_nothing,
     check_entries,
     entries_of,
-    entry_as_norm,
+    norm_of_entry,
     note_uses,
     share_axes,
     share_hypers,
@@ -167,8 +167,8 @@ class _Norm:
         check_entries(self.norm, self.scope, self.low)
         programs = []
         for entry in entries_of(self.norm):
-            as_norm = entry_as_norm(self.norm, entry)
-            inner = _Norm(as_norm, self.callable_norms, self.problems, outer=self)
+            norm_of_its_own = norm_of_entry(self.norm, entry)
+            inner = _Norm(norm_of_its_own, self.callable_norms, self.problems, outer=self)
             sizes = list(self.low.table.arguments)
             program = inner.program()
             note_uses(inner.scope, self.scope)
