@@ -102,7 +102,8 @@ def pools(draw: DrawFn, layout: Layout, axes: frozenset[str]) -> tuple[str, froz
         ways = [axis]
         ways += [f"{axis}: {p}" for p in PARTITIONS if axis in layout.cut]
         ways += [f"{axis}: {layout.matrices[axis]}"] if axis in layout.matrices else []
-        near = draw(st.integers(0, 3)) == 0 and not axis.startswith("*")
+        may_be_near = not axis.startswith("*") and layout.matrices.get(axis) != "batch"
+        near = draw(st.integers(0, 3)) == 0 and may_be_near  # none reaches into the next group
         way = f"{axis}: {draw(st.sampled_from(NEAR))}" if near else draw(st.sampled_from(ways))
         parts.append(way)
         if way == axis:
