@@ -35,6 +35,7 @@ class Case(NamedTuple):
     expression: str
     reference: Reference
     positive: bool = False  # whether x and y must be
+    runs: str = ""  # how an axis is cut, for an expression of its parts
 
 
 def blocks(x: Tensor, count: int) -> Tensor:
@@ -127,6 +128,11 @@ FORMS = {
         "sparsestmax(x over C, radius = 2) * y",
         lambda x, y: (x == x.amax(1, True)) * y + 0 * x,
     ),
+    "concat": Case(
+        "concat(x[A] * 2, x[B] + y[B] over C)",
+        lambda x, y: torch.cat((x[:, :2] * 2, (x + y)[:, 2:]), 1),
+        runs="C = (A = 2) + B",
+    ),
 }
 MATRICES = {
     "blocks": Case("x * mean(y over C: blocks(2))", lambda x, y: x * blocks(y, 2)),
@@ -145,15 +151,17 @@ TABLE = {
 CASES = {(group, name): case for group, cases in TABLE.items() for name, case in cases.items()}
 
 
-def text(expression: str) -> str:
+def text(expression: str, runs: str = "") -> str:
+    axis = f"  axis {runs}\n" if runs else ""
     return (
-        f"norm T(eps = 1e-5) {{\n  input x[N, C], y[N, C]\n  output x, result = {expression}\n}}\n"
+        f"norm T(eps = 1e-5) {{\n  input x[N, C], y[N, C]\n{axis}"
+        f"  output x, result = {expression}\n}}\n"
     )
 
 
 @lru_cache
-def compiled(expression: str) -> ModuleType:
-    return metanorm.loads(text(expression))
+def compiled(expression: str, runs: str = "") -> ModuleType:
+    return metanorm.loads(text(expression, runs))
 
 
 def inputs(positive: bool) -> tuple[Tensor, Tensor]:
@@ -173,7 +181,7 @@ def answers(run: Reference, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
 
 
 def agree(case: Case, training: bool = True) -> None:
-    layer = compiled(case.expression).T
+    layer = compiled(case.expression, case.runs).T
     module = (layer(6) if "affine" in case.expression else layer()).double().train(training)
     with torch.no_grad():
         for parameter, value in zip(module.parameters(), (2, 3)):

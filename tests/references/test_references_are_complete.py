@@ -7,7 +7,10 @@ import re
 import test_choices_by_hand
 import test_clauses_by_hand
 import test_dtypes_by_hand
+import test_entries_by_hand
+import test_offsets_by_hand
 import test_operations_by_hand
+import test_pieces_by_hand
 import test_pools_by_hand
 import test_state_by_hand
 import test_switches_by_hand
@@ -23,6 +26,9 @@ SPECS = "\n".join(
         *(r.text for r in test_clauses_by_hand.references),
         test_choices_by_hand.SPEC,
         test_dtypes_by_hand.SPEC,
+        test_entries_by_hand.SPEC,
+        test_offsets_by_hand.SPEC,
+        test_pieces_by_hand.SPEC,
         test_state_by_hand.SPEC,
         test_switches_by_hand.SPEC,
         WITH_EXAMPLES,
