@@ -66,6 +66,7 @@ def test_few_norms_stop_gradients() -> None:
         "EstimatedBatchChannelNorm",
         "HeteroBatchNorm",
         "ReturnNorm",
+        "RevIN",
         "SpectralNorm",
     }
 
@@ -164,10 +165,13 @@ def test_autocast_keeps_the_dtype_of_the_input(program: Program, library: Module
 
 
 def sample_of_the_first(arguments: dict[str, Any], x: Tensor) -> Tensor:
-    """What may influence the first position: its graph, or what edges lead to it, or itself."""
+    """What may influence the first position: its graph, its sequence, what edges lead to it, it."""
     if "edge_index" in arguments:
         source, target = arguments["edge_index"]
         return torch.isin(torch.arange(len(x)), torch.cat((source[target == 0], torch.zeros(1))))
+    if "cu_seqlens" in arguments:
+        sequence_of = torch.bucketize(torch.arange(len(x)), arguments["cu_seqlens"], right=True)
+        return sequence_of == sequence_of[0]
     sample_of = arguments.get("batch", arguments.get("target", torch.arange(len(x))))
     return sample_of == sample_of[0]
 

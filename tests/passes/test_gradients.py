@@ -18,8 +18,10 @@ from metanorm.passes.variants import variants
 
 NOT_DERIVABLE = {  # what is torch's to derive
     "DoublyStochastic": "repeat",
+    "IBNNorm": "concat",
     "IterNorm": "repeat",
     "Muon": "repeat",
+    "PackedCumulativeLayerNorm": "windows that end with their segment",
     "RobustScaler": "order of the values",
     "DecorrelatedBatchNorm": "repeat",
     "SwitchableWhitening": "repeat",
