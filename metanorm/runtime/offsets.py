@@ -35,8 +35,8 @@ def segment_of_position(
     Raises `TypeError` for offsets that are not int64 or int32, `ShapeError` for those that are not
     in one dimension, `RuntimeError` for those on another device than `x`, and `ValueError` if they
     do not begin with 0, decrease, or do not end with the length. Numbers are not looked at while a
-    program is recorded or a CUDA graph captured; elsewhere a GPU is waited for once for each tensor
-    of offsets.
+    program is recorded or a CUDA graph captured, and `meta` tensors have none; elsewhere a GPU is
+    waited for once for each tensor of offsets.
     """
     if offsets is None:
         return None
@@ -46,7 +46,7 @@ def segment_of_position(
         return cast(Tensor, node)
     what = f"{owner}: {name}"
     _demand_offsets(offsets, x, what)
-    if must_decompose(offsets) or is_capturing(offsets.device):
+    if offsets.is_meta or must_decompose(offsets) or is_capturing(offsets.device):
         return _found(offsets, length).clamp(min=0).clamp(max=offsets.shape[0] - 2)
     key = None if offsets.is_inference() else (offsets._version, length)
     cached: FoundSegments | None = _segments_cache.get(offsets)  # type: ignore[no-untyped-call]
@@ -83,7 +83,8 @@ def _demand_offsets(offsets: Tensor, x: Tensor, what: str) -> None:
         )
     if offsets.device != x.device:
         raise RuntimeError(
-            f"{what} is on {offsets.device}, and the input on {x.device}: move it there once"
+            f"{what} is on {offsets.device} and the input on {x.device}, but all tensors of a call "
+            "must be on one device"
         )
 
 

@@ -181,7 +181,7 @@ def test_a_first_batch_has_segments(norms: ModuleType) -> None:
         (torch.tensor([0, 12], dtype=torch.int16), TypeError, "must be int64 or int32"),
         (torch.tensor([[0, 12]]), runtime.ShapeError, r"expected \[segments \+ 1\]"),
         (torch.tensor([], dtype=torch.int64), runtime.ShapeError, r"expected \[segments \+ 1\]"),
-        (torch.tensor([0, 12], device="meta"), RuntimeError, "is on meta, and the input on cpu"),
+        (torch.tensor([0, 12], device="meta"), RuntimeError, "is on meta and the input on cpu, but all"),
         ([0, 12], TypeError, "cu_seqlens must be a tensor, got a list"),
     ],
 )  # fmt: skip
