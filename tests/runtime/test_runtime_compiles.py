@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 import torch
 from naive import F64
-from torch import Tensor
+from torch import Tensor, nn
 
 from metanorm import runtime
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what torch's own compiler warns of is not ours
 
+MODULE = nn.Identity()
 INDEX = torch.tensor([2, 0, 2, 2, 0])
 MASK = torch.tensor([True, False, True, True, True])[:, None]
 
@@ -25,6 +26,13 @@ def rows(x: Tensor) -> Tensor:
 def groups(x: Tensor) -> runtime.Groups:
     index = torch.arange(x.shape[0]) % 3
     return runtime.Groups(index, 4, x.shape[0])
+
+
+def segments(x: Tensor) -> runtime.Groups:
+    length = x.shape[0]
+    offsets = torch.arange(4) * length // 3
+    index = runtime.segment_of_position(offsets, length, x, "Packed", "offsets")
+    return runtime.Groups(index, runtime.segment_count(offsets), length)
 
 
 WINDOW = runtime.Window(3, edge="replicate")
@@ -48,6 +56,13 @@ def tracked(x: Tensor) -> Tensor:
 def multiplied(multiplier: runtime.Multiplier) -> Tensor:
     vector = multiplier.matrix[0]
     return runtime.matmul(runtime.matmul(multiplier, vector), multiplier)
+
+
+def first_rows(x: Tensor) -> Tensor:
+    """As an entry takes a run of an axis."""
+    runtime.demand_alone(MODULE, "first_rows")
+    runtime.demand_room("Packed", "N", x.shape[0], 2)
+    return x[:2]
 
 
 CALLS: dict[str, Callable[[Tensor], Any]] = {
@@ -79,6 +94,13 @@ CALLS: dict[str, Callable[[Tensor], Any]] = {
     "group sums": lambda x: (groups(x).total(x, 0), groups(x).mean(x, 0), groups(x).norm(x, 2, 0)),
     "group extremes": lambda x: (groups(x).largest(x, 0), groups(x).smallest(x, 0)),
     "group spread": lambda x: groups(x).spread(groups(x).mean(x, 0), 0),
+    "segments": lambda x: tuple(segments(x).moments(x, 0)),
+    "segments, windows": lambda x: (
+        *runtime.moments_along(x, {0: runtime.within(runtime.Causal(), segments(x))}),
+        runtime.total_along(x, {0: runtime.within(runtime.Window(3), segments(x))}),
+        runtime.largest_along(x, {0: runtime.within(runtime.Causal(2), segments(x))}),
+    ),
+    "runs": lambda x: first_rows(x) * x.mean(0),
     "rows_mean": lambda x: runtime.rows_mean(x, runtime.pooling_rows(rows(x), "M", x, len(x)), 0),
     "rows_var": lambda x: runtime.rows_var(x, runtime.pooling_rows("ones", "M", x, len(x)), 0),
     "rows_var given": lambda x: runtime.rows_var(
@@ -169,7 +191,7 @@ def test_one_graph_for_all_sizes(name: str, backend: str, dtype: torch.dtype) ->
 def test_every_function_that_computes_is_here() -> None:
     used = " ".join(
         " ".join(c.co_names)
-        for f in (*CALLS.values(), tracked, seen_and_stored, groups)
+        for f in (*CALLS.values(), tracked, seen_and_stored, groups, segments, first_rows)
         for c in (f.__code__,)
     )
     computing = {
