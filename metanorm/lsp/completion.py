@@ -16,6 +16,7 @@ from metanorm.lsp.cursor import LEADING_WORDS, CursorContext, cursor_context
 from metanorm.lsp.hover import axes_text
 from metanorm.lsp.project import View
 from metanorm.semantics.choices import EQUALITY_OPERATORS
+from metanorm.semantics.examples import MODES
 from metanorm.semantics.pools import EDGES
 from metanorm.semantics.reserved import AFFINE_SWITCHES
 from metanorm.semantics.symbols import OF_AXES, Role
@@ -83,7 +84,7 @@ def _items(cursor: CursorContext) -> Iterator[Item]:
         )
     elif last == "as":
         yield from (Item(name, ItemKind.SORT, "a dtype") for name in DTYPES)
-    elif statement == "input" and last == ":" and opener == "{":
+    elif (statement, opener) in (("input", "{"), ("entry", "(")) and last == ":":
         yield from _items_of_table(ItemKind.SORT, words.SORTS)
     elif not in_norm:
         yield from _outside_norm(cursor)
@@ -91,11 +92,15 @@ def _items(cursor: CursorContext) -> Iterator[Item]:
         yield Item("self", ItemKind.WORD, meaning=words.SOFT["with"])
     elif last == "within":
         yield from _values(cursor, ("input",), sort="int")
+    elif statement == "example" and not cursor.starts_line:
+        yield from _in_example(cursor)
     elif opener == "{" and cursor.in_repeat and last != "=":
         yield from _values(cursor, ("value",))
         yield from _in_statement(cursor)
     elif opener == "{" and (last == "{" or cursor.starts_line):
         yield from (i for i in _statements() if i.text in STATEMENT_WORDS | SOFT_STATEMENT_WORDS)
+        if statement == "example":
+            yield from _in_example(cursor)
         if last in LEADING_WORDS or last in ",:+-*/^<>":
             yield from _in_statement(cursor)
     else:
@@ -127,7 +132,8 @@ def _in_statement(cursor: CursorContext) -> Iterator[Item]:
         yield from _pool(cursor)
     elif leading_word == "[" or last == "of" or statement == "axis":
         yield from _axes(cursor)
-        if statement not in ("param", "buffer", "input") or "=" in map(str, cursor.tokens[-8:]):
+        declares = statement in ("param", "buffer", "input", "entry")
+        if not declares or "=" in map(str, cursor.tokens[-8:]):
             yield from _values(cursor, ())
         if statement == "axis":
             yield from _functions({"size": FORMS["size"]})
@@ -142,6 +148,43 @@ def _in_statement(cursor: CursorContext) -> Iterator[Item]:
         yield from _after_expression(cursor)
     elif last not in ("param", "let", "buffer", "stat", "input"):
         yield from _expression(cursor)
+
+
+def _in_example(cursor: CursorContext) -> Iterator[Item]:
+    """In an example: what it may give or expect, numbers by name, and the words that follow."""
+    last, opener = cursor.last, cursor.opener
+    tokens = [str(token) for token in cursor.tokens]
+    start = max(i for i, token in enumerate(tokens) if token == "example")
+    expects = "gives" in tokens[start:]
+    if last == "in":
+        yield from (Item(mode, ItemKind.OPTION, meaning=words.OPTIONS[mode]) for mode in MODES)
+    elif last in ("example", "gives") or (last == "," and opener == "{"):
+        yield from _example_names(cursor, expects)
+    if last in ("=", "gives", "[", ",", "-"):
+        yield from (Item(word, ItemKind.WORD) for word in ("nan", "inf", *words.LITERALS))
+    if opener == "{" and last not in ("=", "gives", "[", ",", "-", "in", "example"):
+        follow = ("within",) if expects else ("gives",)
+        yield from (Item(word, ItemKind.WORD, meaning=words.SOFT[word]) for word in follow)
+        if not expects:
+            yield Item("in", ItemKind.WORD, meaning="the mode of the call: `in eval`")
+
+
+def _example_names(cursor: CursorContext, expects: bool) -> Iterator[Item]:
+    """The names that an example can give or expect, which are those of the norm outside entries."""
+    norm = cursor.norm
+    if norm is None:
+        return
+    roles = (Role.BUFFER,) if expects else (Role.HYPER, Role.INPUT, Role.PARAM, Role.BUFFER)
+    wanted = (*roles, Role.OUTPUT if expects else Role.LENGTH)
+    for occurrence in cursor.view.occurrences:
+        symbol = occurrence.symbol
+        if symbol.norm == norm.name.name and occurrence.introduces and symbol.role in wanted:
+            yield Item(symbol.name, ItemKind.VALUE, symbol.role.value)
+    yield from (_outputs(norm) if expects else ())
+    if not expects:  # parameters of clauses
+        yield from _values(cursor, ("parameter",))
+    for name in cursor.view.buffers(norm.name.name):
+        yield Item(name, ItemKind.VALUE, Role.BUFFER.value)
 
 
 def _pool(cursor: CursorContext) -> Iterator[Item]:
@@ -256,9 +299,11 @@ def _values(
         yield from _pooling_inputs(norm)
     if sort or of_pools:
         return
+    name = norm.name.name
+    owners = (name, f"{name}.{cursor.entry.name.name}") if cursor.entry is not None else (name,)
     for occurrence in cursor.view.occurrences:
         symbol = occurrence.symbol
-        is_introduced = occurrence.introduces and symbol.norm == norm.name.name
+        is_introduced = occurrence.introduces and symbol.norm in owners
         fits = symbol.role in VALUE_ROLES and (not roles or symbol.role.value in roles)
         if is_introduced and fits and symbol.name not in values:
             yield Item(symbol.name, ItemKind.VALUE, symbol.role.value)

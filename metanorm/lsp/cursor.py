@@ -37,8 +37,25 @@ class CursorContext:
     @property
     def statement(self) -> str:
         """The first word of the statement; empty outside of norms."""
-        starts = (t for t in reversed(self.tokens) if t in words.STATEMENTS)
-        return str(next(starts, ""))
+        return self._statement_before(len(self.tokens))
+
+    def _statement_before(self, end: int) -> str:
+        """The last word that begins a statement and is no name, as `scale = 2` in an example."""
+        for position in reversed(range(end)):
+            following = self.tokens[position + 1 : position + 2]
+            is_name = bool(following) and following[0] == "="
+            if self.tokens[position] in words.STATEMENTS and not is_name:
+                return str(self.tokens[position])
+        return ""
+
+    @property
+    def entry(self) -> ast.Entry | None:
+        """The entry around the cursor."""
+        for statement in self.norm.statements if self.norm is not None else ():
+            span = statement.span
+            if isinstance(statement, ast.Entry) and span.start <= self.offset <= span.end:
+                return statement
+        return None
 
     @property
     def opener(self) -> Token | None:
@@ -56,7 +73,8 @@ class CursorContext:
     @property
     def in_repeat(self) -> bool:
         """Whether the cursor is inside a `repeat`."""
-        return [str(self.tokens[b]) for b in self.brackets].count("{") > 1
+        braces = (b for b in self.brackets if self.tokens[b] == "{")
+        return any(self._statement_before(brace) == "repeat" for brace in braces)
 
     @property
     def leading_word(self) -> str:

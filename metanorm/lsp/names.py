@@ -12,9 +12,10 @@ from metanorm.ir.fingerprint import fingerprint
 from metanorm.ir.ops import CALLABLE
 from metanorm.lsp.project import Project, View
 from metanorm.resources import resource
-from metanorm.semantics.names_in_ast import names_in
+from metanorm.semantics.names_in_ast import names_in, nodes_in
 from metanorm.semantics.symbols import WORDS, Occurrence, Role
 from metanorm.source import Span, apply_edits
+from metanorm.syntax import ast
 from metanorm.syntax.grammar import RESERVED_WORDS
 from metanorm.workspace import load
 
@@ -47,6 +48,10 @@ def _clause_spans(view: View, occurrence: Occurrence) -> list[Span]:
     """The clause that introduces a name such as `mean`, `normalized` or `weight`."""
     norm = view.norm_at(occurrence.span.start)
     name = occurrence.symbol.name
+    if norm is not None and name in view.buffers(norm.name.name):
+        tracks = (n for n in nodes_in(norm.statements) if isinstance(n, (ast.Track, ast.Tracked)))
+        starts = (view.source.text.rfind("track", 0, n.span.start + len("track")) for n in tracks)
+        return [Span(view.name, start, start + len("track")) for start in starts][:1]
     if norm is None or name not in view.values(norm.name.name):
         return []
     kinds = ("affine",) if name in ("weight", "bias") else ("reduce", "mix")

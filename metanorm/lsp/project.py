@@ -57,6 +57,11 @@ class View:
         """The values of a norm by name; incomplete for a norm with errors."""
         return self.findings.checked.values.get((self.name, norm), {})
 
+    def buffers(self, norm: str) -> tuple[str, ...]:
+        """The buffers of a norm, also those of its clauses; none for a norm with errors."""
+        programs = (c.program for c in self.checked if c.norm.name.name == norm)
+        return tuple(buffer.name for program in programs for buffer in program.buffers)
+
     def at(self, offset: int) -> Occurrence | None:
         """The name at an offset, or the name that ends there."""
         touching = [o for o in self.occurrences if o.span.start <= offset <= o.span.end]

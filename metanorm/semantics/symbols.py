@@ -18,6 +18,7 @@ from metanorm.source import Source, Span
 from metanorm.syntax import ast
 from metanorm.syntax.grammar import CLAUSE_WORDS
 from metanorm.syntax.parse import Parsed
+from metanorm.syntax.tree_from_text import CALL_SWITCHES
 
 
 class Role(str, Enum):
@@ -103,6 +104,8 @@ class _Norm:
         self.axes = {n.name for n in nodes_in(norm) if isinstance(n, ast.AxisRef)}
         pieces = {n.axis.name for n in nodes_in(norm) if isinstance(n, ast.Piece)}
         self.pieces = pieces - self.roles.keys()  # runs of axes: in brackets they are no values
+        outputs = (n.name for n in nodes_in(norm.statements) if isinstance(n, ast.OutputItem))
+        self.outputs = {name.name for name in outputs if name is not None}  # those with names
         self.calls = dict(_called_norms(norm))  # the norm that a `let` is a call of
 
     def all(self) -> Iterator[Occurrence]:
@@ -242,10 +245,8 @@ class _Norm:
                 role = self.roles[node.name.name]
                 yield self._identifier(node.name, role, introduces=is_value)
                 yield from self._names_in(node.value)
-            case ast.ExampleItem():
-                if node.name is not None:
-                    yield self._value(node.name.span, node.name.name)
-                yield from self._constants(node.value)
+            case ast.Example():
+                yield from self._example(node)
             case ast.OutputItem():
                 if node.name is not None:
                     yield self._output(node.name)
@@ -322,11 +323,11 @@ class _Norm:
             yield self._at(named.span, Role.PARAM, named.name, introduces=True)
         yield from self._names_in(shift.initial)
 
-    def _output(self, name: ast.Identifier) -> Occurrence:
+    def _output(self, name: ast.Identifier, introduces: bool = True) -> Occurrence:
         """The name of an output. One with the name of an input refers to that, for its dtype."""
         if self.roles.get(name.name) is Role.INPUT:
             return self._identifier(name, Role.INPUT)
-        return self._identifier(name, Role.OUTPUT, introduces=True)
+        return self._identifier(name, Role.OUTPUT, introduces)
 
     def _matrix(self, matrix: ast.Matrix) -> Iterator[Occurrence]:
         span = _leading_span(matrix, matrix.name)
@@ -367,6 +368,23 @@ class _Norm:
                     self.calls.get(function.name, function.name), keyword
                 )
         yield from self._names_in_all((call.over, call.per, call.dtype))
+
+    def _example(self, example: ast.Example) -> Iterator[Occurrence]:
+        """What an example gives and expects, by name. Buffers of a clause are unknown names."""
+        for items in (example.given, example.expected):
+            for item in items:
+                if item.name is not None:
+                    yield self._example_name(item.name, items is example.expected)
+                yield from self._constants(item.value)
+        if example.mode is not None:
+            yield self._identifier(example.mode, Role.WORD)
+
+    def _example_name(self, name: ast.Identifier, is_expected: bool) -> Occurrence:
+        if is_expected and name.name in self.outputs:
+            return self._output(name, introduces=False)
+        if name.name in CALL_SWITCHES and name.name not in self.roles:
+            return self._identifier(name, Role.WORD)
+        return self._value(name.span, name.name)
 
     def _constants(self, constant: ast.Constant) -> Iterator[Occurrence]:
         """The words in what an example gives or expects, such as `nan`."""

@@ -79,7 +79,7 @@ def test_every_name_is_known_for_what_it_is(path: Path) -> None:
 
 
 def implied(view: View, norm: str) -> set[str]:
-    return {"eps", *view.values(norm)}
+    return {"eps", *view.values(norm), *view.buffers(norm)}
 
 
 def introduced_symbols(view: View) -> list[Symbol]:
@@ -160,7 +160,7 @@ def test_every_name_leads_to_where_it_is_introduced(path: Path) -> None:
             assert definitions == []
         elif o.symbol.role is Role.UNKNOWN:
             (span,) = definitions
-            assert view.source.text[span.start : span.end] in ("reduce", "mix", "affine")
+            assert view.source.text[span.start : span.end] in ("reduce", "mix", "affine", "track")
         elif o.symbol.name not in ("affine", "track"):  # switches of a norm that is called
             (span,) = definitions
             source = project.view(span.source).source
@@ -324,6 +324,13 @@ NORM = "norm A(g: int, eps = 1e-5) {{\n  input  x[N, C, *S], batch: index[N]\n  
         ("stat a over |", "C", "x"),
         ("# any |", "", "x C let"),
         ("reduce C  # norm: allow |", "MN0702", "x"),
+        ("example |", "x batch eps g", "N reduce"),
+        ("example x = [[1, |]] gives", "nan", "x"),
+        ("example scale = 2, x = [[1]] |", "in gives", "x"),
+        ("example x = [[1]] in |", "train eval", "x gives"),
+        ("entry back(y[N, |", "C", "x"),
+        ("entry back(y: |", "index mask", "x"),
+        ("entry back(y[N]) {{ output |", "x sqrt", "reduce"),
         ("output Other(|)", "x|strength = |affine = ", "C"),
     ],
 )
