@@ -288,7 +288,7 @@ def test_checks_on_kernels_are_counted() -> None:
 
 def test_norms_without_kernels_have_no_checks_on_them() -> None:
     """Also where another norm of the file has some."""
-    text = "norm A {\n  input  x[N, T]\n  output x - mean(x over T: window(3))\n}\n"
+    text = "norm A {\n  input  x[N, T]\n  output x - median(x over T)\n}\n"
     program, module = compiled(text, "native")
     norm_findings = list(findings_of_norm(program, module, chosen=quick_settings))
     assert norm_findings and {f.on for f in norm_findings} == {"plain torch"}
