@@ -126,7 +126,7 @@ def fitted_lengths(workload: Workload, program: Program) -> dict[str, tuple[int,
 def _graph_index(program: Program) -> InputDecl | None:
     """The index or the offsets with the group of each element of the leading axis."""
     leading = program.inputs[0].dims[:1]
-    indices = (i for i in program.inputs if i.sort == "index" and i.table is None)
+    indices = (i for i in program.inputs if i.names_groups)
     return next((i for i in indices if i.dims == leading), None)
 
 

@@ -74,8 +74,8 @@ def command(
 
 def _lines(result: ExampleResult) -> str:
     """`mine/a.norm:5:3: Centred: as expected on oracle, torch, native`, and what is not."""
-    place = f"{result.place}: {result.norm}"
-    lines = [f"{place}: on {who}: {what}" for who, what in result.failures.items()]
+    location = f"{result.location}: {result.norm}"
+    lines = [f"{location}: on {runner}: {what}" for runner, what in result.failures.items()]
     if result.passed:
-        lines.append(f"{place}: as expected on {', '.join(result.passed)}")
+        lines.append(f"{location}: as expected on {', '.join(result.passed)}")
     return "".join(f"{line}\n" for line in lines)

@@ -96,12 +96,12 @@ class BadValueInExample(Problem):
 
     span: Span
     name: str
-    wanted: str
+    expected_kind: str
     actual: str
     hint: str = ""
 
     def message(self) -> str:
-        return f"`{self.name}` is {self.wanted}, and this is {self.actual}"
+        return f"`{self.name}` is {self.expected_kind}, and this is {self.actual}"
 
     def helps(self) -> tuple[str, ...]:
         return (

@@ -18,7 +18,7 @@ def crosses_samples(program: Program, evaluating: bool) -> list[Let]:
         return []
     space = program.index.space
     samples = set(space.leaves(first.dims[0]))
-    sample_indices = {i.name for i in program.inputs if i.sort == "index" and i.table is None}
+    sample_indices = {i.name for i in program.inputs if i.names_groups}
     live = reachable(program, updates=False, evaluating=evaluating)
 
     def stays_in_sample(grouping: Grouping) -> bool:

@@ -1,7 +1,7 @@
 """The values that depend on another one, in some call or in every call.
 
-A pass may compute a value from another one where the value, or what is made of it, depends on that
-other one in every call: then no call has more to compute, and a NaN reaches nothing new.
+A pass may compute a value from another one if whatever reads the value depends on that other one in
+every call. Then no call computes more, and a NaN spreads no further.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from metanorm.ir.operands import operands
 
 def dependents(program: Program, source: Ref) -> frozenset[Ref]:
     """The bindings that depend on `source` in some call, itself among them."""
-    found = {source}
+    dependent_refs = {source}
     for let in program.body:
-        if not found.isdisjoint(operands(let.op)):
-            found.add(let.name)
-    return frozenset(found)
+        if not dependent_refs.isdisjoint(operands(let.op)):
+            dependent_refs.add(let.name)
+    return frozenset(dependent_refs)
 
 
 def constant_dependents(program: Program, source: Ref) -> frozenset[Ref]:
     """The bindings that depend on `source` in every call, itself among them: of a choice by a mode
     or by a flag, both branches do."""
     ops, flags = program.index.ops, flags_of(program)
-    found = {source}
+    dependent_refs = {source}
     for let in program.body:
         refs = operands(let.op)
         if isinstance(let.op, Mode) or flag_of(let.op, ops, flags) is not None:
-            depends = set(refs[-2:]) <= found
+            depends = set(refs[-2:]) <= dependent_refs
         else:
-            depends = not found.isdisjoint(refs)
+            depends = not dependent_refs.isdisjoint(refs)
         if depends:
-            found.add(let.name)
-    return frozenset(found)
+            dependent_refs.add(let.name)
+    return frozenset(dependent_refs)

@@ -406,9 +406,14 @@ class InputDecl:
         return "offsets" if self.offsets else self.sort
 
     @property
+    def names_groups(self) -> bool:
+        """Whether its labels are groups of rows, not rows of a table."""
+        return self.sort == "index" and self.table is None
+
+    @property
     def has_group_count(self) -> bool:
         """Whether a call may give the number of groups. Offsets have one for each segment."""
-        return self.sort == "index" and self.table is None and not self.offsets
+        return self.names_groups and not self.offsets
 
 
 @dataclass(frozen=True, slots=True)
@@ -556,6 +561,11 @@ class Program:
     def method(self) -> str:
         """The method of the class that computes the program."""
         return self.name.partition(".")[2] or "forward"
+
+    @property
+    def is_entry(self) -> bool:
+        """Whether the program is a further method of a norm."""
+        return "." in self.name
 
     @cached_property
     def index(self) -> Index:

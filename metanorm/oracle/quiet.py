@@ -34,8 +34,8 @@ def quiet(function: Function) -> Function:
     """An elementwise function of tensors that broadcast against each other."""
 
     def applied(*arguments: Tensor) -> Tensor:
-        found: Tensor = _Quiet.apply(function, *torch.broadcast_tensors(*arguments))  # type: ignore[no-untyped-call]
-        return found
+        value: Tensor = _Quiet.apply(function, *torch.broadcast_tensors(*arguments))  # type: ignore[no-untyped-call]
+        return value
 
     return applied
 

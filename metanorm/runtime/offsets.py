@@ -15,12 +15,13 @@ from torch.fx import Proxy
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from metanorm.runtime.arguments import demand_whole
+from metanorm.runtime.devices import demand_one_device
 from metanorm.runtime.errors import ShapeError, shape_text
 from metanorm.runtime.groups import LABEL_DTYPES
 from metanorm.runtime.segments import remember_pointers
 from metanorm.runtime.tensors import is_capturing, must_decompose
 
-FoundSegments = tuple[tuple[int, int], Tensor]  # version and length of the axis; segments
+CachedSegments = tuple[tuple[int, int], Tensor]  # version and length of the axis; segments
 _segments_cache: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # by offsets
 
 
@@ -34,9 +35,9 @@ def segment_of_position(
 
     Raises `TypeError` for offsets that are not int64 or int32, `ShapeError` for those that are not
     in one dimension, `RuntimeError` for those on another device than `x`, and `ValueError` if they
-    do not begin with 0, decrease, or do not end with the length. Numbers are not looked at while a
-    program is recorded or a CUDA graph captured, and `meta` tensors have none; elsewhere a GPU is
-    waited for once for each tensor of offsets.
+    do not begin with 0, decrease, or do not end with the length. Values are not checked while a
+    program is recorded or a CUDA graph captured, nor on `meta` tensors; elsewhere the check
+    synchronizes with a GPU once for each tensor of offsets.
     """
     if offsets is None:
         return None
@@ -45,20 +46,21 @@ def segment_of_position(
         node = x.tracer.create_proxy("call_function", segment_of_position, inputs, {})
         return cast(Tensor, node)
     what = f"{owner}: {name}"
-    _demand_offsets(offsets, x, what)
+    _demand_offsets(offsets, what)
+    demand_one_device(owner, {"the input": x, name: offsets}, movable=())
     if offsets.is_meta or must_decompose(offsets) or is_capturing(offsets.device):
-        return _found(offsets, length).clamp(min=0).clamp(max=offsets.shape[0] - 2)
+        return _segments(offsets, length).clamp(min=0).clamp(max=offsets.shape[0] - 2)
     key = None if offsets.is_inference() else (offsets._version, length)
-    cached: FoundSegments | None = _segments_cache.get(offsets)  # type: ignore[no-untyped-call]
+    cached: CachedSegments | None = _segments_cache.get(offsets)  # type: ignore[no-untyped-call]
     if key is not None and cached is not None and cached[0] == key:
         return cached[1]
     _demand_values(offsets, length, what)
     with torch.inference_mode(False):  # a later call may save the result for its gradient
-        found = _found(offsets, length)
-        remember_pointers(found, offsets)
+        segments = _segments(offsets, length)
+        remember_pointers(segments, offsets)
     if key is not None:
-        _segments_cache[offsets] = (key, found)
-    return found
+        _segments_cache[offsets] = (key, segments)
+    return segments
 
 
 def segment_count(offsets: Tensor | None) -> int | None:
@@ -66,13 +68,13 @@ def segment_count(offsets: Tensor | None) -> int | None:
     return None if offsets is None else offsets.shape[0] - 1
 
 
-def _found(offsets: Tensor, length: int) -> Tensor:
+def _segments(offsets: Tensor, length: int) -> Tensor:
     positions = torch.arange(length, device=offsets.device, dtype=offsets.dtype)
     return torch.searchsorted(offsets.contiguous(), positions, right=True) - 1
 
 
-def _demand_offsets(offsets: Tensor, x: Tensor, what: str) -> None:
-    """Refuse offsets that cannot be read: `TypeError`, `ShapeError`, `RuntimeError`."""
+def _demand_offsets(offsets: Tensor, what: str) -> None:
+    """Refuse offsets that cannot be read: `TypeError`, `ShapeError`."""
     demand_whole(offsets, what)
     if offsets.dtype not in LABEL_DTYPES:
         raise TypeError(f"{what} must be int64 or int32, got {offsets.dtype}: convert them first")
@@ -80,11 +82,6 @@ def _demand_offsets(offsets: Tensor, x: Tensor, what: str) -> None:
         raise ShapeError(
             f"{what} has shape {shape_text(offsets)}, expected [segments + 1]: where each segment "
             "begins, and the length at the end"
-        )
-    if offsets.device != x.device:
-        raise RuntimeError(
-            f"{what} is on {offsets.device} and the input on {x.device}, but all tensors of a call "
-            "must be on one device"
         )
 
 
@@ -97,11 +94,11 @@ def _demand_values(offsets: Tensor, length: int, what: str) -> None:
     if first != 0:
         raise ValueError(f"{what} must begin with 0, where the first segment does, got {first}")
     if some_decrease:
-        place = int((steps < 0).nonzero()[0])
-        before, after = offsets[place : place + 2].tolist()
+        position = int((steps < 0).nonzero()[0])
+        before, after = offsets[position : position + 2].tolist()
         raise ValueError(
-            f"{what} must not decrease: {before} at {place} is followed by {after}. They are where "
-            "each segment begins, not how long it is"
+            f"{what} must not decrease: {before} at {position} is followed by {after}. They are "
+            "where each segment begins, not how long it is"
         )
     if last != length:
         raise ValueError(

@@ -16,9 +16,7 @@ from metanorm.source import Span
 def report_crossing_groups(low: Lowering, problems: Collector) -> None:
     """Report each once, at the pool. An index that chooses rows says nothing about neighbours."""
     grouped = {
-        decl.dims[0]: decl
-        for decl in low.inputs
-        if decl.sort == "index" and decl.table is None and len(decl.dims) == 1
+        decl.dims[0]: decl for decl in low.inputs if decl.names_groups and len(decl.dims) == 1
     }
     reported: set[Span] = set()
     for let in every_let(low.body) if grouped else ():

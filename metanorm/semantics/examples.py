@@ -51,14 +51,14 @@ class Example:
 def examples_of(norm: ast.Norm, program: Program, problems: Collector) -> tuple[Example, ...]:
     """The examples of a norm; those with errors are reported and left out."""
     statements = [s for s in norm.statements if isinstance(s, ast.Example)]
-    found = []
+    examples: list[Example] = []
     for statement in statements:
-        own = Collector()
-        example = _Reader(statement, program, own).example()
-        problems.extend(own.sorted())
-        if not own.has_errors:
-            found.append(example)
-    return tuple(found)
+        collector = Collector()
+        example = _Reader(statement, program, collector).example()
+        problems.extend(collector.sorted())
+        if not collector.has_errors:
+            examples.append(example)
+    return tuple(examples)
 
 
 class _Reader:
@@ -170,12 +170,16 @@ class _Reader:
     def _argument(self, name: str, item: ast.ExampleItem) -> Constant:
         value = self._constant(item.value)
         type_ = self.asked[name].type if name in self.asked else "bool"
-        fits, wanted = ARGUMENTS[type_]
+        fits, expected_kind = ARGUMENTS[type_]
         choices = self.asked[name].choices if name in self.asked else ()
         if not fits(value) or (choices and value not in choices):
-            wanted = f"one of {', '.join(choices)}" if choices else wanted
+            expected_kind = f"one of {', '.join(choices)}" if choices else expected_kind
             self._report(
-                name, item, wanted, _kind_text(value), f"write `{name} = ...` with {wanted}"
+                name,
+                item,
+                expected_kind,
+                _kind_text(value),
+                f"write `{name} = ...` with {expected_kind}",
             )
         return _whole(value) if type_ in ("int", "size") else value
 
@@ -207,9 +211,9 @@ class _Reader:
                 return None
 
     def _report(
-        self, name: str, item: ast.ExampleItem, wanted: str, actual: str, hint: str = ""
+        self, name: str, item: ast.ExampleItem, expected_kind: str, actual: str, hint: str = ""
     ) -> None:
-        problem = BadValueInExample(item.value.span, name, wanted, actual, hint)
+        problem = BadValueInExample(item.value.span, name, expected_kind, actual, hint)
         self.problems.add(problem)
 
     # ---- what follows from the tensors
@@ -252,11 +256,11 @@ class _Reader:
         ranks = {d: len(known[d]) if d in known else 1 for d in dims}
         for dim in open_groups:
             ranks[dim] = len(shape) - sum(rank for d, rank in ranks.items() if d != dim)
-        found, start = {}, 0
+        shape_by_dim, start = {}, 0
         for dim in dims:
-            found[dim] = shape[start : start + ranks[dim]]
+            shape_by_dim[dim] = shape[start : start + ranks[dim]]
             start += ranks[dim]
-        return found
+        return shape_by_dim
 
     def _report_missing(
         self, tensors: Mapping[str, Constant], arguments: Mapping[str, Constant]

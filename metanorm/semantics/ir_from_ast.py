@@ -328,7 +328,7 @@ class _Norm:
             yield flag.name, entities[flag.test.of].span, what
         yield from self._switch_names()
         for decl in self.low.inputs:
-            if decl.sort == "index" and decl.table is None and decl.name in entities:
+            if decl.names_groups and decl.name in entities:
                 what = "segments" if decl.offsets else "groups"
                 groups = f"the number of {what} of `{decl.name}`"
                 yield f"{decl.name}_size", entities[decl.name].span, groups

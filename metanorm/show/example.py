@@ -169,9 +169,7 @@ class _Example:
         return max(1, int(evaluate(check.by, {**sizes, **self.numbers}, self.lengths)))
 
     def _holds_graphs(self, name: str) -> bool:
-        graph_indices = {
-            i.name for i in self.program.inputs if i.sort == "index" and i.table is None
-        }
+        graph_indices = {i.name for i in self.program.inputs if i.names_groups}
         edges = {i.dims[0] for i in self.program.inputs if i.sort == "edges"}
         return name in edges or any(
             axis == name and isinstance(matrix, ByIndex) and matrix.index in graph_indices

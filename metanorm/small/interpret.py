@@ -45,13 +45,13 @@ from metanorm.small.simplex import sparsestmax
 from metanorm.small.values import Values
 
 
-def values(call: Call, wanted: Iterable[Ref]) -> Values:
-    """Values of a run by name: those that are wanted, and those that they are computed from.
+def values(call: Call, requested: Iterable[Ref]) -> Values:
+    """Values of a run by name: those requested, and those that they are computed from.
 
     Values inside of a `repeat` are those of its last run. Raises `TooLarge`.
     """
     run = _Run(call)
-    needed = set(wanted)
+    needed = set(requested)
     for let in reversed(call.program.body):
         if let.name in needed or (isinstance(let.op, Repeat) and needed & _inner_names(let.op)):
             needed |= {let.name, *operands(let.op)}

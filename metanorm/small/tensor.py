@@ -19,8 +19,8 @@ class Tensor:
 
     @classmethod
     def of(cls, shape: Sequence[int], element: Callable[[int], float]) -> Tensor:
-        """The tensor of a function of the place in row-major order."""
-        return cls(tuple(shape), [element(place) for place in range(math.prod(shape))])
+        """The tensor of a function of the position in row-major order."""
+        return cls(tuple(shape), [element(number) for number in range(math.prod(shape))])
 
     def __getitem__(self, index: Sequence[int]) -> float:
         return self.elements[raveled(index, self.shape)]
@@ -37,25 +37,25 @@ def indices(shape: Sequence[int]) -> Iterator[tuple[int, ...]]:
 
 
 def raveled(index: Sequence[int], shape: Sequence[int]) -> int:
-    """The place of an index in row-major order."""
-    place = 0
+    """The position of an index in row-major order."""
+    number = 0
     for position, length in zip(index, shape):
-        place = place * length + position
-    return place
+        number = number * length + position
+    return number
 
 
-def unraveled(place: int, shape: Sequence[int]) -> tuple[int, ...]:
-    """The index of a place in row-major order."""
+def unraveled(number: int, shape: Sequence[int]) -> tuple[int, ...]:
+    """The index of a position in row-major order."""
     index = []
     for length in reversed(shape):
-        place, position = divmod(place, length)
+        number, position = divmod(number, length)
         index.append(position)
     return tuple(reversed(index))
 
 
 def gathered(elements: Sequence[float], steps: Sequence[Sequence[int]]) -> list[float]:
     """The elements of a tensor in which position i of dimension d lies `steps[d][i]` further on."""
-    places = [0]
+    positions = [0]
     for steps_of_dimension in steps:
-        places = [place + step for place in places for step in steps_of_dimension]
-    return [elements[place] for place in places]
+        positions = [position + step for position in positions for step in steps_of_dimension]
+    return [elements[position] for position in positions]

@@ -10,7 +10,7 @@ from metanorm.ir.operands import every_let
 from metanorm.ir.space import Space
 from metanorm.small.call import Call
 from metanorm.small.groupings import cells
-from metanorm.small.tensor import gathered
+from metanorm.small.tensor import gathered, raveled
 
 Position = Mapping[str, int]  # on each axis
 
@@ -50,11 +50,12 @@ class Values:
 
     def element(self, ref: Ref, at: Position) -> float:
         """An element of a value. The position may be on more axes, and on axes instead of cells."""
-        place = 0
-        for axis in self.types[ref].axes:
-            here = at[axis] if axis in at else self.cells(axis)[0][at[self.space.base(axis)]]
-            place = place * self.size(axis) + here
-        return self.values[ref][place]
+        axes = self.types[ref].axes
+        index = [
+            at[axis] if axis in at else self.cells(axis)[0][at[self.space.base(axis)]]
+            for axis in axes
+        ]
+        return self.values[ref][raveled(index, self.sizes(axes))]
 
     def spread(
         self, elements: Sequence[float], axes: Sequence[str], to: Sequence[str]

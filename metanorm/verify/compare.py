@@ -100,9 +100,9 @@ def _compare(
         raise
     if expects_refusal:
         return Finding(setting.name, "took the variance of a single value")
-    is_entry = program.method != "forward"  # whose norm is checked by itself
+    # The norm of an entry is checked by itself.
     initial_value_error = (
-        None if is_entry else check_initial_values(program, module, example, setting)
+        None if program.is_entry else check_initial_values(program, module, example, setting)
     )
     if initial_value_error is not None:
         return Finding(setting.name, initial_value_error.outcome, initial_value_error.error)
@@ -171,7 +171,7 @@ def call_module(
     for name, count in example.groups.items():
         if inputs[name] is not None:
             arguments[f"{name}_size"] = count
-    method = norm if program.method == "forward" else getattr(norm, program.method)
+    method = getattr(norm, program.method) if program.is_entry else norm
     result = method(**arguments)
     if len(program.outputs) == 1:
         return {program.outputs[0][0]: result}

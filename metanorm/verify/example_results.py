@@ -20,7 +20,7 @@ class ExampleResult:
     failures: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """`mine/a.norm:5:3`, as diagnostics begin."""
         return f"{self.path}:{self.line}:{self.column}"
 

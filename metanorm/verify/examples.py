@@ -34,17 +34,19 @@ MOST_DIGITS = 6  # of a number that a report shows
 
 
 @dataclass(frozen=True)
-class Place:
+class ModuleRunner:
     """Where a module runs an example: a device and a target, which has a name in reports."""
 
     target: Target
     device: str
 
 
-def places() -> list[Place]:
+def module_runners() -> list[ModuleRunner]:
     """Every target on every device of this machine."""
     devices = [*KERNELS] if torch.cuda.is_available() else ["cpu"]
-    return [Place(target, device) for device in devices for target in ("torch", KERNELS[device])]
+    return [
+        ModuleRunner(target, device) for device in devices for target in ("torch", KERNELS[device])
+    ]
 
 
 def results_of_file(
@@ -53,11 +55,11 @@ def results_of_file(
     """The result of each example of a file, in the order of its text."""
     if not any(norm.examples for norm in norms):
         return
-    where = places()
-    modules = {place.device: _module(sources, root, place.device) for place in where}
+    runners = module_runners()
+    modules = {runner.device: _module(sources, root, runner.device) for runner in runners}
     for norm in norms:
         for example in norm.examples:
-            passed, failures = _run_everywhere(norm.program, example, modules, where)
+            passed, failures = _run_everywhere(norm.program, example, modules, runners)
             at = sources[root].position(example.span.start)
             name = norm.program.name
             yield ExampleResult(name, root, at.line, at.column, passed, failures)
@@ -73,33 +75,33 @@ def _run_everywhere(
     program: Program,
     example: Example,
     modules: Mapping[str, ModuleType],
-    where: Sequence[Place],
+    runners: Sequence[ModuleRunner],
 ) -> tuple[tuple[str, ...], dict[str, str]]:
     """Who gives what one example expects, and what others give."""
     passed: list[str] = []
     failures: dict[str, str] = {}
-    for place in where:
-        module = modules[place.device]
-        if place.target != "torch" and not has_kernels(module, place.device):
+    for runner in runners:
+        module = modules[runner.device]
+        if runner.target != "torch" and not has_kernels(module, runner.device):
             continue
-        name = place.target if place.device == "cpu" else f"{place.target} on {place.device}"
+        name = runner.target if runner.device == "cpu" else f"{runner.target} on {runner.device}"
         try:
-            with use(place.target):
-                run = _Run(program, example, module, place.device)
-                found = {name: run.on_module()}
+            with use(runner.target):
+                run = _Run(program, example, module, runner.device)
+                values_by_runner = {name: run.on_module()}
         except NotServed:
             continue
         except Exception as error:  # of a module, which any example may call wrongly
             failures[name] = f"raised {type(error).__name__}: {error}"
             continue
         if ORACLE not in (*passed, *failures):
-            found = {ORACLE: run.on_oracle(), **found}
-        for who, values in found.items():
+            values_by_runner = {ORACLE: run.on_oracle(), **values_by_runner}
+        for runner_name, values in values_by_runner.items():
             wrong = _difference(example, values)
             if wrong:
-                failures[who] = wrong
+                failures[runner_name] = wrong
             else:
-                passed.append(who)
+                passed.append(runner_name)
     return tuple(passed), failures
 
 
@@ -141,10 +143,10 @@ class _Run:
     def on_oracle(self) -> Values:
         """The same of the oracle."""
         setting = Setting("example", training=self.example.training, dtype=F64)
-        found = reference(
+        expected = reference(
             self.program, self.norm, self.call.inputs, self.buffers, self.call, setting
         )
-        return {**self.buffers, **found.updates, **found.outputs}
+        return {**self.buffers, **expected.updates, **expected.outputs}
 
 
 def _input(decl: InputDecl, value: Constant) -> Tensor | None:
@@ -161,9 +163,9 @@ def _argument(value: Constant) -> object:
 
 def _difference(example: Example, values: Mapping[str, Tensor]) -> str:
     """What is not as expected; empty where all is."""
-    for name, wanted in example.expected.items():
+    for name, constant in example.expected.items():
         actual = values[name].detach().to("cpu", F64)
-        expected = torch.tensor(wanted, dtype=F64)
+        expected = torch.tensor(constant, dtype=F64)
         if expected.dim() and expected.shape != actual.shape:
             return f"{name} has the shape {list(actual.shape)}, expected {list(expected.shape)}"
         expected = expected.expand_as(actual)

@@ -19,7 +19,7 @@ from metanorm.bench.processes.rows import WORKLOADS
 from metanorm.bench.workload import workloads
 from metanorm.module_names import module_name
 
-POLL = 0.1  # seconds between two looks at whether a process has ended
+POLL = 0.1  # seconds that a process is waited for before results are read
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,8 @@ def measure_processes(specs: CompiledSpecs, plan: Plan) -> Iterator[ProcessEntry
     Raises what a process raises, as `torch.multiprocessing.ProcessRaisedException`.
     """
     jobs = list(_jobs(specs, plan))
+    if not jobs:
+        return
     threads = plan.threads or max(1, torch.get_num_threads() // plan.processes)
     with tempfile.TemporaryDirectory() as folder:
         _write_package(Path(folder) / PACKAGE, specs.files)
@@ -64,10 +66,7 @@ def _jobs(specs: CompiledSpecs, plan: Plan) -> Iterator[Job]:
             if norm.program.target != ACTIVATION or (plan.named and name not in plan.named):
                 continue
             for workload, example in workloads(norm.program, plan.only, WORKLOADS):
-                yield Job(
-                    module_name(root), name, workload.name, example.arguments, example,
-                    workload.dtype,
-                )  # fmt: skip
+                yield Job(module_name(root), name, workload.name, example, workload.dtype)
 
 
 def _write_package(folder: Path, files: Mapping[str, str]) -> None:

@@ -43,7 +43,6 @@ class Job:
     module: str
     norm: str
     workload: str
-    arguments: Mapping[str, Any]
     example: Example
     dtype: torch.dtype
 
@@ -102,7 +101,7 @@ def measure_job(job: Job, rounds: int) -> ProcessEntry:
 
 def _layer(job: Job) -> nn.Module:
     module = importlib.import_module(f"{PACKAGE}.{job.module}")
-    layer: nn.Module = getattr(module, job.norm)(**job.arguments)
+    layer: nn.Module = getattr(module, job.norm)(**job.example.arguments)
     return layer.to(job.dtype)
 
 

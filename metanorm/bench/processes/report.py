@@ -57,7 +57,7 @@ def lines_below(report: ProcessReport) -> Iterator[str]:
     yield f"{ALONE}: each process normalizes its own samples"
     yield f"{ALONE_ON_TORCH}: the same without kernels, which synchronized calls do not have either"
     yield f"{SYNCHRONIZED}: after `runtime.convert_sync`, over the samples of all processes"
-    yield f"{MESSAGES}: what that sends, by gloo on this machine, without anything else"
+    yield f"{MESSAGES}: the messages of the synchronized call alone, sent by gloo on this machine"
     for entry in report.entries:
         if entry.left_out:
             yield f"left out: {entry.norm}, {entry.workload}: {entry.left_out}"

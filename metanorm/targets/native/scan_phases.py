@@ -1,5 +1,5 @@
-"""Divide a sweep with scans into phases: looks at a tile, each of which puts aside what the scans
-behind it and later phases read."""
+"""Divide a sweep with scans into phases, each of which passes over a tile and stores what its scans
+and later phases read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from metanorm.nest.nest import CHEAP_FUNCTIONS, Block, Nest
 
 @dataclass(frozen=True)
 class Phase:
-    """One look at a tile: the wide values that it puts aside, then scans, each with its results."""
+    """One pass over a tile: the wide values that it stores, then scans, each with its results."""
 
     stored: tuple[Ref, ...]
     scans: tuple[tuple[Ref, ...], ...]

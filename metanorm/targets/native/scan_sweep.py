@@ -1,7 +1,7 @@
 """Print a sweep with scans as C: tile by tile, phase by phase.
 
 A tile has all positions along the scanned axes, and a strip of the innermost other one. Each phase
-goes through its rows and puts aside what scans read; the last one accumulates and writes.
+goes through its rows and stores what scans read; the last one accumulates and writes.
 """
 
 from __future__ import annotations
@@ -69,16 +69,16 @@ class ScanSweepPrinter(SweepPrinter):
         self.tile = Tile(context, sweep)
         self.phases = scan_phases(context.nest, sweep)
         self.arrays = tiled_refs(self.phases)
-        places: dict[Ref, Callable[[AxisPositions], Expr]] = {
-            ref: partial(self._place, Name(f"{context.name(ref)}_tile")) for ref in self.arrays
+        element_printers: dict[Ref, Callable[[AxisPositions], Expr]] = {
+            ref: partial(self._element, Name(f"{context.name(ref)}_tile")) for ref in self.arrays
         }
-        self.values = narrow.values.beside(places)
+        self.values = narrow.values.beside(element_printers)
         self.tiling = self._tiling = TileTiling(
             context, [reduction for _, reduction in self.numbered_reductions], self.tile
         )
         self.elements = Elements(self.tiling, self.values, sweep, self.arrays)
 
-    def _place(self, array: Expr, at: AxisPositions) -> Expr:
+    def _element(self, array: Expr, at: AxisPositions) -> Expr:
         return Element(array, self.tile.index(at))
 
     def _loops(self) -> list[Stmt]:
@@ -107,7 +107,7 @@ class ScanSweepPrinter(SweepPrinter):
         return declarations
 
     def _phase(self, phase: Phase, tiled: Sequence[Ref]) -> list[Stmt]:
-        """What a phase puts aside, row by row, and then its scans."""
+        """What a phase stores, row by row, and then its scans."""
         statements = self._store(phase, tiled) if phase.stored else []
         for results in phase.scans:
             statements += self._scan(results)

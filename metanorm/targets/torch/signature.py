@@ -33,7 +33,7 @@ class Signature:
 
     def groups(self) -> list[InputDecl]:
         """The index inputs that have a number of groups as a further argument of the function."""
-        return [i for i in self.program.inputs if i.sort == "index" and i.table is None]
+        return [i for i in self.program.inputs if i.names_groups]
 
     def has_state(self) -> bool:
         """Whether the norm has parameters or buffers."""
