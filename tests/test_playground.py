@@ -77,7 +77,7 @@ def test_specs_of_the_library_have_the_bytes_of_the_command_line(
     archive: Path, library_files: Mapping[str, str]
 ) -> None:
     specs = texts()
-    kinds = ("module", "kernels", "pools", "equations", "check")
+    kinds = ("module", "kernels", "pools", "equations", "explanation", "check")
     found = ask(archive, [(kind, name, text) for name, text in specs.items() for kind in kinds])
     *answers_in_order, foreign = found
     assert set(foreign) <= {"__main__", "__mp_main__", "answers", "lark", "metanorm"}
@@ -90,6 +90,8 @@ def test_specs_of_the_library_have_the_bytes_of_the_command_line(
             assert rest(answer) == rest(library_files.get(f"{stem}.c")), name
         elif kind == "check":
             assert answer["errors"] == 0 and not answer["report"], name
+        elif kind == "explanation":
+            assert "\nIn equations\n" in answer, name
         else:
             assert answer, (name, kind)
             assert all(norm.get("svg") or norm.get("latex") for norm in answer), (name, kind)
@@ -101,6 +103,13 @@ def test_a_file_is_the_one_that_the_command_line_writes(tmp_path: Path) -> None:
     for kind, ending in (("module", "py"), ("kernels", "c")):
         answer = json.loads(answers.answer(kind, spec.name, spec.read_text("utf-8")))
         assert answer == (tmp_path / f"group_norm.{ending}").read_text("utf-8")
+
+
+def test_explanations_are_those_of_the_command_line() -> None:
+    for name in ("layer_norm", "centralization"):  # the second one has two norms
+        explained = answers.answer("explanation", f"{name}.norm", texts()[f"{name}.norm"])
+        printed = in_this("explain", str(ROOT / f"specs/{name}.norm"))
+        assert json.loads(explained) == printed.stdout
 
 
 def test_pictures_are_those_of_the_gallery() -> None:

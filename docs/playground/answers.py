@@ -12,6 +12,9 @@ from functools import lru_cache
 from metanorm.diagnostics.render.json import report_fields
 from metanorm.diagnostics.render.text import render_text
 from metanorm.driver import Result, compile_specs
+from metanorm.explain.facts import facts
+from metanorm.explain.fingerprints import norms_by_fingerprint
+from metanorm.explain.text_from_facts import text_from_facts
 from metanorm.findings import Findings, findings
 from metanorm.frontend import format_spec
 from metanorm.json_document import jsonable
@@ -23,7 +26,7 @@ from metanorm.show.example import CannotDraw
 from metanorm.show.picture import picture
 from metanorm.show.svg_from_drawing import svg_from_drawing
 from metanorm.syntax.latex_from_ast import latex_from_ast
-from metanorm.workspace import load
+from metanorm.workspace import load, load_library
 
 
 @lru_cache(maxsize=8)
@@ -35,6 +38,11 @@ def _checked(name: str, text: str) -> Findings:
 def _compiled(name: str, text: str) -> Result:
     workspace = _checked(name, text).workspace
     return compile_specs(workspace.sources, workspace.roots, Options())
+
+
+@lru_cache(maxsize=1)
+def _library() -> dict[str, str]:
+    return norms_by_fingerprint(load_library())
 
 
 def check(name: str, text: str) -> object:
@@ -78,6 +86,12 @@ def pools(name: str, text: str) -> object:
     return drawn
 
 
+def explanation(name: str, text: str) -> object:
+    """What `metanorm explain` prints of the norms."""
+    norms = _checked(name, text).checked.norms.get(name, ())
+    return "\n".join(text_from_facts(facts(norm, _library())) for norm in norms)
+
+
 def formatted(name: str, text: str) -> object:
     """The text as `metanorm fmt` has it; as it is, where it has syntax errors."""
     workspace = _checked(name, text).workspace
@@ -98,6 +112,7 @@ ANSWERS: Mapping[str, Callable[..., object]] = {
     "kernels": kernels,
     "equations": equations,
     "pools": pools,
+    "explanation": explanation,
     "formatted": formatted,
     "completions": completions,
 }

@@ -133,6 +133,14 @@ test("equations are set, pools are drawn, kernels are the command line's", async
   await page.waitForFunction(() => document.querySelector("#panel img")?.naturalWidth > 100);
 });
 
+test("explained is what the command line explains", async () => {
+  await choose("layer_norm.norm");
+  await page.click("#tab-explanation");
+  await shown("explanation");
+  const printed = execFileSync(METANORM, ["explain", join(ROOT, "specs/layer_norm.norm")], { encoding: "utf8" });
+  assert.equal(await page.textContent("#panel"), printed);
+});
+
 test("a link restores a spec, and a broken one says so", async () => {
   await type(BAD.replace("over D", "over C"));
   await page.fill("#name", "centred");

@@ -20,6 +20,8 @@ function code(parser) {
   };
 }
 
+const plain = (text) => [element("pre", { textContent: text })];
+
 const headed = (norms, body) =>
   norms.flatMap((norm) => [
     ...(norms.length > 1 ? [element("h2", { textContent: norm.norm })] : []),
@@ -53,6 +55,7 @@ export const TABS = {
   module: { show: code(python), ending: ".py" },
   equations: { show: equations },
   pools: { show: pools },
+  explanation: { show: plain, ending: ".txt" },
   kernels: {
     show: orNote("There are no kernels for this spec: it runs on operations of torch.", code(cpp)),
     ending: ".c",
