@@ -56,7 +56,7 @@ accept: $(READY)  ## take what the compiler prints now as what the corpus expect
 docs: $(READY)  ## write the generated pages of docs/ and the editor grammar
 	$(BIN)/python -m docs.generate
 
-site: $(READY)  ## build/site/html, the documentation as a site whose links are checked; needs node and npm
+site: $(READY) playground  ## build/site/html, the documentation as a site whose links are checked; needs node and npm
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[site]'
 	$(BIN)/python -m docs.site
 

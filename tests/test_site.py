@@ -15,6 +15,7 @@ sys.path.insert(0, str(ROOT))
 
 from docs.site import pages
 from docs.site.checks import problems
+from docs.site.source import write_source
 
 HANGS = 1800  # seconds; the build takes one or two minutes
 
@@ -92,6 +93,15 @@ def test_a_style_that_fetches_is_found(tmp_path: Path) -> None:
     style = "@import 'https://fonts.example.org/x.css'; b { background: url(gone.png) }"
     first, second = problems(site(tmp_path, GOOD, style))
     assert "is fetched from elsewhere" in first and "gone.png is not there" in second
+
+
+@pytest.mark.parametrize("built", [False, True])
+def test_the_page_of_the_playground_leads_to_it_where_it_was_built(
+    built: bool, tmp_path: Path
+) -> None:
+    write_source(tmp_path / "source", playground=built)
+    text = (tmp_path / "source" / "playground.md").read_text(encoding="utf-8")
+    assert text.count('<a href="playground/index.html">') == built
 
 
 @pytest.mark.extended

@@ -36,7 +36,7 @@ def build(folder: Path) -> int:
     extra.mkdir()
     if PLAYGROUND.is_dir():
         shutil.copytree(PLAYGROUND, extra / "playground")
-    write_source(folder / "source")
+    write_source(folder / "source", playground=PLAYGROUND.is_dir())
     settings = {
         "formulas_node_folder": node,
         "html_static_path": static,

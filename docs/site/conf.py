@@ -43,6 +43,7 @@ nitpick_ignore_regex = [
 html_theme = "furo"
 html_title = "metanorm"
 html_math_renderer = "katex"
+html_favicon = "../playground/favicon.svg"
 html_copy_source = False
 html_theme_options = {"source_repository": REPOSITORY}
 copybutton_prompt_text = r"\$ |>>> |\.\.\. "

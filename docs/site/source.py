@@ -8,15 +8,18 @@ from pathlib import Path
 from docs.site import pages, reference
 
 PICTURES = (".svg", ".png")
+TO_PLAYGROUND = '\n\n<a href="playground/index.html">Open the playground.</a>\n\n'
 
 
-def write_source(folder: Path) -> None:
-    """Write everything into a folder anew."""
+def write_source(folder: Path, playground: bool) -> None:
+    """Write everything into a folder anew. `playground`: the site has it at `playground/`."""
     shutil.rmtree(folder, ignore_errors=True)
     texts = {
         f"{page}.md": path.read_text(encoding="utf-8") + pages.menus(page)
         for page, path in pages.origins().items()
     }
+    if playground:  # its page begins with what leads there
+        texts["playground.md"] = texts["playground.md"].replace("\n\n", TO_PLAYGROUND, 1)
     written = (reference.metanorm_page(), reference.runtime_page())
     texts |= {f"{page}.rst": text for page, text in zip(pages.REFERENCE, written)}
     for name, text in texts.items():
