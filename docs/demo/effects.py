@@ -41,6 +41,9 @@ ENTRIES: Mapping[str, Entry] = {
     "tabular": Entry(
         "Variance-only LayerNorm on tabular data", "tabular", ("VarianceOnlyLayerNorm",)
     ),
+    "plain-layer-norm": Entry(
+        "LayerNorm without weight and bias is on par", "plain_layer_norm", ("LayerNorm",)
+    ),
     "graph-speed": Entry("GraphNorm trains faster than BatchNorm", "graph_speed", ("GraphNorm",)),
     "growing-weights": Entry(
         "Norms of weights make the weights grow",

@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from sklearn import datasets
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
 from measured.effect import Effect, Measurement, Series, difference, parity
-from measured.training import Norm, fit, library, split
+from measured.training import Norm, fit, library, log_loss, split
 
 TABLES = {
     "breast cancer": datasets.load_breast_cancer,
@@ -36,13 +35,6 @@ def network(norm: Norm, inside: int, classes: int) -> nn.Module:
         layers += [nn.Linear(inside, WIDTH), norm(WIDTH), nn.ReLU()]
         inside = WIDTH
     return nn.Sequential(*layers, nn.Linear(inside, classes))
-
-
-@torch.no_grad()
-def log_loss(model: nn.Module, x: Tensor, target: Tensor) -> float:
-    """The held-out cross entropy."""
-    model.eval()
-    return functional.cross_entropy(model(x), target).item()
 
 
 def measure(seeds: Sequence[int], quick: bool) -> Measurement:

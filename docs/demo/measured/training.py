@@ -74,12 +74,14 @@ def fit(
     batch: int,
     rate: float,
     optimizer: type[torch.optim.Optimizer] = torch.optim.Adam,
+    decays: bool = False,
     after_step: Callable[[int], None] = lambda step: None,
 ) -> list[float]:
-    """Train for a number of steps; the loss of each."""
+    """Train for a number of steps, with a rate that stays or decays to zero; the loss of each."""
     generator = torch.Generator().manual_seed(seed)
     steps_taken, losses = 0, []
     chosen = optimizer(network.parameters(), lr=rate)  # type: ignore[call-arg]
+    schedule = torch.optim.lr_scheduler.LinearLR(chosen, 1.0, 0.0 if decays else 1.0, steps)
     network.train()
     while steps_taken < steps:
         for positions in batches(len(x), batch, generator):
@@ -87,6 +89,7 @@ def fit(
             chosen.zero_grad()
             loss.backward()
             chosen.step()
+            schedule.step()
             losses.append(loss.item())
             after_step(steps_taken)
             steps_taken += 1
@@ -100,3 +103,10 @@ def wrong(network: nn.Module, x: Tensor, target: Tensor) -> float:
     """The share of wrong answers in evaluation, in percent."""
     network.eval()
     return 100 * (network(x).argmax(1) != target).double().mean().item()
+
+
+@torch.no_grad()
+def log_loss(network: nn.Module, x: Tensor, target: Tensor) -> float:
+    """The cross entropy in evaluation."""
+    network.eval()
+    return functional.cross_entropy(network(x), target).item()
