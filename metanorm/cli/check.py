@@ -78,6 +78,7 @@ def _check_once(
     result = apply_fixes(before, partial(run.workspace, paths, stdin), unsafe_fixes)
     if diff:
         _print_diff(before, result)
+        _print_findings(result.findings, format, run, sys.stderr)  # the diff may go to a file
         raise typer.Exit(code_of(result.findings.diagnostics) or (FINDINGS if result.texts else OK))
     if paths == [STDIN]:
         ((name, text),) = before.workspace.texts.items() or (("", ""),)

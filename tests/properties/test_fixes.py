@@ -235,6 +235,13 @@ def test_a_diff_writes_nothing(tmp_path: Path) -> None:
     assert in_this("check", "--diff", "a.norm", folder=tmp_path).stdout == ""
 
 
+def test_a_diff_says_what_is_left(tmp_path: Path) -> None:
+    (tmp_path / "a.norm").write_text(MENDED.replace("mean", "maen"))
+    done = in_this("check", "--diff", "a.norm", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "MN0202" in done.stderr and "1 can be fixed by a guess" in done.stderr
+
+
 def test_what_is_left_decides_the_exit_code(tmp_path: Path) -> None:
     (tmp_path / "a.norm").write_text(CURLY.replace("avg", "maen"))
     done = in_this("check", "--fix", "a.norm", folder=tmp_path)
