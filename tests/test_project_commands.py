@@ -10,6 +10,7 @@ import pytest
 from commands import in_this as run
 
 from metanorm import driver
+from metanorm.cli.clean import removal_failure
 from metanorm.cli.init import ATTRIBUTES, HOOK
 from metanorm.version import __version__
 
@@ -52,6 +53,13 @@ def test_init_sets_up_a_project_that_compiles(folder: Path) -> None:
         assert f"metanorm {' '.join(check)}" in files[".github/workflows/norms.yml"]
         assert run(*check).returncode == 0
     assert (folder / "norms" / "my_norm.py").exists()
+
+
+@pytest.mark.needs_torch
+def test_the_first_spec_has_an_example_that_holds(folder: Path) -> None:
+    run("init")
+    done = run("test")
+    assert done.returncode == 0 and "1 example of 1 norm: all as expected" in done.stdout
 
 
 def test_what_it_writes_is_yaml(folder: Path) -> None:
@@ -137,6 +145,18 @@ def test_clean_follows_no_link_and_touches_no_shared_folder(folder: Path) -> Non
     assert done.returncode == 1 and done.stderr.count("was left as it is") == 2
     assert (folder / "precious" / "data").exists()
     assert stat.S_IMODE((folder / "cache" / "compiled").stat().st_mode) == 0o777
+
+
+def test_clean_says_why_something_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: str, **options: object) -> None:
+        raise PermissionError(1, "Operation not permitted", path)
+
+    monkeypatch.setattr(os, "unlink", refused)
+    (tmp_path / "entry").write_text("")
+    assert removal_failure(tmp_path).startswith("Operation not permitted: ")
+    monkeypatch.undo()
+    assert removal_failure(tmp_path) == "" and not tmp_path.exists()
+    assert removal_failure(tmp_path) == ""
 
 
 def test_clean_without_a_home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

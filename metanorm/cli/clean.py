@@ -36,16 +36,26 @@ def command(
             continue
         count, size = _contents(path)
         content = f"{count} file{'s' if count != 1 else ''}, {size / MEGABYTE:.1f} MB"
-        if not dry_run:
-            shutil.rmtree(path, ignore_errors=True)
-            if path.exists():
-                print_error(f"{path} could not be removed")
-                failed = True
-                continue
+        if not dry_run and (reason := removal_failure(path)):
+            print_error(f"{path} could not be removed: {reason}")
+            failed = True
+            continue
         print_result(f"{path}: {content}{'' if dry_run else ' removed'}\n")
     if not any(os.path.lexists(path) for path in cache_folders) and root is None:
         print_result("there is no folder of caches\n")
     raise typer.Exit(FINDINGS if failed else OK)
+
+
+def removal_failure(folder: Path) -> str:
+    """Remove a folder with what can be removed of it; why something is left, or nothing."""
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        shutil.rmtree(folder)  # what another process has written meanwhile
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return f"{error.strerror}: {error.filename}"
+    return ""
 
 
 def _contents(folder: Path) -> tuple[int, int]:

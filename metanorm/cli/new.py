@@ -21,6 +21,8 @@ norm {name}(eps = 1e-5) {{
   input  x[N, C = num_features, *S]
   reduce *S
   affine C
+
+  example x = [[[1, 3]]] gives [[[-1, 1]]]
 }}
 """
 
