@@ -18,7 +18,7 @@ def plan_text(plan: Plan, title: str) -> str:
         lines += body_lines(sweep.maps, "    ")
         lines += [f"    measure {_reduction(r)}" for r in sweep.reductions]
         lines += [f"    write {name} = {ref}" for name, ref in sweep.outputs]
-        lines += [f"  {line}" for line in _narrow("settle", sweep.narrow)]
+        lines += [f"  {line}" for line in _narrow("finalize", sweep.narrow)]
     lines += _narrow("after", plan.epilogue)
     return "\n".join(lines) + "\n"
 

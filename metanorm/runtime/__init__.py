@@ -110,7 +110,7 @@ from metanorm.runtime.windows import Causal, Window
 from metanorm.runtime.within import within
 
 # Raised when generated modules and runtimes of other versions stop understanding each other.
-ABI = 3
+ABI = 4
 
 
 def require(abi: int) -> None:

@@ -10,7 +10,7 @@ import re
 
 from metanorm.version import __version__
 
-ABI = 3  # the version of `metanorm.runtime`'s interface; a test compares both
+ABI = 4  # the version of `metanorm.runtime`'s interface; a test compares both
 HASH_DIGITS = 16
 
 HEADER = re.compile(

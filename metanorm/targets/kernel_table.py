@@ -95,7 +95,7 @@ def kernel_table(norm: PrintedNorm, named: KernelNaming) -> dict[str, Any]:
         **({"edges": edges} if edges else {}),
         "sorts": {i.name: i.sort for i in program.inputs if i.sort != "tensor"}
         | {a.name: "matrix" for a in matrices},
-        "arms": {v.name: _variant_table(function, v, space, named) for v in kernels.variants},
+        "variants": {v.name: _variant_table(function, v, space, named) for v in kernels.variants},
     }  # fmt: skip
 
 

@@ -23,7 +23,7 @@ if importlib.util.find_spec("triton") is None:
 # One of each kind; `metanorm compile --ptx` compiles all.
 SOME = {
     "layer_norm": ["layer_norm_train_forward_islands", "layer_norm_train_backward_islands"],
-    "batch_norm": ["batch_norm_train_forward_sweep_1", "batch_norm_train_forward_settle_1"],
+    "batch_norm": ["batch_norm_train_forward_sweep_1", "batch_norm_train_forward_finalize_1"],
     "graph_norm": ["graph_norm_train_forward_sweep_1"],
 }
 MOST = {"layer_norm": 512, "batch_norm": 0, "graph_norm": 0}  # bytes of registers in memory

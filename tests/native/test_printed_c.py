@@ -59,15 +59,15 @@ def test_one_layout_needs_no_alternatives() -> None:
 
 def test_cells_are_worked_on_by_one_text_for_all_layouts() -> None:
     text = sections(c_of("batch_channel_norm"))["BATCH_CHANNEL_NORM_TRAIN_BACKWARD"]
-    for function in ("prepare", "settle_0", "settle_1", "settle_2", "finish"):
+    for function in ("prepare", "finalize_0", "finalize_1", "finalize_2", "finish"):
         assert len(re.findall(rf"^static void {function}\(", text, re.MULTILINE)) == 1, function
     assert len(re.findall(r"^static void sweep_1\(", text, re.MULTILINE)) == 3
 
 
 def test_a_worker_adds_up_the_columns_of_its_own_islands() -> None:
     text = sections(c_of("batch_channel_norm"))["BATCH_CHANNEL_NORM_TRAIN_BACKWARD"]
-    (settle,) = re.findall(r"static void settle_2\(.*?\n}\n", text, re.DOTALL)
-    calls = re.findall(r"sums_across\(.*?\);", settle, re.DOTALL)
+    (finalizer,) = re.findall(r"static void finalize_2\(.*?\n}\n", text, re.DOTALL)
+    calls = re.findall(r"sums_across\(.*?\);", finalizer, re.DOTALL)
     assert calls
     for call in calls:
         assert "high(r, AXIS_G, v->size_G) - low(r, AXIS_G)" in " ".join(call.split())

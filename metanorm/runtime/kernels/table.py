@@ -121,11 +121,11 @@ def table_from_data(data: Mapping[str, Any]) -> Table:
                 for direction, entry in kernels.items()
                 if direction != "cells"
             }
-            for variant, kernels in data["arms"].items()
+            for variant, kernels in data["variants"].items()
         },
         cells={
             variant: tuple(tuple(dim.lstrip("*") for dim in dims) for dims in kernels["cells"])
-            for variant, kernels in data["arms"].items()
+            for variant, kernels in data["variants"].items()
         },
     )
 

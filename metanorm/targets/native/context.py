@@ -30,31 +30,26 @@ RESERVED = frozenset(
     """auto break case char const continue default do double else enum extern float for goto if
     inline int long register restrict return short signed sizeof static struct switch typedef
     union unsigned void volatile while real tensor narrow range accumulator segments shape stage
-    reduction kernel division arena row target written widen round_off take staged give track
-    merge grouped least most launch run place join cell cell_along sum_of mean_of share_of v r a
-    ordered ahead foresee bytes_of PIECE STREAM_PIECE AHEAD
-    i call call_fields memory kept saved threads
-    strided main index values plan stages reductions prepare begin finish start length rows end
-    total count centre squares largest gap share matrix extent extents entry entry_across identity
-    matrix_of landed stream elements divide everything block_of apart work_on_islands lay_out copied
-    widen absent merge_at merge_alike merge_each add_up direct offset grouped segments launch
-    group_of round floor ceil exp log sqrt pow sin cos tanh erf abs begin place end gap strided
-    division
-    widened_bfloat16 rounded_bfloat16 widened_float16 rounded_float16 rounded_to as_float16
-    set_strides low high ISLANDS
-    take_all sums_across total_along sum_along mean_along moments_along
-    AXES DIMS GROUPS ROWS VECTOR TILE TILE_AREA TILE_ROWS STRIP CACHE SERIAL THREADS AT R REAL_TYPE
-    LARGER SMALLER larger smaller extreme_of parts_of clear
-    links edge_list edge_ends edges_of links_of to from LINKS edge
-    BY_VECTORS EXPORTED GATHER SCATTER FLOAT32 FLOAT64 BFLOAT16 FLOAT16 BOOLEAN INT64 STREAMED
-    SIMPLEX simplex face is_on below project simplex_of weight_of arrived arrive adjoint_of nearest
-    arriving APART
-    SCANS LANES lanes lines lines_room scratch scratch_of scan_sums scan_moments scan_weighed
-    tiles tiles_of tile_room strip_of columns strip_begin strip_end
-    value_lines weight_lines first_lines second_lines spare_lines NULL INFINITY NAN
-    TOTALS ALIKE WEIGHED SUM MOMENTS MAXIMUM MINIMUM DONE NO_MEMORY BROKEN_LABELS GAP LARGE_PAGE
-    UNCOUNTABLE piece aligned countable empty of_rows parts_in put_by report room_to_align running
-    scan scan_lanes scan_pasts scan_windows take_in times bool true false
+    reduction kernel division arena row target written widen round_off arena_alloc as_real give
+    track merge grouped min max launch run place join cell cell_along sum_of mean_of share_of v
+    r a ordered ahead prefetch bytes_of PIECE STREAM_PIECE AHEAD i call call_fields memory kept
+    saved threads strided main index values plan stages reductions prepare begin finish start
+    length rows end total count centre squares largest gap share matrix extent extents entry
+    entry_across identity matrix_of stream_fence stream elements divide everything block_of
+    apart work_on_islands lay_out copied absent merge_at merge_alike merge_each add_up direct
+    offset group_of round floor ceil exp log sqrt pow sin cos tanh erf abs widened_bfloat16
+    rounded_bfloat16 widened_float16 rounded_float16 rounded_to as_float16 set_strides low high
+    ISLANDS arena_alloc_all sums_across total_along sum_along mean_along moments_along AXES DIMS
+    GROUPS ROWS VECTOR TILE TILE_AREA TILE_ROWS STRIP CACHE SERIAL THREADS AT R REAL_TYPE LARGER
+    SMALLER larger smaller extreme_of parts_of clear links edge_list edge_ends edges_of links_of
+    to from LINKS edge BY_VECTORS EXPORTED GATHER SCATTER FLOAT32 FLOAT64 BFLOAT16 FLOAT16
+    BOOLEAN INT64 STREAMED SIMPLEX simplex face is_on below project simplex_of weight_of arrived
+    arrive adjoint_of nearest arriving APART SCANS LANES lanes lines lines_room scratch
+    scratch_of scan_sums scan_moments scan_weighed tiles tiles_of tile_room strip_of columns
+    strip_begin strip_end value_lines weight_lines first_lines second_lines spare_lines NULL
+    INFINITY NAN TOTALS ALIKE WEIGHED SUM MOMENTS MAXIMUM MINIMUM DONE NO_MEMORY BROKEN_LABELS
+    GAP LARGE_PAGE UNCOUNTABLE piece aligned countable empty of_rows parts_in put_by report
+    room_to_align running scan scan_lanes scan_pasts scan_windows take_in times bool true false
     size_t int64_t uintptr_t uint8_t uint16_t uint32_t""".split()
 )
 # Names of the sums of a reduction in sweeps, and of what holds one row of a value.

@@ -148,7 +148,7 @@ class Elements:
             return total
         count = self.ctx.volume(leaf for a, _ in op.over for leaf in self.ctx.space.leaves(a))
         if op.statistic == "mean":
-            return Infix("/", total, Prefix("(real)", Apply("most", (count, cir.Number(1)))))
+            return Infix("/", total, Prefix("(real)", Apply("max", (count, cir.Number(1)))))
         return Conditional(Infix(">", count, ZERO), total, ZERO)
 
     def gather(self, needed: Collection[Ref]) -> list[Stmt]:

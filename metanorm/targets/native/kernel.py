@@ -132,20 +132,20 @@ class KernelPrinter:
 
     def _cell_functions(self) -> list[Definition]:
         """The functions that compute per-cell values: first, after each sweep, and last."""
-        settles = (self._cell_function(i) for i in range(len(self.nest.sweeps) + 1))
+        finalizers = (self._cell_function(i) for i in range(len(self.nest.sweeps) + 1))
         return [
             self._begin_function(),
-            *(settle for settle in settles if settle),
+            *(finalizer for finalizer in finalizers if finalizer),
             self._finish_function(),
         ]
 
     def _plan(self) -> list[Definition]:
         """The tables that the scheduler in `metanorm/schedule.h` reads."""
-        stages = ["{NULL, settle_0, 0, 0}"] if self._cell_function(0) else []
+        stages = ["{NULL, finalize_0, 0, 0}"] if self._cell_function(0) else []
         number = 0
         for i, sweep in enumerate(self.nest.sweeps, 1):
-            settle = f"settle_{i}" if self._cell_function(i) else "NULL"
-            stages.append(f"{{sweep_{i}, {settle}, {number}, {len(sweep.measures)}}}")
+            finalizer = f"finalize_{i}" if self._cell_function(i) else "NULL"
+            stages.append(f"{{sweep_{i}, {finalizer}, {number}, {len(sweep.measures)}}}")
             number += len(sweep.measures)
         reductions = "reductions" if self.nest.reductions else "NULL"
         plan = (
@@ -175,7 +175,7 @@ class KernelPrinter:
         doc = f"What follows from sweep {number} for the islands of the range."
         if number == 0:
             doc = "What is known of the islands of the range before the data is looked at."
-        return self._function_of_cells(f"settle_{number}", doc, body)
+        return self._function_of_cells(f"finalize_{number}", doc, body)
 
     def _function_of_cells(self, name: str, doc: str, body: Sequence[Stmt]) -> Function:
         parameters = (("void *", "values_"), ("const range *", "r"), ("const accumulator *", "a"))

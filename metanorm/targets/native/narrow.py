@@ -114,7 +114,7 @@ class NarrowPrinter:
         low, high = self._bounds(grouped_axis, block)
         first, last = self.ctx.group_row_range(Name(self.ctx.variables[group_axis]))
         if low != cir.Number(0):
-            first, last = Apply("most", (low, first)), Apply("least", (high, last))
+            first, last = Apply("max", (low, first)), Apply("min", (high, last))
         rows = For("place", first, last, (self.ctx.row_declaration(), *body))
         return [For(self.ctx.variables[group_axis], *self._bounds(group_axis, block), (rows,))]
 

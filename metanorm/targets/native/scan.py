@@ -96,7 +96,7 @@ class ScanPrinter:
     def statements(self, worker: Expr) -> list[Stmt]:
         """The scan at one position of the outer axes, in the scratch memory of a worker."""
         low, high = self.lines.low, self.lines.high
-        lanes = Apply("least", (Name("LANES"), Infix("-", high, BEGIN)))
+        lanes = Apply("min", (Name("LANES"), Infix("-", high, BEGIN)))
         body: list[Stmt] = [Declare("const int64_t", "lanes", lanes)]
         body += self._buffer_declarations(worker)
         body += self._copy_statements()
@@ -187,7 +187,7 @@ class ScanPrinter:
         return ExprStmt(Apply(function, (Prefix("&", line),)))
 
     def _clamped_reach(self, end: Scalar, longest_reach: Expr) -> Expr:
-        return Apply("least", (self.ctx.scalar(end, as_int=True), longest_reach))
+        return Apply("min", (self.ctx.scalar(end, as_int=True), longest_reach))
 
     def _result_statements(self) -> list[Stmt]:
         at, line_index = self.lines.at, self._line_index()
@@ -226,9 +226,9 @@ def scratch_size(context: KernelContext, scans: Sequence[Let]) -> Expr:
         other_axes = [axis for axis in let.type.axes if axis != axis_and_reach[0]]
         lanes: Expr = Name("LANES")
         if not context.nest.is_wide(let.name):
-            lanes = Apply("least", (lanes, context.size(other_axes[-1]))) if other_axes else ONE
+            lanes = Apply("min", (lanes, context.size(other_axes[-1]))) if other_axes else ONE
         each = cir.product(cir.Number(_line_count(let.op)), lanes)
         volume = Apply("times", (each, context.size(axis_and_reach[0])))
-        size = volume if size is None or size == volume else Apply("most", (size, volume))
+        size = volume if size is None or size == volume else Apply("max", (size, volume))
     assert size is not None
     return size

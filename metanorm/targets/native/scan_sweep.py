@@ -55,7 +55,7 @@ class TileTiling(Tiling):
         strip = self.tile.strip
         if strip is not None:
             low, high = super().bounds(strip)
-            end = Apply("least", (Infix("+", STRIP_BEGIN, COLUMNS), high))
+            end = Apply("min", (Infix("+", STRIP_BEGIN, COLUMNS), high))
             body = [Declare("const int64_t", STRIP_END.text, end), *body]
             body = [For(STRIP_BEGIN.text, low, high, tuple(body), step=COLUMNS)]
         return self.over([group for group in self.ctx.loops if group not in self.loops], body)

@@ -74,6 +74,6 @@ def tile_memory(context: KernelContext) -> Expr:
         if sweep.scans:
             count = cir.Number(len(tiled_refs(scan_phases(context.nest, sweep))))
             room = Apply("times", (count, Tile(context, sweep).volume()))
-            size = room if size is None or size == room else Apply("most", (size, room))
+            size = room if size is None or size == room else Apply("max", (size, room))
     assert size is not None
     return size

@@ -235,7 +235,7 @@ class Setup:
             argument = Name(f"&call->{self.ctx.name(field)}")
             is_updated = any(u.array == field for u in self.nest.block("end").updates)
             array = Apply(
-                "copied" if is_updated else "staged",
+                "copied" if is_updated else "as_real",
                 (argument, size, Number(self.nest.array[field].absent), Name("memory")),
             )
             body.append(Assign(Name(f"v->{self.ctx.name(ref)}"), "=", array))
@@ -270,7 +270,9 @@ class Setup:
                 Number(len(refs_of_size)),
                 cir.CompoundLiteral("real **[]", pointers),
             )
-            body.append(ExprStmt(Apply("take_all", (Name(memory), size, count, pointer_list))))
+            body.append(
+                ExprStmt(Apply("arena_alloc_all", (Name(memory), size, count, pointer_list)))
+            )
         return body
 
 

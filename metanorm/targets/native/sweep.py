@@ -169,7 +169,7 @@ class SweepPrinter:
         if reductions and (prefetch_point := self.tiling.prefetch_point()):
             names = (Name(f"&{self.ctx.name(read)}") for read in self.sweep.reads)
             reading += [
-                ExprStmt(Apply("foresee", (name, prefetch_point, LENGTH))) for name in names
+                ExprStmt(Apply("prefetch", (name, prefetch_point, LENGTH))) for name in names
             ]
         for number, reduction in reductions:
             reduced += self._accumulate(number, reduction, inner)

@@ -166,20 +166,20 @@ class Tiling:
         low, high = self.bounds(self.vector)
         remaining = Infix("-", high, START)
         body = [
-            Declare("const int64_t", "length", Apply("least", (Name("TILE"), remaining))),
+            Declare("const int64_t", "length", Apply("min", (Name("TILE"), remaining))),
             *body,
         ]
         body = [For("start", low, high, tuple(body), step=Name("TILE"))]
         if self.rows:
             first, last = self._tile_bounds()
             span = self._extent(self.vector)
-            most = Apply("most", (Apply("least", (Name("TILE"), span)), ONE))
+            most = Apply("max", (Apply("min", (Name("TILE"), span)), ONE))
             area = Infix("/", Name("TILE_AREA"), most)
-            step = Declare("const int64_t", "rows", Apply("least", (Name("TILE_ROWS"), area)))
+            step = Declare("const int64_t", "rows", Apply("min", (Name("TILE_ROWS"), area)))
             end = Declare(
                 "const int64_t",
                 "end",
-                Apply("least", (Infix("+", Name("begin"), Name("rows")), last)),
+                Apply("min", (Infix("+", Name("begin"), Name("rows")), last)),
             )
             body = [step, For("begin", first, last, (end, *body), step=Name("rows"))]
         return self.over(self.loops[:-1], body)
@@ -224,7 +224,7 @@ class Tiling:
         assert self.ctx.group_axis is not None
         cell = self.at[self.ctx.group_axis]
         first, after = self.ctx.group_row_range(cell)
-        return Apply("most", (low, first)), Apply("least", (high, after))
+        return Apply("max", (low, first)), Apply("min", (high, after))
 
     def _row_declarations(self, groups: Sequence[tuple[str, ...]]) -> list[Stmt]:
         """The declarations of the row variables, from the row number `place`."""

@@ -154,7 +154,7 @@ class _Schedule:
         if not due:
             return
         self.phase_kernels += 1
-        name = f"{self.name}_settle_{self.phase_kernels}"
+        name = f"{self.name}_finalize_{self.phase_kernels}"
         steps: list[PhaseStep] = []
         for number, (phase, updates) in enumerate(due, 1):
             printer = PhasePrinter(self.ctx, phase, self.partials, self.available, updates)

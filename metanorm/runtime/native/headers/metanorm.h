@@ -118,8 +118,8 @@ static inline int64_t times(int64_t a, int64_t b) {
     return a < 0 || b < 0 || (b > 0 && a > largest / b) ? largest : a * b;
 }
 
-static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-static inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+static inline int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t max(int64_t a, int64_t b) { return a > b ? a : b; }
 
 #include "metanorm/rows.h"
 #include "metanorm/narrow.h"

@@ -11,8 +11,8 @@ typedef struct {
 /* Find the groups of `labels`, each in [0, count). Without labels, all rows are one group.
  * Labels are looked at again in a backward call, and may have been written to. */
 static inline segments grouped(const int64_t *labels, int64_t rows, int64_t count, arena *a) {
-    int64_t *start = take(a, count + 1, sizeof(int64_t));
-    int64_t *order = take(a, labels ? rows : 0, sizeof(int64_t));
+    int64_t *start = arena_alloc(a, count + 1, sizeof(int64_t));
+    int64_t *order = arena_alloc(a, labels ? rows : 0, sizeof(int64_t));
     segments found = {count, start, NULL, labels, 0};
     if (!start) return found;
     memset(start, 0, (size_t)(count + 1) * sizeof(int64_t));
@@ -45,6 +45,6 @@ static inline int64_t group_of(const segments *s, int64_t row) {
 
 /* The row at a place among the ordered ones; behind them all, the last. */
 static inline int64_t ordered(const segments *s, int64_t place) {
-    const int64_t last = s->start[s->count] - 1, here = least(place, last);
+    const int64_t last = s->start[s->count] - 1, here = min(place, last);
     return s->order ? s->order[here] : here;
 }

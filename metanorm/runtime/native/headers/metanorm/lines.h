@@ -33,7 +33,7 @@ static inline void moments_along(const real *x, int64_t count, int64_t step, rea
 static inline void sums_across(const real *x, int64_t blocks, int64_t block_step, int64_t rows,
                                int64_t row_step, int64_t count, real *sums) {
     for (int64_t begin = 0; begin < count; begin += STRIP) {
-        const int64_t length = least(STRIP, count - begin);
+        const int64_t length = min(STRIP, count - begin);
         double total[STRIP] = {0};
         for (int64_t block = 0; block < blocks; block++)
             for (int64_t i = 0; i < rows; i++)

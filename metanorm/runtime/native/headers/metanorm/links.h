@@ -20,8 +20,8 @@ typedef struct {
  * them. */
 static inline edge_list edges_of(const int64_t *own, const int64_t *other, int64_t count,
                                  int64_t nodes, int loop, arena *a) {
-    int64_t *start = take(a, nodes + 1, sizeof(int64_t));
-    int64_t *ends = take(a, loop ? count + nodes : count, sizeof(int64_t));
+    int64_t *start = arena_alloc(a, nodes + 1, sizeof(int64_t));
+    int64_t *ends = arena_alloc(a, loop ? count + nodes : count, sizeof(int64_t));
     if (!start || !ends) return (edge_list){start, ends};
     memset(start, 0, (size_t)(nodes + 1) * sizeof(int64_t));
     for (int64_t e = 0; e < count; e++) start[own[e] + 1]++;

@@ -30,7 +30,7 @@ static inline char *aligned(void *block, size_t bytes) {
 }
 
 /* `count` numbers; without memory only their size is counted. */
-static inline void *take(arena *a, int64_t count, size_t size) {
+static inline void *arena_alloc(arena *a, int64_t count, size_t size) {
     if (count < 0 || (size_t)count > (UNCOUNTABLE - a->used) / size) {
         a->used = UNCOUNTABLE;
         return NULL;
@@ -45,13 +45,13 @@ static inline void *take(arena *a, int64_t count, size_t size) {
 }
 
 /* The same for each of some arrays of `real`. */
-static inline void take_all(arena *a, int64_t count, int arrays, real ***places) {
-    for (int i = 0; i < arrays; i++) *places[i] = take(a, count, sizeof(real));
+static inline void arena_alloc_all(arena *a, int64_t count, int arrays, real ***places) {
+    for (int i = 0; i < arrays; i++) *places[i] = arena_alloc(a, count, sizeof(real));
 }
 
 /* A narrow tensor as an array of its own; `absent` in every place where it is not given. */
 static inline const real *copied(const narrow *t, int64_t count, real absent, arena *a) {
-    real *array = take(a, count, sizeof(real));
+    real *array = arena_alloc(a, count, sizeof(real));
     if (!array) return NULL;
     if (t->data)
         widen(t->data, t->type, 0, 1, count, array);
@@ -61,7 +61,7 @@ static inline const real *copied(const narrow *t, int64_t count, real absent, ar
 }
 
 /* The same, or the tensor itself where it can be read as it is. */
-static inline const real *staged(const narrow *t, int64_t count, real absent, arena *a) {
+static inline const real *as_real(const narrow *t, int64_t count, real absent, arena *a) {
     if (t->data && t->type == REAL_TYPE) return (const real *)t->data;
     return copied(t, count, absent, a);
 }
@@ -91,7 +91,7 @@ static inline real entry_across(const matrix *m, int64_t row, int64_t column) {
 /* The extents of `size` lines, which are `across` apart, with elements that are `along` apart. */
 static inline extent extents(const real *entries, int64_t size, int64_t across, int64_t along,
                              arena *a) {
-    int64_t *first = take(a, size, sizeof(int64_t)), *end = take(a, size, sizeof(int64_t));
+    int64_t *first = arena_alloc(a, size, sizeof(int64_t)), *end = arena_alloc(a, size, sizeof(int64_t));
     if (first && end)
         for (int64_t i = 0; i < size; i++) {
             const real *line = entries + i * across;
@@ -105,8 +105,8 @@ static inline extent extents(const real *entries, int64_t size, int64_t across, 
 
 /* The identity: all rows are one row of zeros around a one, each read from a little further on. */
 static inline matrix identity(int64_t size, arena *a) {
-    real *zeros = take(a, 2 * size, sizeof(real));
-    int64_t *place = take(a, size + 1, sizeof(int64_t));
+    real *zeros = arena_alloc(a, 2 * size, sizeof(real));
+    int64_t *place = arena_alloc(a, size + 1, sizeof(int64_t));
     matrix m = {NULL, NULL, -1, {NULL, NULL}, {NULL, NULL}};
     if (!zeros || !place) return m;
     memset(zeros, 0, (size_t)(2 * size) * sizeof(real));
@@ -120,9 +120,9 @@ static inline matrix identity(int64_t size, arena *a) {
 /* A square matrix with its extents; the identity where none is given. */
 static inline matrix matrix_of(const narrow *t, int64_t size, int both_ways, arena *a) {
     if (!t->data) return identity(size, a);
-    matrix m = {staged(t, size * size, 0, a), NULL, size, {NULL, NULL}, {NULL, NULL}};
+    matrix m = {as_real(t, size * size, 0, a), NULL, size, {NULL, NULL}, {NULL, NULL}};
     if (both_ways) {
-        real *across = take(a, size * size, sizeof(real));
+        real *across = arena_alloc(a, size * size, sizeof(real));
         for (int64_t row = 0; across && row < size; row++)
             for (int64_t i = 0; i < size; i++) across[i * size + row] = m.entries[row * size + i];
         m.across = across;

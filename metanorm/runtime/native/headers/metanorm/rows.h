@@ -137,7 +137,7 @@ typedef long long piece __attribute__((vector_size(PIECE), may_alias));
 /* Write `bytes` that nobody reads soon: no line is fetched before it is overwritten. */
 static void stream(char *to, const char *from, int64_t bytes) {
 #ifdef PIECE
-    const int64_t head = least((int64_t)(-(uintptr_t)to & (PIECE - 1)), bytes);
+    const int64_t head = min((int64_t)(-(uintptr_t)to & (PIECE - 1)), bytes);
     const int64_t whole = head + (bytes - head) / PIECE * PIECE;
     memcpy(to, from, (size_t)head);
     for (int64_t i = head; i < whole; i += PIECE) {
@@ -152,7 +152,7 @@ static void stream(char *to, const char *from, int64_t bytes) {
 }
 
 /* Streamed rows are seen by other threads from here on. */
-static inline void landed(void) {
+static inline void stream_fence(void) {
 #ifdef PIECE
     __builtin_ia32_sfence();
 #endif
@@ -201,12 +201,12 @@ static inline const real *row(const tensor *t, const int64_t *at, int64_t count,
 
 /* How far a row is ahead that had better be asked for now. */
 static inline int64_t ahead(int64_t count) {
-    return AHEAD / most(count * (int64_t)sizeof(real), 1);
+    return AHEAD / max(count * (int64_t)sizeof(real), 1);
 }
 
 /* Ask for a row, if it is short: those that are looked at several times before the next ones come
  * too suddenly for the processor to foresee them. */
-static inline void foresee(const tensor *t, const int64_t *at, int64_t count) {
+static inline void prefetch(const tensor *t, const int64_t *at, int64_t count) {
 #ifdef __GNUC__
     const int64_t size = bytes_of(t->type);
     if (t->stride[VECTOR] != 1 || 4 * count * size > AHEAD) return;

@@ -19,7 +19,7 @@ typedef struct {
 
 /* Memory for `size` numbers for each worker. */
 static inline scratch scratch_of(int64_t size, int64_t workers, arena *a) {
-    return (scratch){take(a, times(size, most(workers, 1)), sizeof(double)), size};
+    return (scratch){arena_alloc(a, times(size, max(workers, 1)), sizeof(double)), size};
 }
 
 /* Memory of a worker for arrays of all that a sweep has at hand to scan it. */
@@ -29,14 +29,14 @@ typedef struct {
 } tiles;
 
 static inline tiles tiles_of(int64_t size, int64_t workers, arena *a) {
-    return (tiles){take(a, times(size, most(workers, 1)), sizeof(real)), size};
+    return (tiles){arena_alloc(a, times(size, max(workers, 1)), sizeof(real)), size};
 }
 
 /* How many lines `along` numbers long a sweep has at hand: as many as leave all that is at hand near
  * the processor, and as many as are scanned at once in any case. */
 static inline int64_t strip_of(int64_t along, int64_t lines) {
-    const int64_t fit = TILE / most(along, 1) / LANES * LANES;
-    return most(least(most(fit, LANES), lines), 1);
+    const int64_t fit = TILE / max(along, 1) / LANES * LANES;
+    return max(min(max(fit, LANES), lines), 1);
 }
 
 /* Lines of cells, and how far the pool of each position reaches. The results of moments are a mean
@@ -150,7 +150,7 @@ static inline void scan_windows(int kind, const lines *l, int64_t lanes) {
     const int64_t room = parts_in(kind) * lanes;
     running r;
     for (int64_t begin = 0; begin < length; begin += width) { /* the pools that begin in a block */
-        const int64_t end = least(width, length - begin), last = begin + l->ahead;
+        const int64_t end = min(width, length - begin), last = begin + l->ahead;
         empty(&r, lanes);
         for (int64_t j = width - 1; j >= 0; j--) {
             const int64_t position = begin - l->back + j;
@@ -160,8 +160,8 @@ static inline void scan_windows(int kind, const lines *l, int64_t lanes) {
         empty(&r, lanes);
         for (int64_t j = 0; j < end; j++) {
             if (j > 0 && last + j < length) take_in(kind, &r, l, last + j, lanes);
-            const int64_t first = most(begin - l->back + j, 0);
-            const double count = (double)most(least(last, length - 1) - first + 1, 0);
+            const int64_t first = max(begin - l->back + j, 0);
+            const double count = (double)max(min(last, length - 1) - first + 1, 0);
             report(kind, &r, l->spare + j * room, count, l, begin + j, lanes);
         }
     }

@@ -16,11 +16,11 @@ typedef struct {
     int kind, terminal;
 } reduction;
 
-/* A sweep measures `count` reductions from number `first` on; `settle` computes from them what
+/* A sweep measures `count` reductions from number `first` on; `finalize` computes from them what
  * later sweeps need. The first stage may have no sweep, if something is known before. */
 typedef struct {
     void (*sweep)(const void *values, const range *r, const accumulator *a);
-    void (*settle)(void *values, const range *r, const accumulator *a);
+    void (*finalize)(void *values, const range *r, const accumulator *a);
     int first, count;
 } stage;
 
@@ -103,7 +103,7 @@ static int64_t elements(const shape *s) {
 
 static int divide(division *d, const kernel *k, const shape *s, int64_t threads) {
     const int64_t total = elements(s);
-    d->workers = total <= SERIAL ? 1 : most(threads, 1);
+    d->workers = total <= SERIAL ? 1 : max(threads, 1);
     d->islands = k->islands & ~(1u << VECTOR);
 #if GROUPS >= 0
     d->islands &= ~(1u << ROWS); /* rows are reached through their groups */
@@ -128,25 +128,25 @@ static int divide(division *d, const kernel *k, const shape *s, int64_t threads)
         d->axis = best < 0 ? VECTOR : best;
         return 0;
     }
-    const int64_t size = s->size[d->axis], outer = count / most(size, 1);
-    const int64_t each = most(total / most(count, 1), 1) * (int64_t)sizeof(real);
+    const int64_t size = s->size[d->axis], outer = count / max(size, 1);
+    const int64_t each = max(total / max(count, 1), 1) * (int64_t)sizeof(real);
     int64_t fair = (count + 8 * d->workers - 1) / (8 * d->workers); /* blocks for everyone */
-    const int64_t wide = most(1, least(least(CACHE / each, fair), size));
+    const int64_t wide = max(1, min(min(CACHE / each, fair), size));
     d->bounds = malloc((size_t)(size + 2) * sizeof(int64_t));
     if (!d->bounds) return 1;
     d->bounds[0] = 0;
     d->along = 0;
     d->widest = 1;
     for (int64_t at = 0; at < size;) {
-        int64_t end = least(at + wide, size);
+        int64_t end = min(at + wide, size);
 #if GROUPS >= 0
         if (d->axis == GROUPS) { /* about as many rows as groups of equal size would have */
             const int64_t *start = s->groups.start;
-            const int64_t rows = most(wide * (start[size] / size), 1);
+            const int64_t rows = max(wide * (start[size] / size), 1);
             for (end = at + 1; end < size && start[end + 1] - start[at] <= rows;) end++;
         }
 #endif
-        d->widest = most(d->widest, end - at);
+        d->widest = max(d->widest, end - at);
         d->bounds[++d->along] = at = end;
     }
     d->blocks = outer * d->along;
@@ -209,18 +209,18 @@ static void work_on_islands(const kernel *k, void *values, const shape *s, const
                     a[i].lo[axis] = d->islands >> axis & 1 ? r.lo[axis] : 0;
             }
             if (now->sweep) now->sweep(values, &r, a);
-            if (now->settle) now->settle(values, &r, a);
+            if (now->finalize) now->finalize(values, &r, a);
         }
     }
-    landed();
+    stream_fence();
 }
 
 static int run(const kernel *k, void *values, const shape *s, int64_t threads) {
     division d;
     if (divide(&d, k, s, threads)) return 1;
     const int count = k->reduction_count;
-    accumulator *a = malloc((size_t)(d.workers * most(count, 1)) * sizeof(accumulator));
-    int64_t *cells = malloc((size_t)most(count, 1) * sizeof(int64_t));
+    accumulator *a = malloc((size_t)(d.workers * max(count, 1)) * sizeof(accumulator));
+    int64_t *cells = malloc((size_t)max(count, 1) * sizeof(int64_t));
     double *memory = NULL;
     if (!a || !cells) goto out_of_memory;
     for (int pass = 0; pass < 2; pass++) { /* count, then place */
@@ -260,7 +260,7 @@ static int run(const kernel *k, void *values, const shape *s, int64_t threads) {
                 r.lo[d.axis] = s->size[d.axis] * w / d.workers;
                 r.hi[d.axis] = s->size[d.axis] * (w + 1) / d.workers;
                 now->sweep(values, &r, a + w * count);
-                landed();
+                stream_fence();
             }
         }
         for (int i = now->first; i < now->first + now->count; i++) {
@@ -270,7 +270,7 @@ static int run(const kernel *k, void *values, const shape *s, int64_t threads) {
                 join(a + i, a + w * count + i, cells[i], of->kind);
         }
         const range all = everything(s);
-        if (!d.fused && now->settle) now->settle(values, &all, a);
+        if (!d.fused && now->finalize) now->finalize(values, &all, a);
     }
     const range all = everything(s);
     k->finish(values, &all, a);
