@@ -123,7 +123,7 @@ class _Norm:
             return None
         self.low.table.input_span = items[0].span
         for position, item in enumerate(items):
-            self.statements.input(item, position == 0)
+            self.statements.inputs.declare(item, position == 0)
         for statement in self.norm.statements:
             if isinstance(statement, ast.AxisSplit):
                 self.low.table.split(statement, self.scope.hypers)
@@ -134,7 +134,7 @@ class _Norm:
                 cut_axis(statement, self.scope, self.low)
         if self.low.inputs:
             self._note_samples(self.low.inputs[0])
-        self.statements.bind_inputs()
+        self.statements.inputs.bind()
         if self.outer is not None:
             share_names(self.low, self.scope, self.outer.low, self.outer.scope)
         self._check_matrix_axes()
