@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from metanorm.frontend import check
-from metanorm.ir.nodes import Pool, Program
+from metanorm.ir.nodes import Pool
+from metanorm.ir.program import Program
 from metanorm.workspace import load_library
 
 # Thirty norms: the usual ones, and others until every construct of the library is there.

@@ -17,7 +17,7 @@ from metanorm.diagnostics.internal import guarded
 from metanorm.diagnostics.model import INTERNAL, Diagnostic, Severity
 from metanorm.diagnostics.names import DuplicateName
 from metanorm.diagnostics.targets import BadModuleName, BadUse, NoNorm, UnreadableFile
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.semantics.allowances import without_allowed
 from metanorm.semantics.entries import entries_of, norm_of_entry
 from metanorm.semantics.equations_from_clauses import equations_from_clauses

@@ -9,7 +9,7 @@ from metanorm import driver, frontend
 from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.model import Diagnostic
 from metanorm.ir.dump import program_text
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.module_names import module_name
 from metanorm.nest.eligibility import NoKernels, unsupported
 from metanorm.nest.kernels import kernels_of

@@ -14,7 +14,8 @@ from functools import lru_cache
 
 from metanorm.frontend import check
 from metanorm.ir.fingerprint import Fingerprint
-from metanorm.ir.nodes import Axis, Pool, Program
+from metanorm.ir.nodes import Axis, Pool
+from metanorm.ir.program import Program
 from metanorm.ir.scalar import Const, Hyper
 from metanorm.passes.pipeline import optimize
 from metanorm.source import Source

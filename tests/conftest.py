@@ -18,7 +18,7 @@ from shared_units import back_ends_sharing, worker_number
 from metanorm import compile_cache, loaded
 from metanorm.driver import compile_specs
 from metanorm.frontend import check
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.options import Options
 from metanorm.workspace import load_library
 

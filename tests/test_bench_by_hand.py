@@ -27,7 +27,7 @@ from metanorm.bench.peers.peer import NotInstalled, Peer
 from metanorm.bench.peers.table import peers
 from metanorm.bench.report import OURS, Machine, Ratio
 from metanorm.bench.workload import fitted_lengths
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.options import Options
 from metanorm.runtime import simplex
 from metanorm.verify.cases import Setting, make_example

@@ -14,7 +14,7 @@ from metanorm.diagnostics.registry import all_codes
 from metanorm.diagnostics.render.text import render_text
 from metanorm.driver import Result, compile_specs
 from metanorm.ir.dump import program_text
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.module_names import module_name
 from metanorm.nest.eligibility import NoKernels
 from metanorm.nest.kernels import kernels_of

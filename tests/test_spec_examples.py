@@ -13,7 +13,7 @@ from metanorm import frontend
 from metanorm.diagnostics.render.text import render_text
 from metanorm.frontend import CheckedNorm
 from metanorm.ir.dump import program_text
-from metanorm.semantics.symbols import occurrences
+from metanorm.semantics.occurrences import occurrences
 from metanorm.source import Source
 from metanorm.syntax.text_from_ast import text_from_ast
 

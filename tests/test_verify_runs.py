@@ -21,7 +21,7 @@ from conftest import PROGRAMS
 
 from metanorm import frontend
 from metanorm.driver import compile_specs
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.options import Options
 from metanorm.runtime.errors import ShapeError, SingleValueError
 from metanorm.source import Source

@@ -15,7 +15,8 @@ import torch
 from _pytest.mark import ParameterSet
 
 from metanorm.explain.kernels import execution_status
-from metanorm.ir.nodes import AxisMap, Count, Map, Pool, Program
+from metanorm.ir.nodes import AxisMap, Count, Map, Pool
+from metanorm.ir.program import Program
 from metanorm.passes.pipeline import optimize
 from metanorm.passes.variants import variants
 from metanorm.verify.cases import Setting, quick_settings

@@ -22,7 +22,7 @@ from metanorm.bench.report import OURS
 from metanorm.bench.rotation import CallInputs, Rotation
 from metanorm.bench.workload import Workload
 from metanorm.frontend import CheckedNorm
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.runtime import use
 
 ON_TORCH = "plain torch"

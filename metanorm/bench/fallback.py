@@ -7,7 +7,7 @@ from types import ModuleType
 
 from metanorm.bench.device import Device
 from metanorm.explain.kernels import execution_status
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.runtime import use
 from metanorm.verify.kernels import has_kernels
 

@@ -11,7 +11,7 @@ from torch import nn
 from metanorm import frontend
 from metanorm.driver import compile_specs
 from metanorm.frontend import Checked
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.module_names import module_name
 from metanorm.options import Options
 from metanorm.passes.pipeline import optimize

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from metanorm.ir.nodes import Divisible, Equal, InputDecl, Program
+from metanorm.ir.program import Divisible, Equal, InputDecl, Program
 from metanorm.ir.scalar import evaluate
 from metanorm.ir.space import Space
 from metanorm.verify.cases import Example, Setting, make_example

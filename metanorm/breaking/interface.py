@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from metanorm.breaking.change import Change
 from metanorm.ir.dump import init_text
-from metanorm.ir.nodes import Argument, InputDecl, Program, Switch
+from metanorm.ir.program import Argument, InputDecl, Program, Switch
 from metanorm.ir.scalar import scalar_text
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metanorm.breaking.change import Change
 from metanorm.ir.fingerprint import fingerprint
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.oracle.call import Call
 from metanorm.oracle.interpret import interpret
 from metanorm.passes.pipeline import optimize

@@ -23,7 +23,7 @@ from metanorm.cli.console import print_error, print_result, write_diagnostics
 from metanorm.cli.context import start_run
 from metanorm.cli.exit_codes import FINDINGS, OK
 from metanorm.diagnostics.model import Severity
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.json_document import Document, json_text
 from metanorm.torch_extra import import_failure
 from metanorm.workspace import Workspace, WorkspaceError, load

@@ -14,7 +14,7 @@ from metanorm.cli.context import start_run
 from metanorm.cli.exit_codes import FINDINGS, OK
 from metanorm.diagnostics.model import Severity
 from metanorm.diagnostics.render.json import CheckReport, report_fields
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.json_document import json_text
 from metanorm.show.shapes import Drawing
 from metanorm.show.svg_from_drawing import svg_from_drawing

@@ -13,7 +13,7 @@ from metanorm import frontend
 from metanorm.cli.console import Failure, print_status, write_diagnostics, write_summary
 from metanorm.cli.context import start_run
 from metanorm.cli.exit_codes import FINDINGS
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.show.example import CannotDraw
 from metanorm.show.picture import picture
 from metanorm.show.svg_from_drawing import svg_from_drawing

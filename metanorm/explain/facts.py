@@ -12,7 +12,8 @@ from metanorm.ir.aggregation import Ones, grouping_text
 from metanorm.ir.batch import crosses_samples
 from metanorm.ir.dump import init_text
 from metanorm.ir.fingerprint import fingerprint
-from metanorm.ir.nodes import Input, Map, Pool, Program
+from metanorm.ir.nodes import Input, Map, Pool
+from metanorm.ir.program import Program
 from metanorm.ir.scalar import scalar_text
 from metanorm.ir.space import Space
 from metanorm.passes.pipeline import optimize

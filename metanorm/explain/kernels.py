@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from itertools import chain, count
 from string import ascii_lowercase
 
-from metanorm.ir.nodes import Map, Number, Program, Ref
+from metanorm.ir.nodes import Map, Number, Ref
+from metanorm.ir.program import Program
 from metanorm.ir.rename import role_of
 from metanorm.ir.scalar import scalar_text
 from metanorm.ir.space import Space

@@ -6,7 +6,7 @@ from collections import Counter
 
 from metanorm.ir.batch import crosses_samples
 from metanorm.ir.division import exchanges, message_depths
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.ir.space import Space
 from metanorm.passes.divided import divided, divided_variant
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from metanorm.ir.aggregation import Grouping, Neighbours, index_of
-from metanorm.ir.nodes import Equal, Let, Pool, Program
+from metanorm.ir.nodes import Let, Pool
+from metanorm.ir.program import Equal, Program
 from metanorm.ir.reachable import reachable
 
 

@@ -7,8 +7,9 @@ every call. Then no call computes more, and a NaN spreads no further.
 from __future__ import annotations
 
 from metanorm.ir.flags import flag_of, flags_of
-from metanorm.ir.nodes import Mode, Program, Ref
+from metanorm.ir.nodes import Mode, Ref
 from metanorm.ir.operands import operands
+from metanorm.ir.program import Program
 
 
 def dependents(program: Program, source: Ref) -> frozenset[Ref]:

@@ -37,13 +37,13 @@ from metanorm.ir.nodes import (
     Piece,
     Pool,
     Position,
-    Program,
     Ref,
     Rename,
     Repeat,
     Type,
 )
 from metanorm.ir.operands import operands
+from metanorm.ir.program import Program
 from metanorm.ir.scalar import Const, Scalar, SizeOf
 from metanorm.ir.scalar import leaves as leaves_of
 from metanorm.ir.space import Space

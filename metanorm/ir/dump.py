@@ -8,7 +8,6 @@ from metanorm.ir.aggregation import Aggregation, Ones, grouping_text
 from metanorm.ir.nodes import (
     AxisMap,
     Buffer,
-    BufferDecl,
     Cast,
     Concat,
     Count,
@@ -30,15 +29,14 @@ from metanorm.ir.nodes import (
     Number,
     Op,
     Param,
-    ParamDecl,
     Piece,
     Pool,
     Position,
-    Program,
     Rename,
     Repeat,
     Type,
 )
+from metanorm.ir.program import BufferDecl, ParamDecl, Program
 from metanorm.ir.scalar import scalar_text
 
 

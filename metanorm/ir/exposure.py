@@ -9,8 +9,9 @@ members, whose statistics are zero, if something is divided by them.
 from __future__ import annotations
 
 from metanorm.ir.aggregation import ByIndex
-from metanorm.ir.nodes import AxisMap, Count, Detach, Input, Map, Param, Pool, Program, Ref, Repeat
+from metanorm.ir.nodes import AxisMap, Count, Detach, Input, Map, Param, Pool, Ref, Repeat
 from metanorm.ir.operands import operands
+from metanorm.ir.program import Program
 from metanorm.ir.ranges import ranges
 
 

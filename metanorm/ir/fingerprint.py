@@ -24,7 +24,6 @@ from metanorm.ir.aggregation import (
 from metanorm.ir.nodes import (
     AxisMap,
     Buffer,
-    BufferDecl,
     Cast,
     Concat,
     Count,
@@ -42,17 +41,15 @@ from metanorm.ir.nodes import (
     Number,
     Op,
     Param,
-    ParamDecl,
     Piece,
     Pool,
     Position,
-    Program,
     Ref,
     Rename,
     Repeat,
-    Update,
 )
 from metanorm.ir.operands import operands
+from metanorm.ir.program import BufferDecl, ParamDecl, Program, Update
 from metanorm.ir.scalar import Apply, Const, Hyper, Scalar, SizeOf
 
 COMMUTATIVE = {"add", "mul", "min", "max"}

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from metanorm.ir.index import closure
-from metanorm.ir.nodes import Map, Number, Op, Program, Ref
+from metanorm.ir.nodes import Map, Number, Op, Ref
 from metanorm.ir.operands import operands
+from metanorm.ir.program import Program
 from metanorm.ir.scalar import Hyper
 
 

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from metanorm.ir.nodes import BufferDecl, Declaration, InputDecl, Let, Op, ParamDecl, Ref, Type
+from metanorm.ir.nodes import Let, Op, Ref, Type
 from metanorm.ir.operands import operands
+from metanorm.ir.program import BufferDecl, Declaration, InputDecl, ParamDecl
 from metanorm.ir.space import Space
 
 if TYPE_CHECKING:
-    from metanorm.ir.nodes import Program
+    from metanorm.ir.program import Program
 
 
 class Index:

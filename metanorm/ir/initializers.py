@@ -10,20 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
-from metanorm.ir.nodes import (
-    Buffer,
-    BufferDecl,
-    Draw,
-    Input,
-    InputDecl,
-    Let,
-    Op,
-    Param,
-    ParamDecl,
-    Program,
-    Ref,
-)
+from metanorm.ir.nodes import Buffer, Draw, Input, Let, Op, Param, Ref
 from metanorm.ir.operands import operands
+from metanorm.ir.program import BufferDecl, InputDecl, ParamDecl, Program
 from metanorm.ir.reachable import pooling_indices, reachable
 from metanorm.ir.space import Space
 

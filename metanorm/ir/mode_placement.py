@@ -6,8 +6,9 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Literal, NamedTuple
 
 from metanorm.ir.flags import flag_of, flags_of
-from metanorm.ir.nodes import Let, Mode, Program, Ref
+from metanorm.ir.nodes import Let, Mode, Ref
 from metanorm.ir.operands import operands
+from metanorm.ir.program import Program
 from metanorm.ir.reachable import pooling_indices
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from metanorm.ir.nodes import Program, Update
+from metanorm.ir.program import Program, Update
 from metanorm.ir.scalar import Scalar
 
 

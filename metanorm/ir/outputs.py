@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from metanorm.ir.nodes import Program, Ref
+from metanorm.ir.nodes import Ref
+from metanorm.ir.program import Program
 
 
 def output_dims(program: Program, name: str, ref: Ref) -> tuple[str, ...]:

@@ -23,12 +23,12 @@ from metanorm.ir.nodes import (
     Param,
     Piece,
     Pool,
-    Program,
     Ref,
     Rename,
     Repeat,
 )
 from metanorm.ir.operands import operands
+from metanorm.ir.program import Program
 
 MOVING_OPS = (Rename, Piece, Expand, Detach, Lookup)
 

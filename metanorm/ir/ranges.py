@@ -25,10 +25,10 @@ from metanorm.ir.nodes import (
     Piece,
     Pool,
     Position,
-    Program,
     Ref,
     Rename,
 )
+from metanorm.ir.program import Program
 from metanorm.ir.scalar import Const, Scalar
 
 INF = math.inf

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from metanorm.ir.aggregation import Aggregation, index_of
 from metanorm.ir.index import closure
-from metanorm.ir.nodes import Count, Input, Mode, Near, Op, Pool, Program, Ref, Repeat
+from metanorm.ir.nodes import Count, Input, Mode, Near, Op, Pool, Ref, Repeat
 from metanorm.ir.operands import operands
+from metanorm.ir.program import Program
 
 
 def reachable(

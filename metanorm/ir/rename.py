@@ -21,11 +21,11 @@ from metanorm.ir.nodes import (
     Op,
     Piece,
     Pool,
-    Program,
     Ref,
     Rename,
     Repeat,
 )
+from metanorm.ir.program import Program
 
 
 def role_of(ref: Ref) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from metanorm.ir.nodes import Equal, Holds, Program
+from metanorm.ir.program import Equal, Holds, Program
 from metanorm.ir.scalar import SizeOf, evaluate, leaves
 
 MAX_TRIED = 8  # lengths of an axis

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from metanorm.ir.nodes import (
     AxisMap,
     Buffer,
-    BufferDecl,
     Cast,
     Concat,
     Count,
@@ -17,7 +16,6 @@ from metanorm.ir.nodes import (
     Expand,
     FromSums,
     Input,
-    InputDecl,
     Kind,
     Link,
     Lookup,
@@ -27,7 +25,6 @@ from metanorm.ir.nodes import (
     Number,
     Op,
     Param,
-    ParamDecl,
     Piece,
     Pool,
     Position,
@@ -38,6 +35,7 @@ from metanorm.ir.nodes import (
 )
 from metanorm.ir.operands import operands
 from metanorm.ir.ops import ELEMENTWISE
+from metanorm.ir.program import BufferDecl, InputDecl, ParamDecl
 from metanorm.ir.space import Space
 
 KINDS: dict[str, Kind] = {

@@ -2,18 +2,8 @@
 
 from __future__ import annotations
 
-from metanorm.ir.nodes import (
-    Count,
-    Divisible,
-    Let,
-    Mode,
-    Number,
-    Pool,
-    Program,
-    Ref,
-    Repeat,
-    Type,
-)
+from metanorm.ir.nodes import Count, Let, Mode, Number, Pool, Ref, Repeat, Type
+from metanorm.ir.program import Divisible, Program
 from metanorm.ir.reachable import reachable
 from metanorm.ir.scalar import Hyper, leaves
 from metanorm.ir.space import Space

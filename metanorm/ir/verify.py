@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from metanorm.ir.division import IllDivided, exchanges, partial_sums
-from metanorm.ir.nodes import Let, Program, Ref, Repeat, Type
+from metanorm.ir.nodes import Let, Ref, Repeat, Type
 from metanorm.ir.operands import operands
+from metanorm.ir.program import Program
 from metanorm.ir.space import Space
 from metanorm.ir.typing import Declarations, IllTyped, type_of
 

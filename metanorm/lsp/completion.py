@@ -17,7 +17,7 @@ from metanorm.lsp.hover import axes_text
 from metanorm.lsp.project import View
 from metanorm.semantics.choices import EQUALITY_OPERATORS
 from metanorm.semantics.examples import MODES
-from metanorm.semantics.pools import EDGES
+from metanorm.semantics.groupings import EDGES
 from metanorm.semantics.reserved import AFFINE_SWITCHES
 from metanorm.semantics.symbols import OF_AXES, Role
 from metanorm.syntax import ast, words

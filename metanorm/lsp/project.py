@@ -13,7 +13,8 @@ from metanorm.findings import Findings, findings
 from metanorm.frontend import LIBRARY, CheckedNorm, parsed_source, resolve_use
 from metanorm.resources import resource
 from metanorm.semantics.ir_from_ast import NamedValue
-from metanorm.semantics.symbols import Occurrence, Role, Symbol, introduced, occurrences
+from metanorm.semantics.occurrences import occurrences
+from metanorm.semantics.symbols import Occurrence, Role, Symbol, introduced
 from metanorm.source import Source
 from metanorm.syntax import ast
 from metanorm.workspace import load

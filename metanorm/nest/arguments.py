@@ -12,21 +12,9 @@ from typing import Literal
 
 from metanorm.ir.aggregation import Causal, Reach, Window
 from metanorm.ir.momenta import momenta
-from metanorm.ir.nodes import (
-    AxisMap,
-    Buffer,
-    Cast,
-    Count,
-    Divisible,
-    Input,
-    Let,
-    Link,
-    Number,
-    Param,
-    Pool,
-    Program,
-)
+from metanorm.ir.nodes import AxisMap, Buffer, Cast, Count, Input, Let, Link, Number, Param, Pool
 from metanorm.ir.outputs import output_axes
+from metanorm.ir.program import Divisible, Program
 from metanorm.ir.scalar import Apply, Const, Hyper, Scalar, SizeOf, leaves
 from metanorm.ir.space import Space
 from metanorm.plan.sweeps import Plan

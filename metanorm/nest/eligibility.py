@@ -29,7 +29,6 @@ from metanorm.ir.nodes import (
     Concat,
     Count,
     Detach,
-    Divisible,
     Expand,
     Input,
     Let,
@@ -42,13 +41,13 @@ from metanorm.ir.nodes import (
     Piece,
     Pool,
     Position,
-    Program,
     Ref,
     Rename,
     Repeat,
 )
 from metanorm.ir.operands import every_let, operands
 from metanorm.ir.ops import ORDERED
+from metanorm.ir.program import Divisible, Program
 from metanorm.ir.scalar import Const
 from metanorm.ir.space import Space
 from metanorm.nest.arguments import (

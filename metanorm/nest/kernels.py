@@ -6,7 +6,7 @@ import functools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.nest.arguments import divisors
 from metanorm.nest.eligibility import NoKernels, ineligible, unsupported
 from metanorm.nest.layouts import possible_layouts, program_in_layout

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.passes.columns import columns
 
 AxisGroup = tuple[str, ...]  # parts of a split axis that lie in one piece, or one axis

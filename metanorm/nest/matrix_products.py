@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from metanorm.ir.nodes import Let, Map, Op, Pool, Program, Ref, Rename, Repeat
+from metanorm.ir.nodes import Let, Map, Op, Pool, Ref, Rename, Repeat
 from metanorm.ir.operands import operands
+from metanorm.ir.program import Program
 
 SUMMING_STATISTICS = ("sum", "mean")
 

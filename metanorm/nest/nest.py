@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, Union
 
-from metanorm.ir.nodes import Kind, Let, Program, Ref
+from metanorm.ir.nodes import Kind, Let, Ref
 from metanorm.ir.nodes import Pool as PoolOp
+from metanorm.ir.program import Program
 from metanorm.nest.arguments import Field
 from metanorm.nest.layouts import AxisGroup, Layout
 from metanorm.passes.directions import Direction

@@ -8,9 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from metanorm.ir.nodes import (
-    Program,
-)
+from metanorm.ir.program import Program
 from metanorm.ir.scalar import Hyper, Scalar, SizeOf, evaluate, leaves
 from metanorm.ir.space import Space
 from metanorm.oracle.call import Call

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from metanorm.ir.nodes import BufferDecl, Draw, Eye, ParamDecl, Program
+from metanorm.ir.nodes import Draw, Eye
+from metanorm.ir.program import BufferDecl, ParamDecl, Program
 from metanorm.oracle.call import Call
 from metanorm.oracle.environment import CallEnvironment
 

@@ -32,15 +32,14 @@ from metanorm.ir.nodes import (
     Piece,
     Pool,
     Position,
-    Program,
     Ref,
     Rename,
     Repeat,
     Type,
-    Update,
 )
 from metanorm.ir.operands import operands
 from metanorm.ir.outputs import output_dims
+from metanorm.ir.program import Program, Update
 from metanorm.ir.scalar import Hyper
 from metanorm.oracle import simplex
 from metanorm.oracle.call import Call, Result

@@ -9,12 +9,7 @@ import torch
 from torch import Tensor
 
 from metanorm.ir.aggregation import Dense, Neighbours
-from metanorm.ir.nodes import (
-    Count,
-    Pool,
-    Ref,
-    Type,
-)
+from metanorm.ir.nodes import Count, Pool, Ref, Type
 from metanorm.oracle.dense import F64, pooling_matrix
 from metanorm.oracle.functions import root, unbiased
 from metanorm.oracle.values import Values

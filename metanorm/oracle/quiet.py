@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from metanorm.ir.aggregation import ByIndex
-from metanorm.ir.nodes import Pool, Program
+from metanorm.ir.nodes import Pool
 from metanorm.ir.operands import every_let
+from metanorm.ir.program import Program
 
 Function = Callable[..., Tensor]
 

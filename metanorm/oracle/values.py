@@ -7,10 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from metanorm.ir.nodes import (
-    Ref,
-    Type,
-)
+from metanorm.ir.nodes import Ref, Type
 from metanorm.oracle.dense import pooling_matrix
 from metanorm.oracle.environment import CallEnvironment
 

@@ -22,7 +22,6 @@ from metanorm.ir.nodes import (
     Detach,
     Expand,
     Input,
-    InputDecl,
     Let,
     Link,
     Lookup,
@@ -32,12 +31,12 @@ from metanorm.ir.nodes import (
     Param,
     Pool,
     Position,
-    Program,
     Ref,
     Rename,
 )
 from metanorm.ir.ops import ORDERED
 from metanorm.ir.outputs import output_dims
+from metanorm.ir.program import InputDecl, Program
 from metanorm.passes.builder import Builder, without_dead_code
 from metanorm.passes.derivatives import DERIVATIVES, AdjointBuilder
 from metanorm.passes.pool_adjoints import PoolAdjoint

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from metanorm.ir.nodes import Buffer, Detach, Expand, Input, Param, Program, Ref
+from metanorm.ir.nodes import Buffer, Detach, Expand, Input, Param, Ref
+from metanorm.ir.program import Program
 from metanorm.passes.builder import Builder
 
 

@@ -9,21 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from metanorm.ir.nodes import (
-    Count,
-    Expand,
-    Let,
-    Map,
-    Number,
-    Op,
-    Pool,
-    Program,
-    Ref,
-    Repeat,
-    Type,
-    Update,
-)
+from metanorm.ir.nodes import Count, Expand, Let, Map, Number, Op, Pool, Ref, Repeat, Type
 from metanorm.ir.operands import every_let
+from metanorm.ir.program import Program, Update
 from metanorm.ir.reachable import reachable
 from metanorm.ir.rename import map_operands, rename_bindings, role_of
 from metanorm.ir.scalar import Const, Scalar

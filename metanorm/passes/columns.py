@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from metanorm.ir.accumulation import ACCUMULATIONS
-from metanorm.ir.nodes import Expand, Map, Pool, Program, Ref
+from metanorm.ir.nodes import Expand, Map, Pool, Ref
 from metanorm.ir.operands import operands
+from metanorm.ir.program import Program
 from metanorm.ir.rename import map_operands
 from metanorm.passes.builder import Builder
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 
-from metanorm.ir.nodes import Map, Program, Ref
+from metanorm.ir.nodes import Map, Ref
 from metanorm.ir.ops import ELEMENTWISE
+from metanorm.ir.program import Program
 from metanorm.ir.rename import map_operands
 from metanorm.passes.builder import Builder
 from metanorm.passes.derivatives import DERIVATIVES

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from metanorm.ir.mode_placement import ModeBranch, mode_kind, mode_placement
-from metanorm.ir.nodes import Mode, Program, Ref
+from metanorm.ir.nodes import Mode, Ref
+from metanorm.ir.program import Program
 from metanorm.passes.builder import Builder
 
 # By the branch in which a mode stands and by the kind of the mode: the branch that it takes. The

@@ -12,8 +12,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 
-from metanorm.ir.nodes import Map, Op, Program, Ref
+from metanorm.ir.nodes import Map, Op, Ref
 from metanorm.ir.ops import ELEMENTWISE
+from metanorm.ir.program import Program
 from metanorm.passes.builder import Builder
 
 

@@ -12,7 +12,8 @@ from typing import TypeGuard
 
 from metanorm.ir.aggregation import Ones
 from metanorm.ir.dependents import constant_dependents, dependents
-from metanorm.ir.nodes import Count, Let, Op, Pool, Position, Program, Ref, Rename
+from metanorm.ir.nodes import Count, Let, Op, Pool, Position, Ref, Rename
+from metanorm.ir.program import Program
 from metanorm.passes.builder import Builder
 from metanorm.passes.products import ProductFactors, covariances, is_plain, product_about_mean
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.ir.verify import verify
 from metanorm.passes.backward import backward
 from metanorm.passes.pipeline import BACKWARD_PASSES, FINAL_PASSES, FORWARD_PASSES

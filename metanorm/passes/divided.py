@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from metanorm.ir.batch import sample_axes
 from metanorm.ir.division import exchanges
-from metanorm.ir.nodes import Number, Program
+from metanorm.ir.nodes import Number
 from metanorm.ir.outputs import output_dims
+from metanorm.ir.program import Program
 from metanorm.ir.scalar import Hyper, SizeOf, leaves
 from metanorm.ir.space import Space
 from metanorm.passes.exchange import CannotDivide, exchange

@@ -27,13 +27,13 @@ from metanorm.ir.nodes import (
     Op,
     Pool,
     Position,
-    Program,
     Ref,
     Rename,
     Repeat,
 )
 from metanorm.ir.operands import operands
 from metanorm.ir.ops import ELEMENTWISE
+from metanorm.ir.program import Program
 from metanorm.ir.reachable import outputs_without_first_input
 from metanorm.ir.rename import map_operands
 from metanorm.ir.scalar import Apply, Scalar, SizeOf

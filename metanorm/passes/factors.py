@@ -16,8 +16,9 @@ from typing import NamedTuple
 from metanorm.ir.aggregation import Aggregation
 from metanorm.ir.dependents import constant_dependents
 from metanorm.ir.exposure import exposed_to_nan
-from metanorm.ir.nodes import Let, Map, Pool, Program, Ref, Rename
+from metanorm.ir.nodes import Let, Map, Pool, Ref, Rename
 from metanorm.ir.operands import every_let, operands
+from metanorm.ir.program import Program
 from metanorm.passes.builder import Builder
 from metanorm.passes.products import covariances, is_plain
 

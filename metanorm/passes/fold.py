@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from metanorm.ir.nodes import Let, Op, Program, Ref
+from metanorm.ir.nodes import Let, Op, Ref
 from metanorm.ir.operands import operands
+from metanorm.ir.program import Program
 from metanorm.ir.rename import map_operands
 from metanorm.passes.affine import Affine, Form
 from metanorm.passes.builder import Builder

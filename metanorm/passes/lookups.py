@@ -11,18 +11,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from metanorm.ir.aggregation import ByIndex
-from metanorm.ir.nodes import (
-    AxisMap,
-    Count,
-    Expand,
-    Input,
-    Lookup,
-    Op,
-    Pool,
-    Program,
-    Ref,
-    Rename,
-)
+from metanorm.ir.nodes import AxisMap, Count, Expand, Input, Lookup, Op, Pool, Ref, Rename
+from metanorm.ir.program import Program
 from metanorm.ir.rename import map_operands
 from metanorm.passes.builder import Builder
 

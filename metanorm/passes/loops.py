@@ -10,8 +10,9 @@ from collections import Counter
 from dataclasses import replace
 
 from metanorm.ir.aggregation import Ones
-from metanorm.ir.nodes import Draw, Let, Map, Mode, Number, Op, Pool, Program, Ref, Repeat
+from metanorm.ir.nodes import Draw, Let, Map, Mode, Number, Op, Pool, Ref, Repeat
 from metanorm.ir.operands import operands
+from metanorm.ir.program import Program
 from metanorm.ir.rename import map_operands
 from metanorm.passes.builder import Builder
 

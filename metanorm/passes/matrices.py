@@ -11,18 +11,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from metanorm.ir.aggregation import Aggregation, Dense, Grouping, Ones
-from metanorm.ir.nodes import (
-    Axis,
-    Count,
-    Detach,
-    Input,
-    InputDecl,
-    Param,
-    Pool,
-    Program,
-    Ref,
-    Rename,
-)
+from metanorm.ir.nodes import Axis, Count, Detach, Input, Param, Pool, Ref, Rename
+from metanorm.ir.program import InputDecl, Program
 from metanorm.ir.rename import map_operands
 from metanorm.ir.scalar import SizeOf
 from metanorm.passes.builder import Builder

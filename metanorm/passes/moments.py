@@ -20,7 +20,8 @@ from metanorm.ir.aggregation import (
     Ones,
     is_partition,
 )
-from metanorm.ir.nodes import Count, Let, Map, Pool, Program, Ref, Repeat, Type
+from metanorm.ir.nodes import Count, Let, Map, Pool, Ref, Repeat, Type
+from metanorm.ir.program import Program
 from metanorm.ir.rename import map_operands
 from metanorm.ir.typing import type_of
 from metanorm.passes.affine import Affine, Form

@@ -17,7 +17,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from metanorm.ir.aggregation import Aggregation, Grouping, Neighbours, Ones
-from metanorm.ir.nodes import Axis, Count, Let, Link, Pool, Program, Ref, Rename, Type
+from metanorm.ir.nodes import Axis, Count, Let, Link, Pool, Ref, Rename, Type
+from metanorm.ir.program import Program
 from metanorm.ir.rename import map_operands
 from metanorm.ir.scalar import SizeOf
 from metanorm.passes.builder import Builder

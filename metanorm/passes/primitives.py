@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.passes.compositions import COMPOSITIONS, with_formulas
 
 

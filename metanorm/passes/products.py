@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from metanorm.ir.aggregation import Aggregation, Ones
-from metanorm.ir.nodes import Count, Let, Map, Op, Pool, Program, Ref, Rename
+from metanorm.ir.nodes import Count, Let, Map, Op, Pool, Ref, Rename
+from metanorm.ir.program import Program
 from metanorm.passes.builder import Builder
 
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 
 from metanorm.ir.accumulation import ACCUMULATIONS
 from metanorm.ir.aggregation import Grouping, Window
-from metanorm.ir.nodes import Count, Expand, Pool, Program, Ref
+from metanorm.ir.nodes import Count, Expand, Pool, Ref
 from metanorm.ir.ops import ORDERED, STATISTICS
+from metanorm.ir.program import Program
 from metanorm.ir.rename import map_operands
 from metanorm.passes.builder import Builder
 

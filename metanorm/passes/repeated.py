@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from metanorm.ir.aggregation import REGULAR, Aggregation, Ones, is_partition
-from metanorm.ir.nodes import Count, Detach, Map, Pool, Program, Ref
+from metanorm.ir.nodes import Count, Detach, Map, Pool, Ref
+from metanorm.ir.program import Program
 from metanorm.ir.rename import map_operands
 from metanorm.passes.builder import Builder
 

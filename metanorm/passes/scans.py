@@ -21,7 +21,8 @@ from metanorm.ir.aggregation import (
     Window,
     segments_of,
 )
-from metanorm.ir.nodes import Count, Pool, Position, Program, Ref
+from metanorm.ir.nodes import Count, Pool, Position, Ref
+from metanorm.ir.program import Program
 from metanorm.ir.rename import map_operands
 from metanorm.ir.scalar import Apply, Const, Scalar, SizeOf
 from metanorm.passes.builder import Builder

@@ -21,7 +21,8 @@ from metanorm.ir.aggregation import (
     refines,
 )
 from metanorm.ir.flags import choosing_flags, reachable_with_flag
-from metanorm.ir.nodes import Count, Let, Pool, Program, Ref
+from metanorm.ir.nodes import Count, Let, Pool, Ref
+from metanorm.ir.program import Program
 from metanorm.ir.rename import map_operands
 from metanorm.ir.space import Space
 from metanorm.passes.builder import Builder

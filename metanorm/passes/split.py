@@ -23,7 +23,6 @@ from metanorm.ir.nodes import (
     AxisMap,
     Concat,
     Count,
-    Divisible,
     Expand,
     Let,
     Lookup,
@@ -31,11 +30,11 @@ from metanorm.ir.nodes import (
     Piece,
     Pool,
     Position,
-    Program,
     Ref,
     Rename,
     Repeat,
 )
+from metanorm.ir.program import Divisible, Program
 from metanorm.ir.rename import map_operands
 from metanorm.ir.scalar import Apply, Scalar, SizeOf
 from metanorm.ir.space import Space

@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from metanorm.ir.aggregation import Aggregation, Grouping, is_partition
-from metanorm.ir.nodes import Let, Map, Pool, Program, Ref
+from metanorm.ir.nodes import Let, Map, Pool, Ref
+from metanorm.ir.program import Program
 from metanorm.ir.rename import map_operands
 from metanorm.passes.builder import Builder
 from metanorm.passes.share import common_refinement, remaining_pool

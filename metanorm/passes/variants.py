@@ -12,8 +12,9 @@ from itertools import product
 
 from metanorm.ir.flags import choosing_flags, flag_of
 from metanorm.ir.mode_placement import mode_kind
-from metanorm.ir.nodes import Expand, Let, Map, Mode, Program, Ref
+from metanorm.ir.nodes import Expand, Let, Map, Mode, Ref
 from metanorm.ir.operands import operands
+from metanorm.ir.program import Program
 from metanorm.passes.builder import Builder
 from metanorm.passes.fold import fold
 from metanorm.passes.split import split

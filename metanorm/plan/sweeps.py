@@ -15,19 +15,10 @@ from typing import NamedTuple
 
 from metanorm.ir.accumulation import Accumulation, accumulation_of, joint_statistic
 from metanorm.ir.aggregation import Aggregation, ByIndex, Reach
-from metanorm.ir.nodes import (
-    AxisMap,
-    Input,
-    Let,
-    Lookup,
-    Pool,
-    Program,
-    Ref,
-    Rename,
-    Type,
-)
+from metanorm.ir.nodes import AxisMap, Input, Let, Lookup, Pool, Ref, Rename, Type
 from metanorm.ir.operands import operands
 from metanorm.ir.ops import ORDERED
+from metanorm.ir.program import Program
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from functools import partial, reduce
 from metanorm.diagnostics.axes import AxisTwice, UnknownAxis
 from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.lengths import BadLength, BadSplit, FreeAxis, TwoSizes
-from metanorm.ir.nodes import Argument, Axis, Divisible, Holds
+from metanorm.ir.nodes import Axis
+from metanorm.ir.program import Argument, Divisible, Holds
 from metanorm.ir.scalar import Apply, Const, Hyper, Scalar, SizeOf, apply, leaves, scalar_text
 from metanorm.ir.space import Space
 from metanorm.semantics.reserved import check_name

@@ -11,7 +11,7 @@ import re
 
 from metanorm.diagnostics.suggest import listing
 from metanorm.diagnostics.values import WrongKind
-from metanorm.ir.nodes import Argument, Test
+from metanorm.ir.program import Argument, Test
 from metanorm.ir.scalar import Apply, Const, Hyper
 from metanorm.semantics.lowering import Lowering
 from metanorm.semantics.values import POISON, Choice, Tensor, Text, Value

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.segments import CrossesGroups
 from metanorm.ir.aggregation import Causal, Window, grouping_text
-from metanorm.ir.nodes import Count, InputDecl, Pool
+from metanorm.ir.nodes import Count, Pool
 from metanorm.ir.operands import every_let
+from metanorm.ir.program import InputDecl
 from metanorm.semantics.lowering import Lowering
 from metanorm.source import Span
 

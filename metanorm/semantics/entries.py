@@ -12,8 +12,9 @@ from dataclasses import replace
 from metanorm.diagnostics.names import DuplicateName
 from metanorm.diagnostics.structure import ComputesNothing, NotForTarget
 from metanorm.diagnostics.values import WrongKind
-from metanorm.ir.nodes import Axis, Buffer, Param, Program
+from metanorm.ir.nodes import Axis, Buffer, Param
 from metanorm.ir.operands import every_let
+from metanorm.ir.program import Program
 from metanorm.ir.reachable import reachable
 from metanorm.ir.scalar import SizeOf, leaves
 from metanorm.semantics.axes import Declared

@@ -12,12 +12,12 @@ from metanorm.diagnostics.clauses import ClauseConflict, ClausesUnused, ClauseWi
 from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.statistics import UnknownStat
 from metanorm.diagnostics.structure import ComputesNothing
+from metanorm.semantics.mix_equations import MIX_FUNCTIONS, mix_equations
 from metanorm.semantics.names_in_ast import defined_in, names_in
 from metanorm.source import Span
 from metanorm.syntax import ast, build
 
 CLAUSES = (ast.Reduce, ast.Shift, ast.Scale, ast.Stat, ast.Mix, ast.Track, ast.AffineClause)
-MIX_FUNCTIONS = ("softmax", "sparsestmax")
 AFFINE_NAMES = {"normalized", "weight", "bias"}  # names that `affine` introduces, or reads
 IMPLIED_NAMES = AFFINE_NAMES | {
     "mean",
@@ -78,7 +78,8 @@ class _Clauses:
                 case ast.Stat():
                     statements.append(self._stat(statement, self.track_by_position.get(position)))
                 case ast.Mix() if self.clause_by_kind.get("mix") is statement:
-                    statements += self._mix(statement)
+                    self._check_mix(statement)
+                    statements += mix_equations(statement, self.defined_names, self._fresh_name)
                 case ast.Output() if self.clause_by_kind.get("output") is not statement:
                     pass
                 case (
@@ -284,53 +285,6 @@ class _Clauses:
             return build.name(span, self.centre)
         return shift.value
 
-    def _mix(self, mix: ast.Mix) -> list[ast.AnyStatement]:
-        """The learned convex combinations of named means and variances."""
-        span = mix.span
-        self._check_mix(mix)
-        axis = self._fresh_name("K")
-        dims = {
-            "mean": ast.Dim(
-                span=span,
-                axis=ast.AxisRef(span=span, name=axis),
-                size=build.number(span, len(mix.stats)),
-            ),
-            "var": ast.Dim(span=span, axis=ast.AxisRef(span=span, name=axis)),
-        }
-        params = tuple(
-            ast.ParamItem(
-                span=span,
-                name=ast.Identifier(span=span, name=f"{moment}_weight"),
-                dims=(dim,),
-                value=build.number(span, 1),
-            )
-            for moment, dim in dims.items()
-        )
-        statements: list[ast.AnyStatement] = [ast.Param(span=span, items=params, trivia=mix.trivia)]
-        for moment in dims:
-            shares = self._fresh_name(f"{moment}_share")
-            pool = ast.Pool(
-                span=span,
-                axes=(ast.PoolAxis(span=span, axis=ast.AxisRef(span=span, name=axis)),),
-                keywords=()
-                if mix.argument is None
-                else (ast.Keyword(span=span, name="radius", value=mix.argument),),
-            )
-            by = ast.Call(
-                span=span,
-                function=mix.by,
-                arguments=(build.name(span, f"{moment}_weight"),),
-                over=pool,
-            )
-            is_known = mix.by.name in MIX_FUNCTIONS
-            statements.append(build.let(span, shares, by if is_known else ast.Missing(span=span)))
-            terms = [
-                build.chain(span, "*", build.item(span, shares, i), self._moment(stat, moment))
-                for i, stat in enumerate(mix.stats)
-            ]
-            statements.append(build.let(span, moment, build.chain(span, "+", *terms)))
-        return statements
-
     def _check_mix(self, mix: ast.Mix) -> None:
         """Report unknown statistics of a `mix`, and an unknown function of its weights."""
         stats = tuple(s.name.name for s in self.norm.statements if isinstance(s, ast.Stat))
@@ -339,11 +293,6 @@ class _Clauses:
                 self.problems.add(UnknownStat(stat.span, stat.name, stats))
         if mix.by.name not in MIX_FUNCTIONS:
             self.problems.add(UnknownStat(mix.by.span, mix.by.name, MIX_FUNCTIONS, is_by=True))
-
-    def _moment(self, stat: ast.Identifier, moment: str) -> ast.Expr:
-        if stat.name not in self.defined_names:
-            return ast.Missing(span=stat.span)
-        return build.field(stat, moment)
 
     def _normalized(self) -> list[ast.AnyStatement]:
         """`let normalized = ...`, or nothing if the default output computes it."""

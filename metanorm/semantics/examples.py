@@ -14,7 +14,8 @@ from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.examples import BadValueInExample, IncompleteExample, UnknownInExample
 from metanorm.diagnostics.syntax import GivenTwice
 from metanorm.diagnostics.values import WrongKind
-from metanorm.ir.nodes import Argument, Declaration, Draw, InputDecl, Program
+from metanorm.ir.nodes import Draw
+from metanorm.ir.program import Argument, Declaration, InputDecl, Program
 from metanorm.ir.space import Space
 from metanorm.source import Span
 from metanorm.syntax import ast

@@ -11,19 +11,9 @@ from metanorm.diagnostics.statistics import BadOption, NeedsOver
 from metanorm.diagnostics.syntax import MisplacedPart
 from metanorm.diagnostics.values import WrongKind
 from metanorm.ir.aggregation import Ones
-from metanorm.ir.nodes import (
-    AxisMap,
-    Cast,
-    Detach,
-    Dtype,
-    Expand,
-    Mode,
-    Param,
-    ParamDecl,
-    Position,
-    Switch,
-)
+from metanorm.ir.nodes import AxisMap, Cast, Detach, Dtype, Expand, Mode, Param, Position
 from metanorm.ir.ops import FORMS, FUNCTIONS, Operation, operations
+from metanorm.ir.program import ParamDecl, Switch
 from metanorm.ir.scalar import Const, Scalar, SizeOf, apply
 from metanorm.semantics.choices import lower_choice
 from metanorm.semantics.dtypes import dtype_from_ast, first_dtype

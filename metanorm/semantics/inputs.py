@@ -5,7 +5,8 @@ from __future__ import annotations
 from metanorm.diagnostics.axes import AmbiguousAxes
 from metanorm.diagnostics.names import UnknownSort
 from metanorm.diagnostics.values import BadDefault, WrongKind
-from metanorm.ir.nodes import Input, InputDecl
+from metanorm.ir.nodes import Input
+from metanorm.ir.program import InputDecl
 from metanorm.semantics.declared_axes import DeclaredAxes
 from metanorm.semantics.lowering import CallScope, Lowering
 from metanorm.semantics.reserved import check_name

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from metanorm.ir.aggregation import index_of
-from metanorm.ir.nodes import Count, Input, InputDecl, Let, Lookup, Map, Pool, Repeat
+from metanorm.ir.nodes import Count, Input, Let, Lookup, Map, Pool, Repeat
+from metanorm.ir.program import InputDecl
 from metanorm.semantics.lowering import Lowering
 
 

@@ -7,17 +7,11 @@ from dataclasses import dataclass, replace
 
 from metanorm.diagnostics.axes import OutputAxes
 from metanorm.diagnostics.collector import Collector
-from metanorm.diagnostics.names import DuplicateName, UnknownSort
+from metanorm.diagnostics.names import DuplicateName
 from metanorm.diagnostics.structure import NoInput, UnknownTarget
-from metanorm.diagnostics.suggest import listing
-from metanorm.diagnostics.values import BadDefault, WrongKind
 from metanorm.ir.initializers import with_initializers
-from metanorm.ir.momenta import momenta_of
-from metanorm.ir.nodes import Argument, Check, InputDecl, MinimumPoolSize, Program
-from metanorm.ir.ops import STRUCTURED
-from metanorm.ir.scalar import Hyper
+from metanorm.ir.program import Argument, Check, InputDecl, MinimumPoolSize, Program
 from metanorm.semantics.calls import Calls
-from metanorm.semantics.choices import choices_from_ast
 from metanorm.semantics.crossing_groups import report_crossing_groups
 from metanorm.semantics.draws import report_draws
 from metanorm.semantics.entries import (
@@ -31,30 +25,26 @@ from metanorm.semantics.entries import (
     share_names,
     with_what_it_reads,
 )
+from metanorm.semantics.hyperparameters import HyperparameterLowering, check_matrix_axes
 from metanorm.semantics.integer_inputs import with_integer_inputs
 from metanorm.semantics.lints import lint
-from metanorm.semantics.lowering import UNKNOWN, CallableNorm, CallScope, Lowering
+from metanorm.semantics.lowering import CallableNorm, CallScope, Lowering
+from metanorm.semantics.name_clashes import report_name_clashes
 from metanorm.semantics.open_lengths import report_open_lengths
 from metanorm.semantics.outputs import NormOutput
 from metanorm.semantics.pieces import cut_axis
 from metanorm.semantics.reserved import check_name
-from metanorm.semantics.scalars import CHOICE, sort_of
 from metanorm.semantics.statements import Statements
 from metanorm.semantics.target_checks import check_target
 from metanorm.semantics.values import (
-    POISON,
-    Choice,
-    Entity,
     Moments,
     NameTable,
     PoolOnly,
     Tensor,
-    Value,
 )
 from metanorm.source import Span
 from metanorm.syntax import ast
 
-HYPER_SORTS = ("int", "float", "bool", "matrix")
 TARGETS = ("weight", "gradient", "loss")
 
 
@@ -114,7 +104,7 @@ class _Norm:
         self.low.table.on_weight = target == "weight"
         items = [i for s in self.norm.statements if isinstance(s, ast.Input) for i in s.items]
         if self.outer is None:
-            self._lower_hypers()
+            self.arguments = HyperparameterLowering(self.low, self.scope).declare(self.norm.hypers)
         else:
             self.arguments = self.outer.arguments
             share_hypers(self.low, self.scope, self.outer.scope)
@@ -137,7 +127,7 @@ class _Norm:
         self.statements.inputs.bind()
         if self.outer is not None:
             share_names(self.low, self.scope, self.outer.low, self.outer.scope)
-        self._check_matrix_axes()
+        check_matrix_axes(self.norm.hypers, self.scope, self.low)
         output = None
         for statement in self.norm.statements:
             self.statements.lower(statement)
@@ -147,7 +137,7 @@ class _Norm:
         self.low.table.report_free()
         self.low.inputs = with_integer_inputs(self.low)
         report_crossing_groups(self.low, self.problems)
-        self._report_clashes()
+        report_name_clashes(self.norm, self.scope, self.low)
         check_target(self.norm, self.low, self.problems)
         if not self.problems.has_errors:  # of which one may be why an input has no default
             report_open_lengths(self.norm, self.low, self.problems)
@@ -210,149 +200,6 @@ class _Norm:
         """Axes as a spec writes them: `*S` for a group of axes, `C/blocks(g)` for cells."""
         names = (axis.partition("/") for axis in self.low.dims(axes))
         return tuple(f"{self.low.table.shown(n)}{slash}{cell}" for n, slash, cell in names)
-
-    # ---- hyperparameters
-
-    def _lower_hypers(self) -> None:
-        for hyper in self.norm.hypers:
-            name = hyper.name.name
-            check_name(hyper.name, self.problems, attribute=True)
-            sort = sort_of(hyper)
-            if hyper.type is not None and sort not in HYPER_SORTS:
-                unknown_sort = UnknownSort(hyper.type.span, sort, "hyperparameter", HYPER_SORTS)
-                self.problems.add(unknown_sort)
-                sort = UNKNOWN
-            self.scope.hyper_sorts[name] = sort
-            if sort != CHOICE:
-                self.scope.hypers[name] = Hyper(name)
-            texts = choices_from_ast(hyper, self.low)
-            default = self._hyper_default(hyper, sort) if sort != UNKNOWN else None
-            axes = tuple(axis.name for axis in hyper.axes)
-            required = hyper.default is None
-            argument = Argument(
-                name,
-                sort,  # type: ignore[arg-type]
-                default,
-                required,
-                axes,
-                texts,
-            )
-            self.arguments.append(argument)
-            value: Value
-            if sort == "matrix":
-                square = self._is_square(hyper)
-                value = PoolOnly("a matrix", name, axes[0]) if square else POISON
-            elif sort == CHOICE:
-                value = Choice(name, texts)
-            elif sort == UNKNOWN:
-                value = POISON
-            else:
-                value = self.low.number(Hyper(name), hyper.name.span)
-            self.scope.names.enter(name, Entity("hyperparameter", hyper.name.span, value))
-
-    def _is_square(self, hyper: ast.Hyper) -> bool:
-        """Whether the matrix pools one axis; reports one that does not."""
-        square = len(hyper.axes) == 2 and hyper.axes[0].name == hyper.axes[1].name
-        if not square:
-            actual = f"{len(hyper.axes) or 'no'} axes" if len(hyper.axes) != 2 else "two axes"
-            hint = f"a matrix pools the positions of one axis: `{hyper.name.name}: matrix[N, N]`"
-            self.problems.add(WrongKind(hyper.span, actual, "one axis twice", hint))
-        return square
-
-    def _check_matrix_axes(self) -> None:
-        """Check the axes of matrix hyperparameters, now that the inputs have introduced axes."""
-        for hyper in self.norm.hypers:
-            for axis in hyper.axes[:1]:
-                if self.scope.hyper_sorts[hyper.name.name] == "matrix":
-                    self.low.table.resolve(ast.AxisRef(span=axis.span, name=axis.name))
-
-    def _hyper_default(self, hyper: ast.Hyper, sort: str) -> float | bool | str | None:
-        default, name = hyper.default, hyper.name.name
-        sign = 1.0
-        if isinstance(default, ast.Negative):
-            default, sign = default.operand, -1.0
-        match sort, default:
-            case _, None | ast.Missing():
-                return None
-            case "matrix", ast.Name() if default.name in STRUCTURED:
-                return default.name
-            case "bool", ast.Name() if default.name in ("true", "false"):
-                return default.name == "true"
-            case "float", ast.Name() if default.name == "None" and sign > 0:
-                return None
-            case "choice", ast.Text() if default.value in {c.value for c in hyper.choices}:
-                return default.value
-            case "int", ast.Number() if default.value == int(default.value):
-                return int(sign * default.value)
-            case "float", ast.Number():
-                return sign * default.value
-        expected = {
-            "matrix": "`eye` or `ones`",
-            "bool": "`true` or `false`",
-            "int": "a whole number",
-            "float": "a number or `None`",
-            "choice": listing(dict.fromkeys(f'"{choice.value}"' for choice in hyper.choices), "or"),
-        }[sort]
-        if isinstance(default, ast.Text) and sort == "float":
-            expected = f'a number, or one of several strings: `{name}: "a" | "b" = "a"`'
-        assert hyper.default is not None
-        self.problems.add(BadDefault(hyper.default.span, name, expected))
-        return None
-
-    # ---- the result
-
-    def _report_clashes(self) -> None:
-        """What becomes an argument or an attribute without being written has a name of its own."""
-        entities = {name: e for name, e in self.scope.names if e.what in MODULE_ENTITIES}
-        seen = {name: entity.span for name, entity in entities.items()}
-        kept = {buffer.name for buffer in self.low.buffers}
-        seen |= {name: e.span for name, e in self.scope.names if name in kept}
-        for name, span, what in self._implied(entities):
-            if name in seen and name not in self.scope.names.duplicates:
-                self.problems.add(DuplicateName(span, name, seen[name], what=what))
-            seen.setdefault(name, span)
-        for name in momenta_of(self.low.updates).values():
-            if name in entities and entities[name].what != "hyperparameter":
-                what = "the momentum of running statistics"
-                clash = DuplicateName(self.norm.name.span, name, entities[name].span, what=what)
-                self.problems.add(clash)
-
-    def _implied(self, entities: Mapping[str, Entity]) -> Iterator[tuple[str, Span, str]]:
-        """Names that come with something else: what they are, and where that is."""
-        for argument in self.low.table.arguments.values():
-            span = self._argument_span(argument)
-            yield argument.name, span, f"the length of axis `{argument.axes[0]}`"
-        for flag in self.low.flags:
-            assert flag.test is not None
-            what = f"what `{flag.test.of}` is compared for"
-            yield flag.name, entities[flag.test.of].span, what
-        yield from self._switch_names()
-        for decl in self.low.inputs:
-            if decl.names_groups and decl.name in entities:
-                what = "segments" if decl.offsets else "groups"
-                groups = f"the number of {what} of `{decl.name}`"
-                yield f"{decl.name}_size", entities[decl.name].span, groups
-        written = {name for name, e in entities.items() if e.what in ("parameter", "buffer")}
-        named = [(p.name, "a parameter") for p in self.low.params]
-        named += [(b.name, "a buffer") for b in self.low.buffers]
-        for name, what in named:
-            if name in written:
-                written.remove(name)
-            else:
-                yield name, self.norm.name.span, what
-
-    def _switch_names(self) -> Iterator[tuple[str, Span, str]]:
-        """What `param p = 1 if name` declares. `bias` may turn a parameter of that name on."""
-        statements = (s for s in self.norm.statements if isinstance(s, ast.Param))
-        items = [item for statement in statements for item in statement.items]
-        spans = {i.switch.name: i.switch.span for i in reversed(items) if i.switch is not None}
-        for name, span in spans.items():
-            if name != "bias":
-                yield name, span, "what turns a parameter on"
-
-    def _argument_span(self, argument: Argument) -> Span:
-        declared = self.low.table.declared[argument.axes[0]]
-        return declared.size_span or declared.span
 
     def _check_output_axes(self, output: list[NormOutput], target: str) -> bool:
         space = self.low.table.space
@@ -419,10 +266,6 @@ class _Norm:
         for flag in self.low.flags:
             assert flag.test is not None
             yield replace(flag, default=defaults[flag.test.of] == flag.test.text)
-
-
-# Entities of a scope that are arguments or attributes of the generated module.
-MODULE_ENTITIES = ("hyperparameter", "input", "parameter", "buffer")
 
 
 def _introduction_spans(norm: ast.Norm) -> dict[str, Span]:

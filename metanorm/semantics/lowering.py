@@ -9,23 +9,8 @@ from metanorm.diagnostics.calls import CallMismatch
 from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.values import WrongKind
 from metanorm.ir.aggregation import Grouping
-from metanorm.ir.nodes import (
-    Argument,
-    BufferDecl,
-    Check,
-    Input,
-    InputDecl,
-    Let,
-    Map,
-    Number,
-    Op,
-    ParamDecl,
-    Pool,
-    Ref,
-    Switch,
-    Type,
-    Update,
-)
+from metanorm.ir.nodes import Input, Let, Map, Number, Op, Pool, Ref, Type
+from metanorm.ir.program import Argument, BufferDecl, Check, InputDecl, ParamDecl, Switch, Update
 from metanorm.ir.rename import map_operands
 from metanorm.ir.scalar import Const, Scalar
 from metanorm.ir.typing import Declarations, type_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.lengths import NoLength
-from metanorm.ir.nodes import InputDecl
+from metanorm.ir.program import InputDecl
 from metanorm.semantics.lowering import Lowering
 from metanorm.syntax import ast
 

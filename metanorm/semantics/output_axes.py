@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from metanorm.ir.nodes import (
     Buffer,
     Concat,
-    Declaration,
     Input,
     Lookup,
     Map,
@@ -21,6 +20,7 @@ from metanorm.ir.nodes import (
     Repeat,
 )
 from metanorm.ir.operands import every_let, operands
+from metanorm.ir.program import Declaration
 from metanorm.semantics.lowering import Lowering
 
 Axes = tuple[str, ...]

@@ -6,7 +6,8 @@ from metanorm.diagnostics.structure import NotForTarget
 from metanorm.diagnostics.suggest import listing
 from metanorm.diagnostics.values import BadInterval, WrongKind
 from metanorm.ir.initializers import backward_slice
-from metanorm.ir.nodes import Buffer, BufferDecl, Expand, Init, Mode, Param, ParamDecl, Switch
+from metanorm.ir.nodes import Buffer, Expand, Init, Mode, Param
+from metanorm.ir.program import BufferDecl, ParamDecl, Switch
 from metanorm.ir.scalar import Const, Scalar
 from metanorm.semantics.declared_axes import DeclaredAxes
 from metanorm.semantics.draws import check_identity, initial_from_ast

@@ -8,18 +8,8 @@ from metanorm.diagnostics.names import DuplicateName
 from metanorm.diagnostics.statistics import BadOption, CannotTrack
 from metanorm.diagnostics.values import WrongKind
 from metanorm.ir.aggregation import ByIndex, Ones
-from metanorm.ir.nodes import (
-    Buffer,
-    BufferDecl,
-    Count,
-    Init,
-    Mode,
-    Pool,
-    Ref,
-    Rename,
-    Switch,
-    Update,
-)
+from metanorm.ir.nodes import Buffer, Count, Init, Mode, Pool, Ref, Rename
+from metanorm.ir.program import BufferDecl, Switch, Update
 from metanorm.ir.scalar import Const, Scalar
 from metanorm.semantics.draws import check_identity, initial_from_ast
 from metanorm.semantics.lowering import CallScope, Lowering

@@ -5,7 +5,8 @@ from __future__ import annotations
 from metanorm.diagnostics.names import UnknownName
 from metanorm.diagnostics.suggest import listing
 from metanorm.diagnostics.values import WrongKind
-from metanorm.ir.nodes import Expand, Update
+from metanorm.ir.nodes import Expand
+from metanorm.ir.program import Update
 from metanorm.semantics.declared_axes import DeclaredAxes
 from metanorm.semantics.expressions import Expressions
 from metanorm.semantics.inputs import InputLowering

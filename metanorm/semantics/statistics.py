@@ -7,12 +7,8 @@ from collections.abc import Callable
 from metanorm.diagnostics.statistics import BadOption
 from metanorm.diagnostics.values import WrongKind
 from metanorm.ir.aggregation import PARTITIONS, REGULAR, Ones
-from metanorm.ir.nodes import (
-    Count,
-    MinimumPoolSize,
-    Mode,
-    Pool,
-)
+from metanorm.ir.nodes import Count, Mode, Pool
+from metanorm.ir.program import MinimumPoolSize
 from metanorm.ir.scalar import Const, Scalar
 from metanorm.semantics.lowering import CallScope, Lowering
 from metanorm.semantics.pools import LoweredPool, PoolLowering

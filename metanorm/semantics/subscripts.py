@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Union
 from metanorm.diagnostics.axes import BadRename
 from metanorm.diagnostics.suggest import listing
 from metanorm.diagnostics.values import CannotLookUp
-from metanorm.ir.nodes import Equal, Lookup, Rename
+from metanorm.ir.nodes import Lookup, Rename
+from metanorm.ir.program import Equal
 from metanorm.ir.scalar import SizeOf
 from metanorm.semantics.pieces import piece_named, take_piece
 from metanorm.semantics.values import POISON, Poison, Tensor, Value

@@ -10,21 +10,17 @@ from dataclasses import replace
 from functools import cache
 
 from metanorm.ir.aggregation import ByIndex, Causal, Window
-from metanorm.ir.nodes import (
+from metanorm.ir.nodes import Count, Draw, Eye, Pool, Repeat
+from metanorm.ir.operands import every_let
+from metanorm.ir.program import (
     Argument,
     BufferDecl,
-    Count,
     Divisible,
-    Draw,
     Equal,
-    Eye,
     InputDecl,
     ParamDecl,
-    Pool,
     Program,
-    Repeat,
 )
-from metanorm.ir.operands import every_let
 from metanorm.ir.runs import length_for_runs, shares
 from metanorm.ir.scalar import Const, Hyper, Scalar, SizeOf, evaluate, leaves
 from metanorm.ir.space import Space

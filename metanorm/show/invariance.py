@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from metanorm.ir.aggregation import PARTITIONS, Grouping, grouping_text
-from metanorm.ir.nodes import Count, Pool, Program
+from metanorm.ir.nodes import Count, Pool
 from metanorm.ir.operands import every_let
+from metanorm.ir.program import Program
 from metanorm.oracle.call import Call
 from metanorm.oracle.dense import pooling_matrix
 from metanorm.oracle.interpret import interpret, values

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.plan.sweeps import Plan
 from metanorm.show.example import example
 from metanorm.show.picture import translated

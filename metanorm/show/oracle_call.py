@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from metanorm.ir.nodes import Declaration, InputDecl, Program
+from metanorm.ir.program import Declaration, InputDecl, Program
 from metanorm.oracle.call import Call
 from metanorm.show.example import example
 from metanorm.small import tensor as small

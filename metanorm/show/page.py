@@ -8,7 +8,7 @@ from html import escape
 from metanorm.explain.facts import Facts
 from metanorm.explain.kernels import Cost, SweepSteps, steps_of_sweeps
 from metanorm.frontend import CheckedNorm
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.passes.directions import directions
 from metanorm.passes.pipeline import optimize
 from metanorm.plan.sweeps import Plan, plan_sweeps

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from metanorm.ir.dump import op_text, type_text
-from metanorm.ir.nodes import Let, Program
+from metanorm.ir.nodes import Let
 from metanorm.ir.operands import operands
+from metanorm.ir.program import Program
 from metanorm.ir.rename import map_operands
 from metanorm.show.shapes import (
     CHOSEN,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.show.example import pool_numbers
 from metanorm.show.matrices import matrices
 from metanorm.show.nodes import graph_drawing, row_weights

@@ -19,8 +19,9 @@ from metanorm.ir.aggregation import (
     grouping_text,
     is_partition,
 )
-from metanorm.ir.nodes import Count, Let, Pool, Program, Type
+from metanorm.ir.nodes import Count, Let, Pool, Type
 from metanorm.ir.operands import every_let
+from metanorm.ir.program import Program
 from metanorm.ir.reachable import reachable
 from metanorm.ir.space import Space
 from metanorm.show.example import CannotDraw, example, ring_edges

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.ir.scalar import Hyper, Scalar, evaluate, leaves
 from metanorm.small.tensor import Tensor
 

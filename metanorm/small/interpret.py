@@ -14,12 +14,10 @@ from metanorm.ir.nodes import (
     Cast,
     Concat,
     Count,
-    Declaration,
     Detach,
     Dtype,
     Expand,
     Input,
-    InputDecl,
     Let,
     Link,
     Lookup,
@@ -36,6 +34,7 @@ from metanorm.ir.nodes import (
     Repeat,
 )
 from metanorm.ir.operands import operands
+from metanorm.ir.program import Declaration, InputDecl
 from metanorm.small.call import Call
 from metanorm.small.dtypes import rounded
 from metanorm.small.functions import FUNCTIONS, exponential, quotient

@@ -47,8 +47,6 @@ if sys.version_info >= (3, 11):
 else:
     from typing_extensions import Self
 
-# ---- statements
-
 
 class Statement(Node):
     """The base of statements, which carry comments."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from metanorm.ir.flags import choosing_flags
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.ir.scalar import Const, Hyper
 from metanorm.ir.space import Space
 from metanorm.nest.arguments import Field, window_widths

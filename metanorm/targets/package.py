@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.nest.eligibility import NoKernels
 from metanorm.options import Options
 from metanorm.targets.header import ABI, with_header

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.nest.eligibility import NoKernels
 from metanorm.nest.kernels import NormKernels, kernels_of
 from metanorm.nest.nest import Nest

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.verify.cases import F64, Setting
 
 # The largest error of a result, relative to the largest number that the oracle has in it.

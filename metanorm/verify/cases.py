@@ -14,16 +14,8 @@ import torch
 from torch import Tensor
 
 from metanorm.ir.aggregation import Window
-from metanorm.ir.nodes import (
-    Argument,
-    Count,
-    Divisible,
-    Equal,
-    Input,
-    InputDecl,
-    Pool,
-    Program,
-)
+from metanorm.ir.nodes import Count, Input, Pool
+from metanorm.ir.program import Argument, Divisible, Equal, InputDecl, Program
 from metanorm.ir.runs import length_for_runs, shares
 from metanorm.ir.scalar import Const, Hyper, SizeOf, evaluate, leaves
 from metanorm.ir.space import Space

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.ir.reachable import outputs_without_first_input
 from metanorm.runtime import ShapeError
 from metanorm.runtime.dispatch import NotServed

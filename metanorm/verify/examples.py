@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from metanorm import driver
 from metanorm.frontend import CheckedNorm
-from metanorm.ir.nodes import InputDecl, Program
+from metanorm.ir.program import InputDecl, Program
 from metanorm.module_names import module_name
 from metanorm.options import Options
 from metanorm.runtime import use

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from metanorm.ir.initializers import initialization_order, initializers, shared_draws
-from metanorm.ir.nodes import Draw, ParamDecl, Program
+from metanorm.ir.nodes import Draw
+from metanorm.ir.program import ParamDecl, Program
 from metanorm.oracle.call import Call
 from metanorm.oracle.initial import initial
 from metanorm.oracle.interpret import interpret

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from types import ModuleType
 
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.runtime import use
 from metanorm.runtime.backends import Target
 from metanorm.runtime.dispatch import KERNELS as TARGETS

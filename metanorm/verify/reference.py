@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.oracle.call import Call
 from metanorm.oracle.interpret import interpret
 from metanorm.verify.cases import F64, Example, Setting

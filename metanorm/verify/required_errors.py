@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from metanorm.ir.aggregation import Blocks, Chunks, Interleave
-from metanorm.ir.nodes import MinimumPoolSize, Program
+from metanorm.ir.program import MinimumPoolSize, Program
 from metanorm.ir.reachable import pools_in_evaluation
 from metanorm.ir.scalar import Scalar, evaluate
 from metanorm.verify.cases import Example, Setting

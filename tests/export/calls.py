@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from metanorm.ir.nodes import Divisible, Equal, Program
+from metanorm.ir.program import Divisible, Equal, Program
 from metanorm.ir.space import Space
 from metanorm.verify.cases import Example, Setting, make_example
 from metanorm.verify.compare import make_module

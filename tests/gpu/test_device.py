@@ -22,7 +22,7 @@ from metanorm.bench.device import cuda_device
 from metanorm.bench.memory import peak_bytes_on_gpu
 from metanorm.bench.report import Report
 from metanorm.driver import compile_specs
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.module_names import module_name
 from metanorm.options import Options
 from metanorm.targets.live import module_from_files

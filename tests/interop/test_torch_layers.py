@@ -17,7 +17,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 import metanorm
 from metanorm.frontend import check
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.passes.pipeline import optimize
 from metanorm.source import Source
 from metanorm.torch_layers import matching_layer

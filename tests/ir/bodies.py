@@ -2,17 +2,8 @@
 
 from __future__ import annotations
 
-from metanorm.ir.nodes import (
-    Axis,
-    BufferDecl,
-    InputDecl,
-    Let,
-    Op,
-    ParamDecl,
-    Program,
-    Type,
-    Update,
-)
+from metanorm.ir.nodes import Axis, Let, Op, Type
+from metanorm.ir.program import BufferDecl, InputDecl, ParamDecl, Program, Update
 from metanorm.ir.scalar import Const
 from metanorm.ir.space import Space
 from metanorm.ir.typing import Declarations, IllTyped, type_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from textwrap import dedent
 
 from metanorm.frontend import check
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.source import Source
 
 

@@ -14,24 +14,9 @@ from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.model import Severity
 from metanorm.frontend import check
 from metanorm.ir.fingerprint import fingerprint
-from metanorm.ir.nodes import (
-    Buffer,
-    BufferDecl,
-    Draw,
-    Dtype,
-    Input,
-    InputDecl,
-    Let,
-    Mode,
-    Number,
-    Param,
-    ParamDecl,
-    Program,
-    Repeat,
-    Type,
-    Update,
-)
+from metanorm.ir.nodes import Buffer, Draw, Dtype, Input, Let, Mode, Number, Param, Repeat, Type
 from metanorm.ir.ops import CALLABLE, MATRICES
+from metanorm.ir.program import BufferDecl, InputDecl, ParamDecl, Program, Update
 from metanorm.ir.scalar import Const, Hyper
 from metanorm.passes.pipeline import optimize
 from metanorm.semantics.names_in_ast import defined_in

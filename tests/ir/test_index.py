@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from metanorm.frontend import check
 from metanorm.ir.index import closure
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.source import Source
 
 TEXT = """norm T(eps = 1e-5) {

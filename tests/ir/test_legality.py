@@ -9,21 +9,9 @@ import pytest
 from bodies import HERE, program, typed
 
 from metanorm.ir.aggregation import Ones
-from metanorm.ir.nodes import (
-    Input,
-    Let,
-    Lookup,
-    Map,
-    Mode,
-    Number,
-    Op,
-    Pool,
-    Program,
-    Repeat,
-    Type,
-    Update,
-)
+from metanorm.ir.nodes import Input, Let, Lookup, Map, Mode, Number, Op, Pool, Repeat, Type
 from metanorm.ir.operands import operands
+from metanorm.ir.program import Program, Update
 from metanorm.ir.scalar import Const
 from metanorm.ir.verify import IllegalProgram, verify
 

@@ -9,7 +9,7 @@ import pytest
 from conftest import PROGRAMS
 
 from metanorm.frontend import check
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.nest.eligibility import NoKernels, unsupported
 from metanorm.nest.kernels import kernels_of
 from metanorm.passes.pipeline import optimize

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.verify.cases import Setting, make_example
 from metanorm.verify.compare import make_module
 

@@ -17,7 +17,7 @@ import metanorm
 from metanorm import runtime
 from metanorm.driver import compile_specs
 from metanorm.frontend import check
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.module_names import module_name
 from metanorm.options import Options, Target
 from metanorm.source import Source

@@ -19,7 +19,8 @@ from torch.func import functional_call, grad, vmap
 
 from metanorm import runtime
 from metanorm.ir.batch import crosses_samples, holds_pairs
-from metanorm.ir.nodes import Detach, Divisible, Position, Program
+from metanorm.ir.nodes import Detach, Position
+from metanorm.ir.program import Divisible, Program
 from metanorm.targets import header
 from metanorm.verify.cases import quick_settings
 from metanorm.verify.norms import verify_norm

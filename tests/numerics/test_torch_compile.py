@@ -16,7 +16,7 @@ from samples import loss, sample, tensors
 from tiers import covering, modes, tiered
 from torch import Tensor, nn
 
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what torch's own compiler warns of is not ours
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from metanorm.ir.flags import choosing_flags
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.ir.space import Space
 from metanorm.oracle.call import Call
 from metanorm.oracle.interpret import _Run

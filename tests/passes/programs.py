@@ -8,7 +8,8 @@ from textwrap import dedent
 
 from metanorm.frontend import check
 from metanorm.ir.dump import op_text, program_text, type_text
-from metanorm.ir.nodes import Buffer, Input, Let, Number, Param, Program
+from metanorm.ir.nodes import Buffer, Input, Let, Number, Param
+from metanorm.ir.program import Program
 from metanorm.ir.rename import rename_bindings, role_of
 from metanorm.ir.scalar import scalar_text
 from metanorm.ir.verify import verify

@@ -7,7 +7,7 @@ import torch
 from gradients import point, values
 from programs import after, lowered, same
 
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.ir.verify import verify
 from metanorm.passes.columns import columns
 from metanorm.passes.directions import directions

@@ -8,8 +8,9 @@ import pytest
 import torch
 from programs import lowered
 
-from metanorm.ir.nodes import Map, Number, Program, Ref
+from metanorm.ir.nodes import Map, Number, Ref
 from metanorm.ir.ops import ELEMENTWISE
+from metanorm.ir.program import Program
 from metanorm.ir.scalar import Const
 from metanorm.oracle.functions import FUNCTIONS
 from metanorm.passes.builder import Builder

@@ -11,7 +11,8 @@ from conftest import PROGRAMS
 from programs import after, lowered
 
 from metanorm.ir.division import exchanges
-from metanorm.ir.nodes import Exchange, Let, Program
+from metanorm.ir.nodes import Exchange, Let
+from metanorm.ir.program import Program
 from metanorm.ir.rename import map_operands
 from metanorm.ir.verify import IllegalProgram, verify
 from metanorm.passes.divided import divided

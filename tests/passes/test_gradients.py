@@ -9,7 +9,7 @@ from gradients import Point, point, values
 from programs import lowered
 from torch import Tensor
 
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.ir.space import Space
 from metanorm.ir.verify import verify
 from metanorm.passes.backward import GRADIENT, Gradient, NotDerivable, backward

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from metanorm.frontend import check
 from metanorm.ir.dump import type_text
-from metanorm.ir.nodes import Buffer, Let, Program, Type
+from metanorm.ir.nodes import Buffer, Let, Type
+from metanorm.ir.program import Program
 from metanorm.ir.space import Space
 from metanorm.ir.verify import verify
 from metanorm.oracle.call import Call

@@ -8,7 +8,8 @@ from conftest import PROGRAMS
 from gradients import point, values
 from programs import Step, after, lowered, same
 
-from metanorm.ir.nodes import Count, Pool, Program
+from metanorm.ir.nodes import Count, Pool
+from metanorm.ir.program import Program
 from metanorm.ir.verify import verify
 from metanorm.passes.pipeline import optimize
 from metanorm.passes.simplify import simplify

@@ -7,7 +7,7 @@ from textwrap import dedent
 import pytest
 
 from metanorm.frontend import check
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.passes.directions import directions
 from metanorm.passes.pipeline import optimize
 from metanorm.plan.sweeps import Plan, plan_sweeps

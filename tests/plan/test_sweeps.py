@@ -10,7 +10,8 @@ import pytest
 from conftest import PROGRAMS
 
 from metanorm.frontend import check
-from metanorm.ir.nodes import Map, Program
+from metanorm.ir.nodes import Map
+from metanorm.ir.program import Program
 from metanorm.nest.eligibility import unsupported
 from metanorm.passes.directions import directions
 from metanorm.passes.pipeline import optimize

@@ -11,7 +11,7 @@ from pieces import Piece, module_at, norm_of, run
 from torch import Tensor
 
 from metanorm import runtime
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.verify.cases import Example, Setting
 
 

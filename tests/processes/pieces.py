@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from metanorm.ir.nodes import InputDecl, Program
+from metanorm.ir.program import InputDecl, Program
 from metanorm.verify.cases import Example, Setting, make_example
 from metanorm.verify.compare import make_module
 

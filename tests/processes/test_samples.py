@@ -12,8 +12,8 @@ from team import Team
 from torch import Tensor
 
 from metanorm import runtime
-from metanorm.ir.nodes import Program
 from metanorm.ir.outputs import output_dims
+from metanorm.ir.program import Program
 from metanorm.passes.divided import Divided, divided
 from metanorm.passes.pipeline import optimize
 from metanorm.verify.cases import Setting

@@ -13,7 +13,7 @@ from conftest import PROGRAMS
 
 import metanorm
 from metanorm import runtime
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.verify.cases import Setting, make_example
 from metanorm.verify.compare import call_module, make_module
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import metanorm
 from metanorm import runtime
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.verify.cases import Setting, make_example
 from metanorm.verify.compare import make_module
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from metanorm import runtime
 from metanorm.driver import compile_specs
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.module_names import module_name
 from metanorm.options import Options
 from metanorm.runtime import segments, torch_scatter

@@ -6,7 +6,7 @@ import pytest
 
 from metanorm.frontend import check
 from metanorm.ir.aggregation import Ones
-from metanorm.ir.nodes import Divisible, Equal, MinimumPoolSize, Program
+from metanorm.ir.program import Divisible, Equal, MinimumPoolSize, Program
 from metanorm.ir.scalar import Const, Hyper
 from metanorm.source import Source
 

@@ -9,7 +9,7 @@ from conftest import LIBRARY, ROOT
 
 from metanorm.frontend import check
 from metanorm.ir.dump import program_text
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.source import Source
 from metanorm.syntax import ast
 from metanorm.syntax.text_from_ast import norm_lines

@@ -16,8 +16,9 @@ from conftest import PROGRAMS
 from torch import Tensor
 
 from metanorm.frontend import check
-from metanorm.ir.nodes import Pool, Program
+from metanorm.ir.nodes import Pool
 from metanorm.ir.operands import every_let
+from metanorm.ir.program import Program
 from metanorm.oracle.interpret import values
 from metanorm.oracle.pools import Pools
 from metanorm.oracle.values import Values

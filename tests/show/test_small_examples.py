@@ -17,9 +17,10 @@ from test_pooled import norm, program_of
 from torch import Tensor
 
 from metanorm.frontend import check
-from metanorm.ir.nodes import DTYPES, Program
+from metanorm.ir.nodes import DTYPES
 from metanorm.ir.operands import every_let
 from metanorm.ir.ops import ELEMENTWISE
+from metanorm.ir.program import Program
 from metanorm.oracle import interpret as oracle
 from metanorm.oracle import simplex
 from metanorm.oracle.functions import FUNCTIONS as FUNCTIONS_OF_ORACLE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from metanorm.diagnostics.collector import Collector
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.semantics.lints.batch_dependent import batch_dependent
 from metanorm.semantics.lints.difference_of_squares import difference_of_squares
 from metanorm.semantics.lints.unsafe_division import unsafe_division

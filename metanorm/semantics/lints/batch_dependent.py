@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from metanorm.diagnostics.lints import BatchDependent
 from metanorm.diagnostics.model import Problem
 from metanorm.ir.batch import crosses_samples
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.semantics.lowering import CallScope, Lowering
 
 

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from metanorm.diagnostics.lints import DifferenceOfSquares
 from metanorm.diagnostics.model import Problem
-from metanorm.ir.nodes import Map, Number, Op, Pool, Program, Ref
+from metanorm.ir.nodes import Map, Number, Op, Pool, Ref
 from metanorm.ir.operands import every_let
+from metanorm.ir.program import Program
 from metanorm.ir.scalar import Const
 from metanorm.semantics.lowering import CallScope, Lowering
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 
 from metanorm.diagnostics.lints import UnsafeDivision
 from metanorm.diagnostics.model import Problem
-from metanorm.ir.nodes import Map, Number, Op, Pool, Program, Ref
+from metanorm.ir.nodes import Map, Number, Op, Pool, Ref
 from metanorm.ir.operands import operands
+from metanorm.ir.program import Program
 from metanorm.ir.ranges import ranges
 from metanorm.semantics.lowering import CallScope, Lowering
 from metanorm.source import Span

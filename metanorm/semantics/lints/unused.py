@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from metanorm.diagnostics.model import Problem
 from metanorm.diagnostics.names import Unused
-from metanorm.ir.nodes import Buffer, Param, Program, Ref, Repeat
+from metanorm.ir.nodes import Buffer, Param, Ref, Repeat
+from metanorm.ir.program import Program
 from metanorm.ir.reachable import reachable
 from metanorm.semantics.lowering import CallScope, Lowering
 from metanorm.semantics.values import Moments, Outputs, PoolOnly, Tensor

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from metanorm.ir.nodes import Dtype, Input, Link, Param, Program, Ref
+from metanorm.ir.nodes import Dtype, Input, Link, Param, Ref
+from metanorm.ir.program import Program
 from metanorm.ir.rename import role_of
 from metanorm.ir.scalar import Apply as ApplyScalar
 from metanorm.ir.scalar import Const, Hyper, Scalar, SizeOf

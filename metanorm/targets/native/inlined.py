@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from metanorm.ir.nodes import Detach, Expand, Link, Map, Pool, Program, Ref, Rename
+from metanorm.ir.nodes import Detach, Expand, Link, Map, Pool, Ref, Rename
 from metanorm.ir.operands import operands
+from metanorm.ir.program import Program
 from metanorm.nest.nest import CHEAP_FUNCTIONS
 
 # Operations that only change where numbers are read.

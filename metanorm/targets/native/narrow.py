@@ -11,14 +11,7 @@ from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 
-from metanorm.ir.nodes import (
-    AxisMap,
-    Let,
-    Lookup,
-    Pool,
-    Ref,
-    Rename,
-)
+from metanorm.ir.nodes import AxisMap, Let, Lookup, Pool, Ref, Rename
 from metanorm.ir.operands import operands
 from metanorm.plan.sweeps import Reduction
 from metanorm.targets.native import cir

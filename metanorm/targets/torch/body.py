@@ -28,13 +28,13 @@ from metanorm.ir.nodes import (
     Piece,
     Pool,
     Position,
-    Program,
     Ref,
     Rename,
     Repeat,
 )
 from metanorm.ir.outputs import output_dims
 from metanorm.ir.precision import params_to_widen
+from metanorm.ir.program import Program
 from metanorm.ir.reachable import outputs_without_first_input, reachable
 from metanorm.ir.scalar import Const
 from metanorm.targets.python.pyir import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from metanorm.ir.aggregation import Blocks, Chunks, Interleave, Ones, grouping_text
 from metanorm.ir.division import Division
 from metanorm.ir.momenta import flag_alone_decides
-from metanorm.ir.nodes import Divisible, Equal, Holds, InputDecl, MinimumPoolSize, Program
+from metanorm.ir.program import Divisible, Equal, Holds, InputDecl, MinimumPoolSize, Program
 from metanorm.ir.reachable import pools_in_evaluation
 from metanorm.ir.scalar import Hyper, Scalar
 from metanorm.ir.unused_splits import is_single_part_in_evaluation, is_unused_in_evaluation

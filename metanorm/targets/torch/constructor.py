@@ -5,17 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from metanorm.ir.nodes import (
-    Argument,
-    Divisible,
-    Draw,
-    Eye,
-    Holds,
-    Init,
-    ParamDecl,
-    Program,
-    Switch,
-)
+from metanorm.ir.nodes import Draw, Eye, Init
+from metanorm.ir.program import Argument, Divisible, Holds, ParamDecl, Program, Switch
 from metanorm.ir.scalar import Const, Scalar, SizeOf
 from metanorm.targets.python.pyir import (
     Assign,

@@ -6,21 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from metanorm.ir.mode_placement import mode_placement
-from metanorm.ir.nodes import (
-    Cast,
-    Dtype,
-    Expand,
-    Input,
-    Let,
-    Map,
-    Op,
-    Param,
-    Program,
-    Ref,
-    Repeat,
-    Type,
-)
+from metanorm.ir.nodes import Cast, Dtype, Expand, Input, Let, Map, Op, Param, Ref, Repeat, Type
 from metanorm.ir.operands import operands
+from metanorm.ir.program import Program
 from metanorm.ir.rename import role_of
 from metanorm.targets.python.pyir import (
     Assign,

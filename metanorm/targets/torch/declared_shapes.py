@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from metanorm.ir.nodes import BufferDecl, ParamDecl, Program
+from metanorm.ir.program import BufferDecl, ParamDecl, Program
 from metanorm.targets.python.pyir import Expr, ExprStmt, Name, Stmt
 from metanorm.targets.torch.checks import CallChecks
 from metanorm.targets.torch.layout import call, integer

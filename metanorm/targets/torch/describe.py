@@ -6,8 +6,9 @@ import textwrap
 from collections.abc import Mapping, Sequence
 
 from metanorm.diagnostics.suggest import prose
-from metanorm.ir.nodes import Argument, Divisible, Dtype, MinimumPoolSize, Program
+from metanorm.ir.nodes import Dtype
 from metanorm.ir.outputs import output_dims
+from metanorm.ir.program import Argument, Divisible, MinimumPoolSize, Program
 from metanorm.ir.scalar import Hyper
 from metanorm.ir.space import Space
 from metanorm.syntax import ast

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from metanorm.ir.nodes import AxisMap, Concat, Lookup, Piece, Pool, Position, Program
+from metanorm.ir.nodes import AxisMap, Concat, Lookup, Piece, Pool, Position
 from metanorm.ir.operands import every_let
+from metanorm.ir.program import Program
 from metanorm.syntax import ast
 from metanorm.targets.python.pyir import Assign, Class, ExprStmt, Function, Literal, Name, Stmt
 from metanorm.targets.torch.base import TorchBase

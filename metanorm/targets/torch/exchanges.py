@@ -9,19 +9,9 @@ from functools import cached_property
 from metanorm.ir.aggregation import Aggregation, Ones, grouping_text
 from metanorm.ir.division import message_depths
 from metanorm.ir.mode_placement import dependencies
-from metanorm.ir.nodes import (
-    Count,
-    Exchange,
-    FromSums,
-    Let,
-    Map,
-    MinimumPoolSize,
-    Mode,
-    Near,
-    Pool,
-    Ref,
-)
+from metanorm.ir.nodes import Count, Exchange, FromSums, Let, Map, Mode, Near, Pool, Ref
 from metanorm.ir.operands import operands
+from metanorm.ir.program import MinimumPoolSize
 from metanorm.targets.python.pyir import Assign, Call, Expr, ExprStmt, Literal, Name, Stmt
 from metanorm.targets.torch.broadcaster import Broadcaster
 from metanorm.targets.torch.context import Context

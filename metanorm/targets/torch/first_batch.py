@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from metanorm.ir.initializers import initialization_order
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.targets.python.pyir import (
     Assign,
     Binary,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from metanorm.ir.nodes import Argument, Buffer, InputDecl, Param, ParamDecl, Program
+from metanorm.ir.nodes import Buffer, Param
+from metanorm.ir.program import Argument, InputDecl, ParamDecl, Program
 from metanorm.targets.python.pyir import (
     Assign,
     Attribute,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from metanorm.ir.initializers import shared_draws
-from metanorm.ir.nodes import Buffer, BufferDecl, Draw, Eye, ParamDecl, Program
+from metanorm.ir.nodes import Buffer, Draw, Eye
+from metanorm.ir.program import BufferDecl, ParamDecl, Program
 from metanorm.ir.scalar import Const
 from metanorm.targets.python.pyir import (
     Assign,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metanorm.ir.nodes import Pool, Program
+from metanorm.ir.nodes import Pool
+from metanorm.ir.program import Program
 
 
 @dataclass(frozen=True)

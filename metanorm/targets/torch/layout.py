@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.ir.scalar import Hyper
 from metanorm.targets.python.pyir import (
     Assign,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from metanorm.ir.aggregation import Blocks, ByIndex, Chunks, Grouping, Interleave
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.ir.scalar import Scalar, SizeOf, leaves
 from metanorm.targets.python.pyir import (
     Attribute,

@@ -6,12 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from metanorm.ir.exposure import exposed_to_nan, singular_in_empty_groups
-from metanorm.ir.nodes import (
-    Let,
-    Map,
-    Number,
-    Ref,
-)
+from metanorm.ir.nodes import Let, Map, Number, Ref
 from metanorm.ir.scalar import Const
 from metanorm.targets.python.pyir import (
     Assign,

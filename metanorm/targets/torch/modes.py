@@ -7,16 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from metanorm.ir.aggregation import REGULAR
 from metanorm.ir.mode_placement import ModeBranch, dependencies, mode_kind
 from metanorm.ir.momenta import momenta
-from metanorm.ir.nodes import (
-    Count,
-    Let,
-    Map,
-    Mode,
-    Ref,
-    Rename,
-    Update,
-)
+from metanorm.ir.nodes import Count, Let, Map, Mode, Ref, Rename
 from metanorm.ir.operands import operands
+from metanorm.ir.program import Update
 from metanorm.targets.python.pyir import (
     Assign,
     Binary,

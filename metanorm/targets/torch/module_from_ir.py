@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.syntax import ast
 from metanorm.targets.python.pyir import (
     Assign,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from metanorm.ir.momenta import momenta
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.python_words import BUILTINS, KEYWORDS
 from metanorm.semantics.naming import snake_case
 from metanorm.semantics.reserved import GENERATED

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from metanorm.ir.fingerprint import fingerprint
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.passes.divided import Divided, DividedVariant, divided
 from metanorm.targets.python.pyir import (
     Assign,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from metanorm.ir.nodes import InputDecl, Program
+from metanorm.ir.program import InputDecl, Program
 from metanorm.targets.python.pyir import Assign, Expr, Literal, Name, Stmt
 from metanorm.targets.torch.checks import CallChecks
 from metanorm.targets.torch.layout import call

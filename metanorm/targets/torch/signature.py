@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 from metanorm.ir.momenta import momenta
-from metanorm.ir.nodes import (
-    Argument,
-    BufferDecl,
-    InputDecl,
-    Program,
-)
+from metanorm.ir.program import Argument, BufferDecl, InputDecl, Program
 from metanorm.ir.scalar import Hyper
 from metanorm.targets.torch.names import NormNames
 

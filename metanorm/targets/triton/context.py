@@ -23,10 +23,10 @@ from metanorm.ir.nodes import (
     Number,
     Param,
     Position,
-    Program,
     Ref,
 )
 from metanorm.ir.operands import operands
+from metanorm.ir.program import Program
 from metanorm.nest.nest import Nest
 from metanorm.plan.sweeps import Reduction
 from metanorm.targets.python.pyir import Expr, Name

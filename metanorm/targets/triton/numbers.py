@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from metanorm.ir.nodes import Number, Program
+from metanorm.ir.nodes import Number
+from metanorm.ir.program import Program
 from metanorm.ir.scalar import Apply, Const, Hyper, Scalar, SizeOf, scalar_text
 from metanorm.nest.arguments import dimensions, size_argument_dims
 from metanorm.targets.python.pyir import (

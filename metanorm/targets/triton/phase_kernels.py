@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from metanorm.ir.aggregation import Ones
 from metanorm.ir.index import closure
 from metanorm.ir.momenta import momenta
-from metanorm.ir.nodes import POINTWISE, AxisMap, Count, Lookup, Pool, Ref, Rename, Update
+from metanorm.ir.nodes import POINTWISE, AxisMap, Count, Lookup, Pool, Ref, Rename
 from metanorm.ir.operands import operands
+from metanorm.ir.program import Update
 from metanorm.plan.sweeps import Reduction
 from metanorm.targets.python.pyir import Assign, Expr, ExprStmt, If, Name, Stmt, Tuple
 from metanorm.targets.triton.context import Arguments, KernelContext

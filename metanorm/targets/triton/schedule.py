@@ -9,8 +9,9 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 
 from metanorm.ir.index import closure
-from metanorm.ir.nodes import Buffer, Ref, Update
+from metanorm.ir.nodes import Buffer, Ref
 from metanorm.ir.operands import operands
+from metanorm.ir.program import Update
 from metanorm.nest.nest import Block
 from metanorm.targets.triton.context import KernelContext
 from metanorm.targets.triton.kernel import sweep_summary

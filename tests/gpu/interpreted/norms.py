@@ -17,7 +17,7 @@ from tiers import served as has_kernels
 
 from metanorm import frontend
 from metanorm.driver import compile_specs
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.module_names import module_name
 from metanorm.options import Options
 from metanorm.runtime import use

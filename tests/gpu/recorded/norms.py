@@ -18,7 +18,7 @@ from recorder import Launched, Recorder, compiled, recording
 
 from metanorm import frontend
 from metanorm.bench.workload import workloads
-from metanorm.ir.nodes import Program
+from metanorm.ir.program import Program
 from metanorm.module_names import module_name
 from metanorm.runtime import ShapeError, use
 from metanorm.runtime.triton.kernels import has_kernel_file
