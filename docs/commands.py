@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable
 from dataclasses import fields
 from enum import Enum
@@ -31,6 +32,10 @@ KEYS = {
     "target": "`native`: modules of plain torch, and beside each a C file with kernels for the "
     "CPU; `triton`: a Python file with Triton kernels for GPUs, too; `torch`: the modules alone",
     "standalone": "whether the package has the runtime inside, so that it needs torch alone",
+    "hub_version": "the version of a kernel that `compile --hub` writes; below 1 it is no release",
+    "hub_license": "its license, as Hugging Face calls it, such as `mit`",
+    "rename": "the attributes of layers that names of specs stand for with `compile --hub`, such "
+    'as `{eps = "variance_epsilon"}`; a key `"RMSNorm.eps"` is about one norm',
 }
 
 VARIABLES = {
@@ -126,4 +131,7 @@ def _table(title: str, what: str, rows: Any) -> str:
 def _toml(value: object) -> str:
     if isinstance(value, tuple):
         return f"[{', '.join(_toml(item) for item in value)}]"
+    if isinstance(value, (bool, int, dict)):
+        assert not isinstance(value, dict) or not value
+        return json.dumps(value)
     return f'"{value}"'

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from metanorm.diagnostics.suggest import did_you_mean
@@ -27,6 +27,9 @@ class Config:
     out: str = "norms"
     target: Target = "native"
     standalone: bool = False
+    hub_version: int = 0
+    hub_license: str = "unknown"
+    rename: dict[str, str] = field(default_factory=dict)
 
     def options(self) -> Options:
         """The options that change generated code."""

@@ -13,14 +13,15 @@ from types import MappingProxyType
 from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.internal import guarded
 from metanorm.diagnostics.model import INTERNAL, Diagnostic, Severity
-from metanorm.diagnostics.targets import BadModuleName
+from metanorm.diagnostics.targets import BadModuleName, NotForHub
 from metanorm.frontend import Checked, CheckedNorm, check
 from metanorm.ir.initializers import initializers
 from metanorm.module_names import module_name, naming_problems
 from metanorm.options import Options
 from metanorm.passes.pipeline import optimize
 from metanorm.source import Source, Span
-from metanorm.targets.package import module_files, package_text
+from metanorm.targets.package import LAYERS, module_files, package_files
+from metanorm.targets.torch.hub_layer import why_no_layer
 from metanorm.targets.torch.module_from_ir import CompiledEntry, CompiledNorm
 from metanorm.torch_layers import matching_layer
 
@@ -104,8 +105,12 @@ def compile_specs(
     problems = Collector()
     problems.extend(checked.diagnostics)
     failed = {d.primary.span.source for d in checked.diagnostics if d.code == INTERNAL}
-    for clash in naming_problems(sources, roots, names, other_exports or ()):
+    taken = (LAYERS,) if options.hub else ()
+    for clash in naming_problems(sources, roots, names, other_exports or (), taken):
         problems.add(clash)
+    if options.hub:
+        for refusal in _refusals(checked, roots, options):
+            problems.add(refusal)
     if problems.has_mistakes:
         return Result({}, problems.sorted())
     units = {root: cached[root] for root in roots if root in cached}
@@ -115,6 +120,14 @@ def compile_specs(
         if unit is not None:
             units[root] = unit
     return _package(sources, roots, options, other_exports or {}, units, problems)
+
+
+def _refusals(checked: Checked, roots: Sequence[str], options: Options) -> Iterator[NotForHub]:
+    """The norms that cannot be layers of the kernels hub. Units in a cache have none."""
+    for norm in (norm for root in roots for norm in checked.norms.get(root, [])):
+        reasons = tuple(why_no_layer(norm.program, options.rename))
+        if reasons:
+            yield NotForHub(norm.equations.name.span, norm.program.name, reasons)
 
 
 def _package(
@@ -138,7 +151,7 @@ def _package(
     if problems.has_mistakes or not files:
         return Result({}, problems.sorted(), units=units)
     all_exports = {**_remaining_exports(other_exports, exports), **exports}
-    files["__init__.py"] = package_text(all_exports, options.fingerprint())
+    files.update(package_files(all_exports, options))
     return Result(files, problems.sorted(), exports, units)
 
 

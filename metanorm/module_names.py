@@ -40,17 +40,19 @@ def naming_problems(
     roots: Sequence[str],
     names: Mapping[str, Sequence[tuple[str, Span]]],
     others: Collection[str] = (),
+    taken: Collection[str] = (),
 ) -> Iterator[BadModuleName]:
     """The problems with names of modules and norms, if these specs become one package.
 
     `names` has the norms of each spec with the spans of their names. `others` are modules that the
-    package already has.
+    package already has, and `taken` those of which no spec is the origin.
     """
     modules: list[str] = []
     norm_spans: dict[str, Span] = {}  # of norms
     for root in roots:
         module = module_name(root)
-        reason = module_name_problem(module, (*modules, *(o for o in others if o != module)))
+        rest = (other for other in others if other != module)
+        reason = module_name_problem(module, (*taken, *modules, *rest))
         if reason:
             yield _file_problem(sources[root], reason)
             continue

@@ -15,8 +15,19 @@ class Options:
 
     target: Target = "native"
     standalone: bool = False  # the package contains the runtime
+    hub: bool = False  # layers for the `kernels` package, which contains the runtime too
+    # Names of a spec, as `eps` or `RMSNorm.eps`, with those that the layer has in their place.
+    rename: tuple[tuple[str, str], ...] = ()
     verify_passes: bool = False
+
+    @property
+    def has_runtime(self) -> bool:
+        """Whether the package contains the runtime."""
+        return self.standalone or self.hub
 
     def fingerprint(self) -> str:
         """The options that matter for generated code, as text."""
-        return f"target={self.target}{' standalone' if self.standalone else ''}"
+        words = [f"target={self.target}"]
+        words += ["standalone"] if self.standalone else []
+        words += ["hub", *(f"{old}={new}" for old, new in self.rename)] if self.hub else []
+        return " ".join(words)

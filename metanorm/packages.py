@@ -9,7 +9,7 @@ from pathlib import Path
 
 from metanorm.module_names import module_name
 from metanorm.targets.header import HEADER, digest
-from metanorm.targets.package import VENDORED
+from metanorm.targets.package import ALL_SPECS, VENDORED
 
 EXPORT = re.compile(r"^from \.(\w+) import (?:\(([^)]*)\)|([^\n(]*))$", re.MULTILINE)
 GENERATED = ("*.py", "*.c")
@@ -90,8 +90,8 @@ def unused_runtime_files(folder: Path, files: Collection[str]) -> list[Leftover]
 
 def _generated_files(folder: Path) -> Iterator[Leftover]:
     for path in sorted(path for pattern in GENERATED for path in folder.glob(pattern)):
-        leftover = _leftover(path) if path.name != "__init__.py" else None
-        if leftover is not None:
+        leftover = _leftover(path)
+        if leftover is not None and leftover.origin != ALL_SPECS:
             yield leftover
 
 

@@ -29,8 +29,11 @@ TESTS = ROOT / "tests"
 SPECS = sorted((ROOT / "specs").glob("*.norm"))
 LANGUAGE = sorted((TESTS / "good" / "language").glob("*.norm"))
 FEATURES = sorted((TESTS / "good" / "features").glob("*.norm"))
+HUB = sorted((TESTS / "good" / "hub").glob("*.norm"))
 BAD = sorted((TESTS / "bad").glob("*.norm"))
 OPTIONS = Options(verify_passes=True)
+RENAME = (("WithTable.gain", "table"), ("eps", "variance_epsilon"), ("x", "hidden_states"))
+HUB_OPTIONS = Options(verify_passes=True, hub=True, rename=RENAME)
 
 
 def loaded(path: Path) -> Workspace:
@@ -93,6 +96,15 @@ def test_good_specs(path: Path, accept: bool) -> None:
     compare(beside(path, ".py"), result.files[f"{module_name(root)}.py"], accept)
 
 
+@pytest.mark.parametrize("path", HUB, ids=lambda p: p.stem)
+def test_layers_of_the_hub(path: Path, accept: bool) -> None:
+    """The module of layers without state."""
+    specs = loaded(path)
+    result = compile_specs(specs.sources, specs.roots, HUB_OPTIONS)
+    assert not result.diagnostics, render_text(result.diagnostics, specs.sources)
+    compare(beside(path, ".py"), result.files[f"{path.stem}.py"], accept)
+
+
 @pytest.mark.parametrize("path", BAD, ids=lambda p: p.stem)
 def test_bad_specs(path: Path, accept: bool) -> None:
     """All that is said about a wrong spec, and nothing is compiled."""
@@ -105,7 +117,8 @@ def test_bad_specs(path: Path, accept: bool) -> None:
 @functools.cache
 def compiled(path: Path) -> Result:
     specs = loaded(path)
-    return compile_specs(specs.sources, specs.roots, OPTIONS)
+    options = HUB_OPTIONS if path.stem == "hub" else OPTIONS
+    return compile_specs(specs.sources, specs.roots, options)
 
 
 def reports(path: Path) -> tuple[Diagnostic, ...]:
@@ -125,7 +138,7 @@ def test_a_mistake_is_reported_once_and_with_help(path: Path) -> None:
     assert [d.message for d in diagnostics if not d.helps] == []
 
 
-@pytest.mark.parametrize("path", [*SPECS, *FEATURES], ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", [*SPECS, *FEATURES, *HUB], ids=lambda p: p.stem)
 def test_specs_are_formatted(path: Path) -> None:
     source = loaded(path).sources[path.relative_to(ROOT).as_posix()]
     if path.stem != "functions":  # holds a space that the formatter takes out

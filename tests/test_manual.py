@@ -16,11 +16,13 @@ from metanorm.workspace import load
 SECTIONS = ("### What it means", "### Example", "### Fix")
 
 
-def findings(spec: str) -> tuple[tuple[Diagnostic, ...], str]:
-    """What compiling a spec finds, and as a person reads it."""
+def findings(spec: str, code: str) -> tuple[tuple[Diagnostic, ...], str]:
+    """What compiling a spec finds, for the hub where the code is about that, and as a person reads
+    it."""
+    options = Options(hub=REGISTRY[code].for_hub)
     workspace = load(["-"], spec.encode())
     assert not workspace.diagnostics
-    diagnostics = compile_specs(workspace.sources, workspace.roots, Options()).diagnostics
+    diagnostics = compile_specs(workspace.sources, workspace.roots, options).diagnostics
     return diagnostics, render_text(diagnostics, workspace.sources)
 
 
@@ -42,14 +44,14 @@ def test_a_page_has_its_parts(code: str) -> None:
 
 @pytest.mark.parametrize("code", all_codes())
 def test_the_bad_example_is_this_mistake(code: str) -> None:
-    diagnostics, text = findings(manual_page(code).bad)
+    diagnostics, text = findings(manual_page(code).bad, code)
     assert [d.code for d in diagnostics] == [code], text
     assert diagnostics[0].severity is manual_page(code).severity
 
 
 @pytest.mark.parametrize("code", all_codes())
 def test_the_good_example_is_clean(code: str) -> None:
-    diagnostics, text = findings(manual_page(code).good)
+    diagnostics, text = findings(manual_page(code).good, code)
     assert not diagnostics, text
 
 

@@ -27,6 +27,7 @@ from metanorm.compile_cache import compile_changed
 from metanorm.compile_jobs import compile_in_processes
 from metanorm.config import Config
 from metanorm.driver import compile_in_turn
+from metanorm.hub import demand_names, hub_kernel, renames
 from metanorm.module_names import module_name
 from metanorm.options import Options, Target
 from metanorm.packages import (
@@ -37,6 +38,7 @@ from metanorm.packages import (
     unused_runtime_files,
 )
 from metanorm.standalone import runtime_files
+from metanorm.targets.hub_kernel import METADATA, VARIANT, metadata_text
 from metanorm.targets.registry import target_for_device, targets_written_for
 from metanorm.visible import visible
 from metanorm.workspace import Output, plan_outputs, write_outputs
@@ -62,6 +64,8 @@ class CompileRequest:
     ptx: bool
     jobs: int
     standalone: bool
+    hub: bool
+    rename: list[str]
 
     @property
     def writes(self) -> bool:
@@ -112,6 +116,20 @@ def command(
             "--standalone", help="Put the runtime into the package, which then needs torch alone."
         ),
     ] = False,
+    hub: Annotated[
+        bool,
+        typer.Option(
+            "--hub",
+            help="Write a kernel for the `kernels` package of Hugging Face: layers without state.",
+        ),
+    ] = False,
+    rename: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=NEW",
+            help="With --hub: the attribute of the layer that a name of the spec stands for.",
+        ),
+    ] = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="Compile again whenever a spec changes, until ctrl-C.")
     ] = False,
@@ -124,7 +142,20 @@ def command(
     What has not changed since it was compiled is taken from a cache.
     """
     request = CompileRequest(
-        specs or [], output, target, check, diff, stdout, force, build, prune, ptx, jobs, standalone
+        specs=specs or [],
+        output=output,
+        target=target,
+        check=check,
+        diff=diff,
+        stdout=stdout,
+        force=force,
+        build=build,
+        prune=prune,
+        ptx=ptx,
+        jobs=jobs,
+        standalone=standalone,
+        hub=hub,
+        rename=rename or [],
     )
     for option, is_set in (("--build", build), ("--ptx", ptx)):
         if is_set and not request.writes:
@@ -143,17 +174,21 @@ def _compile_once(request: CompileRequest) -> None:
     run = start_run()
     workspace = run.workspace(request.specs)
     folder = Path(run.relative(run.config.out) if request.output is None else request.output)
+    options = _options(request, run.config)
+    kernel = hub_kernel(folder, run.config) if options.hub else None
+    folder = folder / VARIANT if options.hub else folder
     modules = {module_name(root) for root in workspace.roots}
-    # Only a folder has all specs of a package, so that files without a spec are left over.
-    leftovers = files_without_spec(folder, modules) if run.names_folder(request.specs) else []
+    # Only a folder has all specs of a package, so that files without a spec are left over. A kernel
+    # for the hub has the norms of one run.
+    has_all = options.hub or run.names_folder(request.specs)
+    leftovers = files_without_spec(folder, modules) if has_all else []
     removed_modules = {
         leftover.module for leftover in leftovers if request.prune and not leftover.is_edited
     }
-    other_exports = {} if request.stdout else existing_exports(folder)
+    other_exports = {} if request.stdout or options.hub else existing_exports(folder)
     other_exports = {
         module: names for module, names in other_exports.items() if module not in removed_modules
     }
-    options = _options(request, run.config)
     gpu = target_for_device("cuda")
     if request.ptx and gpu not in targets_written_for(options.target):
         print_error(f"--ptx compiles {gpu.language} kernels: add --target {gpu.name}")
@@ -175,13 +210,18 @@ def _compile_once(request: CompileRequest) -> None:
     if not result.files or workspace.diagnostics:
         write_summary(diagnostics, count, run.milliseconds, sys.stderr)
         raise typer.Exit(code_of(diagnostics) or FINDINGS)
+    if options.hub:
+        pairs = options.rename if not request.specs else renames(request.rename, Config())
+        demand_names(pairs, workspace.sources, workspace.roots)
     if request.stdout:
         for name, text in result.files.items():
             if name in {f"{module}.py" for module in modules}:
                 print_file(text)
         raise typer.Exit(code_of(diagnostics))
-    if options.standalone:
+    if options.has_runtime:
         result.files.update(runtime_files(options.fingerprint()))
+    if kernel is not None:
+        result.files[METADATA] = metadata_text(kernel, result.files)
     outputs = plan_outputs(result.files, folder)
     changed = [o for o in outputs if o.status != "unchanged"]
     leftovers += obsolete_files(folder, modules, result.files)
@@ -199,10 +239,16 @@ def _compile_once(request: CompileRequest) -> None:
 
 def _options(request: CompileRequest, config: Config) -> Options:
     """Options from the arguments, else from the configuration. Ends the run if they conflict."""
+    if request.rename and not request.hub:
+        print_error("--rename says what layers for the kernels hub are to read: add --hub")
+        raise typer.Exit(FINDINGS)
     options = Options(
-        target=request.target or config.target, standalone=request.standalone or config.standalone
+        target=request.target or config.target,
+        standalone=request.standalone or config.standalone,
+        hub=request.hub,
+        rename=renames(request.rename, config) if request.hub else (),
     )
-    if options.standalone and target_for_device("cuda") in targets_written_for(options.target):
+    if options.has_runtime and target_for_device("cuda") in targets_written_for(options.target):
         print_error("a package that stands alone has no kernels for GPUs: add --target native")
         raise typer.Exit(FINDINGS)
     return options

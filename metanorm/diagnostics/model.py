@@ -79,6 +79,7 @@ class Problem:
 
     code: ClassVar[str]
     severity: ClassVar[Severity] = Severity.ERROR
+    for_hub: ClassVar[bool] = False  # whether only `metanorm compile --hub` reports it
     span: Span
 
     def message(self) -> str:

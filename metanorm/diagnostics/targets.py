@@ -224,3 +224,58 @@ class BadUse(Problem):
         if not path.endswith(".norm"):
             path, applicability = f"{path}.norm", UNSAFE
         return (replacement_fix(path_span, self.path, path, applicability),)
+
+
+@problem("MN0806")
+@dataclass(frozen=True)
+class NotForHub(Problem):
+    """A norm that cannot be a layer of the kernels hub.
+
+    ### What it means
+
+    `metanorm compile --hub` prints layers for the `kernels` package of Hugging Face. Such a layer
+    has no state, no constructor and no method but `forward`, which computes with what the layer
+    that it takes the place of has: its parameters, buffers and attributes. A norm that needs more
+    cannot be one: further methods, a first batch to begin from, matrices that a constructor makes.
+    Norms for weights and for gradients take the place of no layer. Without `--hub` all of them
+    compile.
+
+    ### Example
+
+    ```norm
+    norm Centred {
+      input  x[N, C]
+      param  bias[C] = 0
+      output x - bias
+      entry  restore(y[N, C]) {
+        output y + bias
+      }
+    }
+    ```
+
+    ### Fix
+
+    Leave out what is more than `forward`, or write a norm of its own for the hub.
+
+    ```norm
+    norm Centred {
+      input  x[N, C]
+      param  bias[C] = 0
+      output x - bias
+    }
+    ```
+    """
+
+    for_hub = True
+    span: Span
+    norm: str
+    reasons: tuple[str, ...]
+
+    def message(self) -> str:
+        return f"`{self.norm}` cannot be a layer of the kernels hub"
+
+    def notes(self) -> tuple[str, ...]:
+        return self.reasons
+
+    def helps(self) -> tuple[str, ...]:
+        return ("such a layer is a `forward` without state: compile the norm without `--hub`",)

@@ -38,6 +38,8 @@ VENDORED = "_runtime"  # the folder of the runtime's copy in a standalone packag
 RUNTIME = Import("metanorm", ("runtime",))
 OWN_RUNTIME = Import(".", (f"{VENDORED} as runtime",))
 PROCESSES_END = "_processes.py"  # suffix of the module for axes divided among processes
+ALL_SPECS = "all specs"  # the origin of files that export the norms of a package
+LAYERS = "layers"  # the module of a package for the kernels hub that exports them
 DOCSTRING_OR_COMMENT = re.compile(r'""".*?"""|#[^\n]*', re.DOTALL)
 
 
@@ -50,7 +52,6 @@ def module_files(
     """
     names = names_of([norm.optimised for norm in norms])
     choices = options.fingerprint()
-    runtime = OWN_RUNTIME if options.standalone else RUNTIME
     functions = [f.function for norm_names in names for f in norm_names.functions]
     decorators = dict.fromkeys(functions, "runtime.torch_only")
     files: dict[str, str] = {}
@@ -64,13 +65,19 @@ def module_files(
         for norm in printed:
             if decorators[norm.function] == "runtime.torch_only":
                 decorators[norm.function] = target.decorator
-    processes = processes_text(origin, norms, names, runtime)
+    # The runtime divides axes of norms that it finds by their class, which no layer of the hub has.
+    processes = "" if options.hub else processes_text(origin, norms, names, _runtime(options))
     if processes:
         files[f"{module}{PROCESSES_END}"] = with_header(
             processes, printable(origin), sources, choices
         )
-    text = module_text(origin, norms, names, decorators, sources, choices, runtime)
+    text = module_text(origin, norms, names, decorators, sources, options)
     return {f"{module}.py": text, **files}
+
+
+def _runtime(options: Options) -> Import:
+    """The import of the runtime."""
+    return OWN_RUNTIME if options.has_runtime else RUNTIME
 
 
 def _printed(
@@ -90,10 +97,10 @@ def module_text(
     names: Sequence[NormNames],
     decorators: Mapping[str, str],
     sources: str,
-    options: str,
-    runtime: Import,
+    options: Options,
 ) -> str:
     """The text of a module. `decorators` has the decorator of each norm's function."""
+    rename = options.rename if options.hub else None
     calls = {
         own_names.function: _decorator(decorators[own_names.function], program)
         for norm, norm_names in zip(norms, names)
@@ -102,16 +109,16 @@ def module_text(
     classes = [
         _with_decorator(s, calls)
         for n, norm_names in zip(norms, names)
-        for s in definitions(n, norm_names)
+        for s in definitions(n, norm_names, rename)
     ]
     public = sorted(s.name for s in classes if hasattr(s, "name") and not s.name.startswith("_"))
     exported = Assign((Name("__all__"),), List(tuple(Literal(name) for name in public)))
     text = text_from_pyir(Module(tuple(classes)))
-    statements: list[Stmt] = [*_imports(text, runtime), exported]
+    statements: list[Stmt] = [*_imports(text, _runtime(options)), exported]
     statements += [ExprStmt(call("runtime.require", abi=integer(ABI))), *classes]
     doc = (f"Normalizers compiled from `{printable(origin)}`.",)
     body = text_from_pyir(Module(tuple(statements), doc))
-    return with_header(body, printable(origin), sources, options)
+    return with_header(body, printable(origin), sources, options.fingerprint())
 
 
 def processes_text(
@@ -171,8 +178,22 @@ def _imports(text: str, runtime: Import) -> list[Stmt]:
     return [s for group in groups if group for s in (*group, Blank())][:-1]
 
 
-def package_text(modules: Mapping[str, Sequence[str]], options: str) -> str:
-    """The text of a package's `__init__`. `modules` has the exported classes of each module."""
+def package_files(modules: Mapping[str, Sequence[str]], options: Options) -> dict[str, str]:
+    """The files that export the norms of a package, by file name.
+
+    `modules` has the exported classes of each module. The `kernels` package looks for layers in a
+    module of the package, `layers`.
+    """
+    if not options.hub:
+        return {"__init__.py": _exports_text(modules, options)}
+    exported = Assign((Name("__all__"),), List((Literal(LAYERS),)))
+    doc = ("Layers compiled by metanorm, for the `kernels` package of Hugging Face.",)
+    text = text_from_pyir(Module((Import(".", (LAYERS,)), exported), doc))
+    init = with_header(text, ALL_SPECS, text, options.fingerprint())
+    return {"__init__.py": init, f"{LAYERS}.py": _exports_text(modules, options)}
+
+
+def _exports_text(modules: Mapping[str, Sequence[str]], options: Options) -> str:
     statements: list[Stmt] = []
     for module, names in sorted(modules.items()):
         statements.append(Import(f".{module}", tuple(sorted(names))))
@@ -180,4 +201,4 @@ def package_text(modules: Mapping[str, Sequence[str]], options: str) -> str:
     exported = Assign((Name("__all__"),), List(tuple(Literal(name) for name in every)))
     doc = ("Normalizers compiled by metanorm.",)
     text = text_from_pyir(Module((*statements, exported), doc))
-    return with_header(text, "all specs", text, options)
+    return with_header(text, ALL_SPECS, text, options.fingerprint())

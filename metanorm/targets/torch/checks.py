@@ -59,9 +59,7 @@ class CallChecks:
             shape = Attribute(self._module_attribute(name), "shape")
             for index, dim in enumerate(dims):
                 if self.space[dim].size is None:
-                    self.parameter_lengths.setdefault(
-                        dim, self._length_in_shape(shape, dims, index)
-                    )
+                    self.parameter_lengths.setdefault(dim, self.length_in_shape(shape, dims, index))
 
     def statements(self) -> list[Stmt]:
         """All checks: shapes first, then the minimum sizes of pools."""
@@ -172,11 +170,11 @@ class CallChecks:
             for index, dim in enumerate(decl.dims):
                 expected = self._expected_length(dim)
                 if expected is not None:
-                    part = self._length_in_shape(shape, decl.dims, index)
+                    part = self.length_in_shape(shape, decl.dims, index)
                     mismatches.append(Binary("!=", (part, expected)))
         if _is_always_given(decl):
             for index, dim in enumerate(decl.dims):
-                self.seen_lengths.setdefault(dim, self._length_in_shape(shape, decl.dims, index))
+                self.seen_lengths.setdefault(dim, self.length_in_shape(shape, decl.dims, index))
         axes = ", ".join(f"*{d}" if self.space[d].variadic else d for d in decl.dims)
         sizes = {d: w for d in decl.dims if (w := self._fixed_length(d)) is not None}
         owner = Literal(self.program.name)
@@ -222,7 +220,7 @@ class CallChecks:
         assert isinstance(size, Hyper)
         return self._module_attribute(size.name)
 
-    def _length_in_shape(self, shape: Expr, dims: tuple[str, ...], index: int) -> Expr:
+    def length_in_shape(self, shape: Expr, dims: tuple[str, ...], index: int) -> Expr:
         """The length of a dimension of a tensor, or the shape of a group of axes."""
         before, after = dims[:index], dims[index + 1 :]
         groups_before = [d for d in before if self.space[d].variadic]

@@ -100,7 +100,7 @@ class Constructor:
             comment = "not the base's, which registers its own"
             body = [ExprStmt(call("nn.Module.__init__", Name("self")), comment)]
         body += [self._stored(a) for a in self.program.constructor_arguments]
-        body += self._divisible()
+        body += self.length_checks()
         switch_names = [s.name for s in torch_order(self.program.switches) if s.name != "bias"]
         body += [Assign((Name(f"self.{name}"),), Name(name)) for name in switch_names]
         for switches, params in groupby(self.program.params, lambda param: param.switches):
@@ -148,20 +148,23 @@ class Constructor:
             checked = call(CHECKED[argument.type] + or_none, value, name)
         return Assign((Name(f"self.{argument.name}"),), checked)
 
-    def _divisible(self) -> list[Stmt]:
-        """The divisibility checks of axes whose length the constructor knows."""
+    def length_checks(self, names: str = "") -> list[Stmt]:
+        """The checks of axes whose length the constructor knows: that they can be cut into equal
+        parts, or have room for runs. Arguments are read as `{names}argument`."""
         statements: list[Stmt] = []
         for check in self.program.checks:
             if isinstance(check, Holds) and self.space.is_fixed(check.axis):
-                size, length = self.scalar(SizeOf(check.axis), ""), self.scalar(check.length, "")
+                size = self.scalar(SizeOf(check.axis), names)
+                length = self.scalar(check.length, names)
                 statements.append(holds(self.program.name, check.axis, size, length))
             if not isinstance(check, Divisible) or not self.space.is_fixed(check.axis):
                 continue
-            size = self.scalar(SizeOf(check.axis), "")
-            by = self.scalar(check.by, "")
+            size = self.scalar(SizeOf(check.axis), names)
+            by = self.scalar(check.by, names)
             if isinstance(size, Name):
-                shown = by.text if isinstance(by, Name) else "parts"
-                arguments = Literal(self.program.name), Literal(size.text), size, Literal(shown), by
+                shown = by.text.removeprefix(names) if isinstance(by, Name) else "parts"
+                what = Literal(size.text.removeprefix(names))
+                arguments = Literal(self.program.name), what, size, Literal(shown), by
                 bad: Expr = Binary("%", (size, by))
                 if not isinstance(by, Literal):  # a number in the spec is known to be positive
                     bad = Binary("or", (Binary("<", (by, integer(1))), bad))

@@ -43,6 +43,26 @@ def class_doc(equations: ast.Norm, program: Program, usage: str = "") -> tuple[s
     return tuple(lines)
 
 
+LAYER = (
+    "A layer for the `kernels` package, without state: its `forward` takes the place of another "
+    "layer's, whose attributes it reads."
+)
+
+
+def layer_doc(equations: ast.Norm, program: Program, names: Mapping[str, str]) -> tuple[str, ...]:
+    """The docstring of a layer for the `kernels` package. `names` has what the layer that it takes
+    the place of calls otherwise than the equations."""
+    usage = LAYER
+    if names:
+        usage += (
+            f" {prose([f'`{new}` is `{old}`' for old, new in names.items()])} of the equations."
+        )
+    lines = [*title(program.doc, program.name), "", *textwrap.wrap(usage, COLUMNS), ""]
+    lines += [*_formula(equations), ""]
+    lines += ["Shapes:", *_shapes(program, program.index.space, equations), ""]
+    return (*lines, "Raises:", *_errors(program))
+
+
 def entry_doc(equations: ast.Norm, program: Program) -> tuple[str, ...]:
     """The docstring of a further method."""
     lines = title(equations.doc, program.name)

@@ -138,6 +138,10 @@ class ForwardPrinter:
         parameters = (*first, *inputs)
         return Function(name, parameters, self.signature.returns(), tuple(body), tuple(doc))
 
+    def attribute(self, name: str) -> str:
+        """The attribute of the module that has this parameter or buffer."""
+        return name
+
     def _reading_once(self, body: list[Stmt]) -> list[Stmt]:
         """The statements, with parameters and buffers read into variables once. Each read of such
         an attribute takes `nn.Module` a microsecond."""
@@ -146,7 +150,8 @@ class ForwardPrinter:
         local = {name: self._local(name) for name in state if f"self.{name}" in used}
         if not local:
             return body
-        value = call("runtime.tensors_of", Name("self"), *map(Literal, local))
+        attributes = [Literal(self.attribute(name)) for name in local]
+        value = call("runtime.tensors_of", Name("self"), *attributes)
         targets = tuple(map(Name, local.values()))
         names = {f"self.{name}": variable for name, variable in local.items()}
         read = Assign((List(targets),) if len(targets) == 1 else targets, value)

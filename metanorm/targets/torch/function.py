@@ -70,7 +70,7 @@ class FunctionPrinter:
         parameters = [p for i in program.inputs for p in self.input_parameters(i)]
         parameters += [Parameter(b.name, self.signature.buffer_type(b)) for b in buffers]
         parameters += self._params(params)
-        parameters += [Parameter(a.name, self._type(a)) for a in constructor_arguments]
+        parameters += [Parameter(a.name, self.argument_type(a)) for a in constructor_arguments]
         reads_mode = "training" in used
         if reads_mode:
             parameters.append(Parameter("training", "bool"))
@@ -110,7 +110,7 @@ class FunctionPrinter:
         candidates = [p for i in program.inputs for p in self.input_parameters(i)]
         candidates += [Parameter(b.name, self.signature.buffer_type(b)) for b in program.buffers]
         candidates += self._params(program.params)
-        candidates += [Parameter(a.name, self._type(a)) for a in program.arguments]
+        candidates += [Parameter(a.name, self.argument_type(a)) for a in program.arguments]
         candidates.append(Parameter("training", "bool"))
         shape, self.measuring = _free("shape", candidates), _free("measuring", candidates)
         candidates.append(Parameter(self.measuring, "bool"))
@@ -126,7 +126,8 @@ class FunctionPrinter:
         leaf = () if program.divided else ("runtime.leaf",)
         return Function(name, parameters, "None", body, doc, leaf)
 
-    def _type(self, argument: Argument) -> str:
+    def argument_type(self, argument: Argument) -> str:
+        """The type of a constructor argument, as functions take it."""
         if argument.type == "matrix":
             return "str | Tensor"
         is_shape = argument in self.signature.shapes()

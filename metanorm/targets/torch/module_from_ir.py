@@ -27,6 +27,7 @@ from metanorm.targets.torch.entries import EntryPrinter, result_type
 from metanorm.targets.torch.first_batch import FirstBatch
 from metanorm.targets.torch.forward import ForwardPrinter
 from metanorm.targets.torch.function import FunctionPrinter
+from metanorm.targets.torch.hub_layer import LayerPrinter
 from metanorm.targets.torch.initializers import WeightInitializer
 from metanorm.targets.torch.kinds import fewest_dims, most_dims, norm_kind
 from metanorm.targets.torch.layout import call, integer
@@ -65,9 +66,14 @@ class CompiledNorm:
         return [self.optimised, *(entry.optimised for entry in self.entries)]
 
 
-def definitions(norm: CompiledNorm, names: NormNames) -> tuple[Stmt, ...]:
-    """The class, the type of its result where there are several outputs, and the function."""
-    return _Printer(norm, names).definitions()
+def definitions(
+    norm: CompiledNorm, names: NormNames, rename: Sequence[tuple[str, str]] | None = None
+) -> tuple[Stmt, ...]:
+    """The class, the type of its result where there are several outputs, and the function.
+
+    With `rename`, pairs of names as in `Options`, the class is a layer for the `kernels` package.
+    """
+    return _Printer(norm, names).definitions(rename)
 
 
 class _Printer:
@@ -100,7 +106,7 @@ class _Printer:
                 self.signature, self.constructor, self.functions, norm.initializers
             )
 
-    def definitions(self) -> tuple[Stmt, ...]:
+    def definitions(self, rename: Sequence[tuple[str, str]] | None) -> tuple[Stmt, ...]:
         result = (*self._result_type(), *(s for e in self.entries for s in e.result_type()))
         initializers = (
             [*self.weight_initializer.functions_by_name.values()] if self.weight_initializer else []
@@ -108,7 +114,7 @@ class _Printer:
         initializers += self.first_batch.functions_by_name.values() if self.first_batch else ()
         return (
             *result,
-            self._class(),
+            self._class() if rename is None else self._layer(rename),
             self.check,
             self.function.function,
             *(p.function for p in initializers),
@@ -137,7 +143,9 @@ class _Printer:
             body += self._resets()
         if any(p.low is not None for p in self.program.params):
             body.append(self.constructor.project())
-        forward = self._forward()
+        forward = self._forward(
+            ForwardPrinter(self.functions, self.constructor, self.check, self.function)
+        )
         body.append(forward)
         body += [entry.method() for entry in self.entries]
         if self.first_batch is not None:
@@ -154,8 +162,11 @@ class _Printer:
         reset = [self.constructor.reset()] if self.signature.makes_state() else []
         return [*reset, *([self.constructor.reset_running()] if self.tracked else [])]
 
-    def _forward(self) -> Function:
-        forward = ForwardPrinter(self.functions, self.constructor, self.check, self.function)
+    def _layer(self, rename: Sequence[tuple[str, str]]) -> Class:
+        printer = LayerPrinter(self.functions, self.constructor, self.check, self.function, rename)
+        return printer.layer(self._forward(printer), self.norm.equations)
+
+    def _forward(self, forward: ForwardPrinter) -> Function:
         demanded = self.weight_initializer.demanded() if self.weight_initializer is not None else []
         inner = [Name(p.name) for p in forward.inputs()]
         override = call("runtime.has_override", Name("self"), inner[0])
