@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 from commands import in_this as run
 from conftest import LIBRARY, PROGRAMS, ROOT, imported
+from hub_layers import norm_with_layer, run_here
 
 pytestmark = pytest.mark.needs_torch
 torch = pytest.importorskip("torch")
@@ -52,11 +53,7 @@ def layers_of(name: str, *rename: tuple[str, str]) -> dict[str, str]:
     options = Options(hub=True, rename=rename)
     result = compile_specs(LIBRARY.sources, [ROOTS[name]], options)
     assert result.ok, result.diagnostics
-    here = "from metanorm import runtime"
-    return {
-        file: text.replace("from . import _runtime as runtime", here)
-        for file, text in result.files.items()
-    }
+    return run_here(result.files)
 
 
 Layers = Callable[..., Any]
@@ -157,9 +154,7 @@ def test_layers_have_no_state(kernel: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_layer_agrees_with_the_oracle(name: str, layer: Layers, library: ModuleType) -> None:
     """With the state of a module that the norm itself constructs."""
     of_hub, norm = layer(name), getattr(library, name)
-    module = ModuleType("layers")
-    module.__file__ = sys.modules[of_hub.__module__].__file__
-    vars(module)[name] = type(name, (norm,), {"forward": of_hub.forward})
+    module = norm_with_layer(name, norm, of_hub)
     verification = verify_norm(PROGRAMS[name], module, chosen=one_precision)
     assert verification.findings and verification.good, [
         f.text() for f in verification.findings if not f.good

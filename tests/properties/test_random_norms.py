@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 from conftest import ROOT
+from hub_layers import norm_with_layer, run_here
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from random_specs import norms, norms_for
@@ -23,6 +24,7 @@ from metanorm.show.svg_from_drawing import svg_from_drawing
 from metanorm.source import Source
 from metanorm.syntax.latex_from_ast import latex_from_ast
 from metanorm.targets.live import module_from_files
+from metanorm.targets.torch.hub_layer import why_no_layer
 from metanorm.verify.cases import Setting
 from metanorm.verify.cases import settings as all_settings
 from metanorm.verify.compare import Finding, compare
@@ -30,14 +32,14 @@ from metanorm.verify.compare import Finding, compare
 SMOOTH = {"train", "eval", "bias=False", "channels last", "strided", "0 axes in a group"}
 
 
-def compiled(text: str) -> tuple[Any, dict[str, str]]:
-    """The program of the one norm in a text, and its module."""
+def compiled(text: str, hub: bool = False) -> tuple[Any, dict[str, str]]:
+    """The program of the one norm in a text, and its module; or that of its layer for the hub."""
     sources = {"random.norm": Source.of("random.norm", text)}
     checked = check(sources, ["random.norm"])
     assert checked.ok, checked.diagnostics
-    result = compile_specs(sources, ["random.norm"], Options(verify_passes=True))
+    result = compile_specs(sources, ["random.norm"], Options(verify_passes=True, hub=hub))
     assert result.ok, result.diagnostics
-    return checked.norms["random.norm"][0].program, result.files
+    return checked.norms["random.norm"][0].program, run_here(result.files)
 
 
 def wanted(setting: Setting) -> bool:
@@ -83,6 +85,24 @@ def test_norms_for_other_things_agree_too(kind: str) -> None:
     check_one()
 
 
+def test_layers_for_the_hub_agree_too() -> None:
+    @settings(max_examples=30)
+    @given(st.one_of(norms(), norms_for("loss")))
+    def check_one(text: str) -> None:
+        program, code = compiled(text)
+        if list(why_no_layer(program)):
+            return
+        layer = getattr(module_from_files(compiled(text, hub=True)[1], "random"), program.name)
+        norm = getattr(module_from_files(code, "random"), program.name)
+        module = norm_with_layer(program.name, norm, layer)
+        with use("torch"):
+            for setting in filter(wanted, all_settings(program)):
+                finding = compare(program, module, setting)
+                assert not finding.bad or is_rounding(finding), (text, finding)
+
+    check_one()
+
+
 def test_they_can_be_drawn_and_written_as_formulas() -> None:
     @settings(max_examples=30)
     @given(norms())
@@ -109,7 +129,11 @@ def test_modules_pass_the_tools_that_users_run(tmp_path: Path) -> None:
 
         collect()
     for number, text in enumerate(texts):
-        (tmp_path / f"random_{number}.py").write_text(compiled(text)[1]["random.py"])
+        program, code = compiled(text)
+        (tmp_path / f"random_{number}.py").write_text(code["random.py"])
+        if not list(why_no_layer(program)):
+            layers = compiled(text, hub=True)[1]["random.py"]
+            (tmp_path / f"random_{number}_for_hub.py").write_text(layers)
     check_code(tmp_path)
 
 
