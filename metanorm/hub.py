@@ -40,7 +40,7 @@ def renames(written: Sequence[str], config: Config) -> tuple[tuple[str, str], ..
         if match is None:
             raise WorkspaceError(
                 f"`--rename {text}` is no pair of names: write `--rename eps=variance_epsilon`, or "
-                "`--rename RMSNorm.eps=variance_epsilon` for one norm"
+                "`--rename NORM.eps=variance_epsilon` for one norm"
             )
         pairs[match[1]] = match[2]
     for new in pairs.values():
