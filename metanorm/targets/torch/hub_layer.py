@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from metanorm.diagnostics.suggest import prose
 from metanorm.ir.momenta import counts_batches
-from metanorm.ir.nodes import Argument, BufferDecl, ParamDecl, Program, Test
+from metanorm.ir.program import Argument, BufferDecl, ParamDecl, Program, Test
 from metanorm.ir.scalar import Hyper
 from metanorm.semantics.reserved import GENERATED, GENERATED_BUILTINS
 from metanorm.syntax import ast
