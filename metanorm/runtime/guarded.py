@@ -6,7 +6,7 @@ NaN, which would reach the gradients of parameters.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -48,8 +48,19 @@ def _guarded_by_finiteness(function: Function, arguments: list[Tensor]) -> Tenso
     return torch.where(finite, function(*finite_arguments), result)
 
 
+def _has_slope(function: Function, arguments: Sequence[Tensor], gradient: Tensor) -> Tensor:
+    """Where the derivative by each argument is finite, as a mask in the shape of the result."""
+    full_arguments = [a.detach().to(gradient.dtype).expand_as(gradient) for a in arguments]
+    derivative: Any = torch.func.vjp(function, *full_arguments)[1]
+    slopes: tuple[Tensor, ...] = derivative(torch.ones_like(gradient.detach()))
+    return torch.stack([slope.isfinite() for slope in slopes]).all(dim=0)
+
+
 class _CompiledGuarded(torch.autograd.Function):
-    """Where the incoming gradient is zero, the derivative is that at one."""
+    """Where the incoming gradient is zero, the derivative is that at one.
+
+    For gradients of gradients that holds only where there is no finite derivative.
+    """
 
     @staticmethod
     def forward(function: Function, *arguments: Tensor) -> Tensor:
@@ -63,10 +74,13 @@ class _CompiledGuarded(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
-        has_gradient, arguments = gradient != 0, saved(ctx)
+        arguments = saved(ctx)
+        is_needed = gradient != 0
+        if torch.is_grad_enabled():  # a gradient of this one depends on the slope everywhere
+            is_needed = is_needed | _has_slope(ctx.function, arguments, gradient)
         # A parameter in half precision broadcasts: its gradients are added up before they are
         # rounded.
-        safe_arguments = [torch.where(has_gradient, a.to(gradient.dtype), 1) for a in arguments]
+        safe_arguments = [torch.where(is_needed, a.to(gradient.dtype), 1) for a in arguments]
         derivative: Any = torch.func.vjp(ctx.function, *safe_arguments)[1]
         pairs = zip(derivative(gradient), arguments)
         return None, *(
