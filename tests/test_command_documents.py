@@ -126,6 +126,11 @@ def test_explain_finds_norms_by_name_and_in_files(run: Streams, tmp_path: Path) 
     assert code == 2 and "did you mean `LayerNorm`?" in err
 
 
+def test_explain_counts_what_runs_of_an_axis_measure(run: Streams) -> None:
+    out = run("explain", "IBNNorm")[1]
+    assert "2 reductions over the inputs, then 2 maps of the input's size or of a run of it" in out
+
+
 @pytest.mark.parametrize(
     ("norm", "reductions"), [("T5LayerNorm", "1 reduction "), ("DynamicTanh", "0 reductions ")]
 )

@@ -12,7 +12,7 @@ from metanorm.ir.aggregation import Ones, grouping_text
 from metanorm.ir.batch import crosses_samples
 from metanorm.ir.dump import init_text
 from metanorm.ir.fingerprint import fingerprint
-from metanorm.ir.nodes import Input, Map, Pool
+from metanorm.ir.nodes import Input, Let, Map, Pool
 from metanorm.ir.program import Program
 from metanorm.ir.scalar import scalar_text
 from metanorm.ir.space import Space
@@ -169,18 +169,27 @@ def _initial_texts(norm: CheckedNorm) -> dict[str, str]:
 
 def _reads(optimised: Program) -> str:
     """The number of reductions of what is as large as the inputs, and of maps of their size."""
+    space = optimised.index.space
+
+    def whole_axes(let: Let) -> tuple[str, ...]:
+        """The axes of a value, with a run of an axis as that axis."""
+        pieces = (space[axis].piece_of for axis in let.type.axes)
+        return tuple(p[0] if p else axis for p, axis in zip(pieces, let.type.axes))
+
     first = next(let.type.axes for let in optimised.body if isinstance(let.op, Input))
     wide = {
         let.name
         for let in optimised.body
-        if isinstance(let.op, Input) or set(let.type.axes) >= set(first)
+        if isinstance(let.op, Input) or set(whole_axes(let)) >= set(first)
     }
     measured = {
         (let.op.value, let.op.over)
         for let in optimised.body
         if isinstance(let.op, Pool) and let.op.value in wide
     }
-    maps = [let for let in optimised.body if isinstance(let.op, Map) and let.type.axes == first]
+    maps = [let for let in optimised.body if isinstance(let.op, Map) and whole_axes(let) == first]
+    has_runs = any(space[axis].piece_of for let in maps for axis in let.type.axes)
     passes = f"{len(measured)} reduction{'s' if len(measured) != 1 else ''}"
     steps = f"{len(maps)} map{'s' if len(maps) != 1 else ''}"
-    return f"{passes} over the inputs, then {steps} of the input's size"
+    size = "the input's size or of a run of it" if has_runs else "the input's size"
+    return f"{passes} over the inputs, then {steps} of {size}"
