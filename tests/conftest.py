@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
-from shared_units import back_ends_sharing, worker_number
+from shared_units import back_ends_sharing
 
 from metanorm import compile_cache, loaded
 from metanorm.driver import compile_specs
@@ -97,10 +97,15 @@ def program(request: pytest.FixtureRequest) -> Program:
 
 
 @pytest.fixture(scope="session")
-def library_files(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
+def library_files(
+    tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
+) -> Mapping[str, str]:
     """What `metanorm compile specs` writes: half a minute, which all workers share."""
     folder = tmp_path_factory.getbasetemp()
-    shared = (folder if worker_number() is None else folder.parent) / "library_units"
+    # A worker's folder lies in that of the run. A test run that a test starts has the variables of
+    # a worker and is none: what lies above its folder is left from other runs.
+    is_worker = hasattr(pytestconfig, "workerinput")
+    shared = (folder.parent if is_worker else folder) / "library_units"
     shared.mkdir(exist_ok=True)
     back_ends = back_ends_sharing(shared)
     result = compile_specs(LIBRARY.sources, LIBRARY.roots, Options(), back_ends=back_ends)

@@ -149,6 +149,9 @@ def argument(
         return laid_out(weight.to(dtype), r)
     if item.sort in ("rows", "index"):
         return torch.randint(0, 3, shape)
+    if item.sort == "offsets":  # of some segments, of which some are empty
+        ends = sorted(r.randrange(shape[0] + 1) for _ in range(r.choice((0, 1, 2, 3))))
+        return torch.tensor([0, *ends, shape[0]], dtype=r.choice((torch.int64, torch.int32)))
     if item.sort == "whole":
         return torch.randint(0, 6, shape)
     if item.sort == "edges":
@@ -194,6 +197,10 @@ def by_reference(
             else:
                 full = 1.0 if item.sort == "mask" else float(item.default)  # type: ignore[arg-type]
                 put(name, torch.full([g.sizes[a] for a in item.axes], full, dtype=F64), item.axes)
+        elif item.sort == "offsets":
+            lengths_of = g.tensors[name].diff().tolist()
+            labels = [k for k, n in enumerate(lengths_of) for _ in range(n)]
+            put(name, torch.tensor(labels), item.axes)
         elif item.sort == "edges":
             edges[name] = g.tensors[name]
         elif item.sort == "matrix":

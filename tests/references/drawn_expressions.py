@@ -127,6 +127,7 @@ class Drawing:
     masks: list[Expr] = field(default_factory=list)
     weights: list[Expr] = field(default_factory=list)
     indices: dict[str, str] = field(default_factory=dict)  # of which axis
+    segments: dict[str, str] = field(default_factory=dict)  # by the offsets of which axis
     edges: dict[str, str] = field(default_factory=dict)
     matrices: dict[str, str] = field(default_factory=dict)
     one_cut: str = "blocks(2)"  # the one way in which all pools cut an axis, where `narrow`
@@ -274,7 +275,7 @@ class Drawing:
         kinds = ["edges"] * 4 if near in self.edges else ["window", "causal"]
         whole: Way = ("", lambda _: (None, None))
         return {a: (a, whole[1]) for a in others} | {
-            near: self.way(near, self.random.choice(kinds))
+            near: self.way(near, "" if near in self.segments else self.random.choice(kinds))
         }
 
     def way(self, axis: str, kind: str = "") -> Way:
@@ -286,7 +287,7 @@ class Drawing:
         if not self.narrow:
             options += ["edges"] * 3 if axis in self.edges else []
             options += ["matrix"] * 3 if axis in self.matrices else []
-            options += ["window", "causal"] if single else []
+            options += ["window", "causal"] * (4 if axis in self.segments else single)
         kind = kind or self.random.choice(options)
         r = self.random
         if kind == "cut":
@@ -310,17 +311,24 @@ class Drawing:
         if kind == "matrix":
             name = self.matrices[axis]
             return f"{axis}: {name}", lambda call: (call.values[name].tensor, None)
+        segments = self.segments.get(axis, "")  # which no window may cross
+        within = f" within {segments}" if segments else ""
+
+        def inside(call: Call, matrix: Tensor) -> Tensor:
+            return matrix * same(call.values[segments].tensor) if within else matrix
+
         if kind == "causal":
             reach = r.choice((None, 1, 2, 3))
-            text = f"{axis}: causal" + ("" if reach is None else f"({reach})")
-            return text, lambda call: (causal(call.sizes[axis], reach), None)
+            text = f"{axis}: causal" + ("" if reach is None else f"({reach})") + within
+            return text, lambda call: (inside(call, causal(call.sizes[axis], reach)), None)
         if kind == "window":
             width, edge = r.choice((1, 2, 3, 4, 5)), r.choice(("", "truncate", "zero", "replicate"))
-            text = f"{axis}: window({width}{f', edge = {edge}' if edge else ''})"
+            edge = "" if within else edge
+            text = f"{axis}: window({width}{f', edge = {edge}' if edge else ''}){within}"
 
             def made(call: Call) -> tuple[Tensor, Tensor | None]:
                 matrix, outside = window(call.sizes[axis], width, edge == "replicate")
-                return matrix, outside if edge == "zero" else None
+                return inside(call, matrix), outside if edge == "zero" else None
 
             return text, made
         return axis, lambda _: (None, None)

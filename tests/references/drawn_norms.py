@@ -69,7 +69,7 @@ class Input:
     """An input: how it is declared, its axes, and what it stands for where it is left out."""
 
     name: str
-    sort: str  # tensor, weight, mask, index, rows (an index of a table), whole, edges or matrix
+    sort: str  # tensor, weight, mask, index, rows (of a table), offsets, whole, edges or matrix
     axes: tuple[str, ...]
     default: float | str | None = None
     table: str = ""
@@ -149,15 +149,16 @@ class Writer:
             self.d.weights.append(self.named("w", layout.of(", ".join(own))))
             if self.chance(0.3):
                 self.d.values.append(self.named("w", layout.of(", ".join(own))))
-        if self.chance(0.2):
-            self.whole_numbers(some(), texts)
+        compared = self.whole_numbers(some(), texts) if self.chance(0.2) else None
         if first in ("N", "V") and self.chance(0.5 if first == "V" else 0.25):
-            kind = self.r.choice(("rows", "index") if first == "V" else ("rows",))
+            kind = self.r.choice(("rows", "index", "offsets") if first == "V" else ("rows",))
             if kind == "rows":
                 norm.tables["K"] = 3
                 norm.inputs.append(Input("label", "rows", (first,), table="K"))
                 texts.append(f"label: index[{first}] of K = 3")
                 self.d.indices[first] = "label"
+            elif kind == "offsets":
+                self.offsets(first, texts)
             else:
                 norm.inputs.append(Input("label", "index", (first,)))
                 texts.append(f"label: index[{first}]")
@@ -166,6 +167,8 @@ class Writer:
             norm.inputs.append(Input("e", "edges", ("V",)))
             texts.append("e: edges[V]")
             self.d.edges["V"] = "e"
+        if "T" in layout.axes and not norm.narrow and self.chance(0.7):
+            self.offsets("T", texts)
         single = [a for a in layout.axes if not a.startswith("*") and a in dims]
         if not self.norm.narrow and self.chance(0.15):
             axis = self.r.choice(single)
@@ -173,8 +176,16 @@ class Writer:
             texts.append(f"near: matrix[{axis}, {axis}]")
             self.d.matrices[axis] = "near"
         self.lines.append(f"  input  {', '.join(texts)}\n{layout.split}")
+        if compared is not None:  # one that nothing compares would name groups
+            self.let("compared", compared)
 
-    def whole_numbers(self, own: list[str], texts: list[str]) -> None:
+    def offsets(self, axis: str, texts: list[str]) -> None:
+        """Offsets of consecutive segments, which pool, and which windows can be kept within."""
+        self.norm.inputs.append(Input("cu", "offsets", (axis,)))
+        texts.append(f"cu: offsets[{axis}]")
+        self.d.indices[axis] = self.d.segments[axis] = "cu"
+
+    def whole_numbers(self, own: list[str], texts: list[str]) -> Expr:
         """An index that is compared, with positions or with a number."""
         axes = self.layout.of(", ".join(own))
         self.norm.inputs.append(Input("many", "whole", axes))
@@ -197,6 +208,7 @@ class Writer:
         self.d.masks.append(condition)
         if self.chance(0.5):
             self.d.values.append(condition)
+        return condition
 
     def add_input(
         self, name: str, sort: str, dims: list[str], default: float | str | None, texts: list[str]
