@@ -46,8 +46,8 @@ class Calls:
 
     def enable(self, statements: Statements, callable_norms: Mapping[str, CallableNorm]) -> None:
         """Let the expressions of a norm call these norms."""
-        statements.e.norms = tuple(callable_norms)
-        statements.e.call_norm = lambda call: self._call(call, statements, callable_norms)
+        statements.expressions.norms = tuple(callable_norms)
+        statements.expressions.call_norm = lambda call: self._call(call, statements, callable_norms)
 
     def _call(
         self, call: ast.Call, statements: Statements, callable_norms: Mapping[str, CallableNorm]
@@ -104,12 +104,12 @@ class Calls:
 
     def _argument(self, statements: Statements, expr: ast.Expr) -> Value:
         """A value that a norm can take as an input: a number, an index, edges or a matrix."""
-        value = statements.e.value(expr)
+        value = statements.expressions.value(expr)
         if isinstance(value, (PoolOnly, Poison)):
             return value
         if isinstance(value, Tensor) and value.type.kind == "int":
             return value
-        return statements.e.as_number(value, expr) or POISON
+        return statements.expressions.as_number(value, expr) or POISON
 
     def _matching_first_call(self, caller: CallScope) -> CallScope | None:
         """The same call in the earlier call of the caller, whose parameters it shares."""

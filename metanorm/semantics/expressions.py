@@ -202,7 +202,7 @@ class Expressions:
             return self._draw(call)
         pools = call.over is not None
         if name in STATISTICS and (pools or name not in FUNCTIONS):
-            return self._statistic(call)
+            return self.statistic(call)
         if name in FUNCTIONS:
             return self.forms.function(call)
         is_shared = name in self.scope.let_scopes and name in self.scope.names
@@ -242,7 +242,8 @@ class Expressions:
             return POISON
         return self.low.emit(replace(draw, axes=axes, number=len(self.low.types)), call.span)
 
-    def _statistic(self, call: ast.Call) -> Value:
+    def statistic(self, call: ast.Call) -> Value:
+        """Lower a statistic, `moments` or `normalize` over a pool; a report gives `POISON`."""
         name = call.function.name
         if call.over is None:
             self.problems.add(NeedsOver(call.function.span, name))

@@ -30,13 +30,13 @@ class Forms:
     """Lowers the calls of one norm that are no plain statistics."""
 
     def __init__(self, expressions: Expressions) -> None:
-        self.e = expressions
+        self.expressions = expressions
         self.low = expressions.low
         self.problems = expressions.problems
         self.table: dict[str, Callable[[ast.Call], Value]] = {
             "count": self._count,
-            "moments": self.e._statistic,
-            "normalize": self.e._statistic,
+            "moments": self.expressions.statistic,
+            "normalize": self.expressions.statistic,
             "affine": self._affine,
             "mode": self._mode,
             "stop": self._detach,
@@ -80,7 +80,7 @@ class Forms:
             wrong = WrongArguments(call.span, name, usage, f"takes one argument, and got {count}")
             self.problems.add(wrong)
             return None
-        return self.e.number(call.arguments[0])
+        return self.expressions.number(call.arguments[0])
 
     def function(self, call: ast.Call) -> Value:
         """Lower a call of an elementwise function."""
@@ -125,7 +125,7 @@ class Forms:
                 call, row, f"takes {wanted} argument{plural}, and got {total or 'none'}"
             )
             return POISON
-        values = {name: self.e.number(expr) for name, expr in expr_by_parameter.items()}
+        values = {name: self.expressions.number(expr) for name, expr in expr_by_parameter.items()}
         if any(v is None for v in values.values()):
             return POISON
         return self._apply_function(row, {n: v for n, v in values.items() if v is not None}, call)
@@ -158,8 +158,8 @@ class Forms:
         if call.arguments or call.keywords:
             self._report_wrong(call, FORMS["count"], "takes no arguments, only `over`")
             return POISON
-        pool = self.e.pool(call.over, None)
-        return POISON if pool is None else self.e.statistics.count(pool)
+        pool = self.expressions.pool(call.over, None)
+        return POISON if pool is None else self.expressions.statistics.count(pool)
 
     def _mode(self, call: ast.Call) -> Value:
         branches = {k.name: k.value for k in call.keywords if k.labelled}
@@ -168,7 +168,10 @@ class Forms:
                 call, FORMS["mode"], "takes one value for `train:` and one for `eval:`"
             )
             return POISON
-        train, evaluated = self.e.number(branches["train"]), self.e.number(branches["eval"])
+        train, evaluated = (
+            self.expressions.number(branches["train"]),
+            self.expressions.number(branches["eval"]),
+        )
         if train is None or evaluated is None:
             return POISON
         return self.low.emit(Mode(train.ref, evaluated.ref), call.span)
@@ -181,7 +184,7 @@ class Forms:
         value = self.only_argument(call)
         to: Dtype | None = first_dtype(self.low)
         if call.dtype is not None:
-            to = dtype_from_ast(call.dtype, self.e.scope, self.low)
+            to = dtype_from_ast(call.dtype, self.expressions.scope, self.low)
         if value is None or to is None:
             return POISON
         return self.low.emit(Cast(value.ref, to), call.span)
@@ -190,7 +193,7 @@ class Forms:
         if len(call.arguments) != 1 or call.keywords:
             self._report_wrong(call, FORMS[call.function.name], "takes one axis")
             return None
-        return self.e.axis(call.arguments[0])
+        return self.expressions.axis(call.arguments[0])
 
     def _size(self, call: ast.Call) -> Value:
         axes = self._axis_argument(call)
@@ -217,11 +220,11 @@ class Forms:
         assert call.over is not None
         name = call.function.name
         value = self.only_argument(call)
-        pool = self.e.pool(call.over, value)
+        pool = self.expressions.pool(call.over, value)
         if value is None or pool is None:
             return POISON
         allowed = ("radius",) if name == "sparsestmax" else ()
-        options = self.e.pools.options(pool, name, allowed)
+        options = self.expressions.pools.options(pool, name, allowed)
         is_single_axis = (
             len(pool.over) == 1 and isinstance(pool.over[0][1], Ones) and pool.is_unweighted
         )
@@ -239,7 +242,10 @@ class Forms:
         radius: Scalar | None = None
         if "radius" in options:
             radius = scalar_from_ast(
-                options["radius"].value, self.e.scope, self.low, "the radius of `sparsestmax`"
+                options["radius"].value,
+                self.expressions.scope,
+                self.low,
+                "the radius of `sparsestmax`",
             )
         elif name == "sparsestmax":
             hint = "write `sparsestmax(x over K, radius = r)`"
@@ -252,10 +258,10 @@ class Forms:
         assert call.over is not None
         for keyword in call.keywords:
             self.problems.add(UnknownArgument(keyword.span, keyword.name, "concat", ()))
-        values = [self.e.number(argument) for argument in call.arguments]
-        pool = self.e.pool(call.over, None)
+        values = [self.expressions.number(argument) for argument in call.arguments]
+        pool = self.expressions.pool(call.over, None)
         if pool is not None:
-            self.e.pools.options(pool, "concat", ())
+            self.expressions.pools.options(pool, "concat", ())
         return concat(call, values, pool, self.low)
 
     # ---- affine
@@ -268,7 +274,7 @@ class Forms:
         affine_axes = self._affine_axes(call.per)
         if value is None or affine_axes is None:
             return POISON
-        if self.e.scope.fixed_switches.get("affine") is False:
+        if self.expressions.scope.fixed_switches.get("affine") is False:
             return value
         switches = self._switches(call.per, affine_axes)
         for part, function, neutral in (("weight", "mul", 1.0), ("bias", "add", 0.0)):
@@ -291,7 +297,7 @@ class Forms:
                 return None
             axes: list[str] = []
             for ref in term.axes:
-                resolved = self.e.pools.resolve(ref)
+                resolved = self.expressions.pools.resolve(ref)
                 if resolved is None:
                     ok = False
                     continue
@@ -310,7 +316,7 @@ class Forms:
         They are `elementwise_affine` and `bias` if pools and `affine` have the same axes (layer
         norm), else `affine`, and `bias` by keyword.
         """
-        if self.e.scope.axes is not None:
+        if self.expressions.scope.axes is not None:
             return {"weight": (), "bias": ()}
         axes = next(iter(affine_axes.values()))
         pools = self.low.pools()
@@ -343,7 +349,7 @@ class Forms:
         switches: tuple[str, ...],
         call: ast.Call,
     ) -> Tensor:
-        scope = self.e.scope
+        scope = self.expressions.scope
         if scope.first_call is not None:
             name = scope.first_call.affine_params[len(scope.affine_params)]
             scope.affine_params.append(name)

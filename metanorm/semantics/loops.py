@@ -27,7 +27,7 @@ class Loops:
         self.statements = statements
         self.low, self.scope = statements.low, statements.scope
         self.problems = statements.problems
-        self.e = statements.e
+        self.expressions = statements.expressions
 
     def repeat(self, statement: ast.Repeat) -> None:
         """Lower a loop. It carries names that exist before it; other names are local to one run."""
@@ -84,7 +84,7 @@ class Loops:
         result_by_name = dict(carried)
         failed = False
         for assignment in body:
-            value = self.e.number(assignment.value)
+            value = self.expressions.number(assignment.value)
             failed = failed or value is None
             self._assign(assignment.name, POISON if value is None else value)
             if assignment.name.name in carried and value is not None:

@@ -33,17 +33,17 @@ class OutputLowering:
     def __init__(self, low: Lowering, scope: CallScope, expressions: Expressions) -> None:
         self.low = low
         self.scope = scope
-        self.e = expressions
+        self.expressions = expressions
 
     def lower(self, statement: ast.Output) -> list[NormOutput] | None:
         """The outputs of a statement; `None` after a report."""
         lowered = []
         for position, item in enumerate(statement.items):
             self.scope.first_output = item.value if position == 0 else None
-            value = self.e.value(item.value)
+            value = self.expressions.value(item.value)
             if isinstance(value, Poison):
                 continue
-            tensor = self.e.as_number(value, item.value)
+            tensor = self.expressions.as_number(value, item.value)
             if tensor is not None:
                 name = self._name(item, position)
                 lowered.append((item, tensor, name, self._dtype(item, name)))

@@ -28,7 +28,7 @@ class StateLowering:
         self.low = low
         self.scope = scope
         self.axes = axes
-        self.e = expressions
+        self.expressions = expressions
         self.problems = low.problems
 
     def _new_name(self, name: ast.Identifier) -> str:
@@ -173,7 +173,7 @@ class StateLowering:
         self, expr: ast.Expr, dims: tuple[str, ...] | None, example: str
     ) -> Tensor | None:
         """An initial value computed in the spec, on these dimensions; `None` after a report."""
-        value = self.e.number(expr)
+        value = self.expressions.number(expr)
         if value is None or dims is None:
             return None
         value_axes = [self.low.table.space.base(axis) for axis in value.type.axes]

@@ -37,11 +37,11 @@ class Statements:
         self.low = low
         self.scope = scope
         self.problems = low.problems
-        self.e = Expressions(low, scope)
-        self.outputs = OutputLowering(low, scope, self.e)
-        axes = DeclaredAxes(low, scope, self.e.pools)
+        self.expressions = Expressions(low, scope)
+        self.outputs = OutputLowering(low, scope, self.expressions)
+        axes = DeclaredAxes(low, scope, self.expressions.pools)
         self.inputs = InputLowering(low, scope, axes)
-        self.state = StateLowering(low, scope, axes, self.e)
+        self.state = StateLowering(low, scope, axes, self.expressions)
 
     def lower(self, statement: ast.AnyStatement) -> None:
         """Lower a statement other than an input or an output, which have methods of their own."""
@@ -63,7 +63,7 @@ class Statements:
 
     def _update(self, statement: ast.Update) -> None:
         entity = self.scope.names.find(statement.name.name)
-        value = self.e.number(statement.value)
+        value = self.expressions.number(statement.value)
         if entity is None or entity.what != "buffer":
             buffer_names = tuple(n for n, e in self.scope.names if e.what == "buffer")
             hint = f"only buffers are updated: `buffer {statement.name.name} = ...`"
@@ -104,11 +104,11 @@ class Statements:
         check_name(name, self.problems)
         self.scope.let_name = name.name
         self.scope.let_call = statement.value if isinstance(statement.value, ast.Call) else None
-        value = self.e.value(statement.value)
+        value = self.expressions.value(statement.value)
         if isinstance(value, Outputs) and statement.dims:
             value = value.first
         if isinstance(value, (PoolOnly, Text, Choice)):
-            self.e.as_number(value, statement.value)
+            self.expressions.as_number(value, statement.value)
             value = POISON
         axes: tuple[str, ...] = ()
         if isinstance(value, Tensor):
@@ -130,7 +130,7 @@ class Statements:
         if not self.low.table.are_distinct([dim.axis for dim in statement.dims]):
             return POISON, ()
         for dim in statement.dims:
-            resolved = self.e.pools.resolve(dim.axis)
+            resolved = self.expressions.pools.resolve(dim.axis)
             if resolved is None:
                 return POISON, ()
             axes += resolved

@@ -26,14 +26,14 @@ class Subscripts:
     """Lowers the subscripts of one norm."""
 
     def __init__(self, expressions: Expressions) -> None:
-        self.e = expressions
+        self.expressions = expressions
         self.low, self.scope = expressions.low, expressions.scope
 
     def apply(self, expr: ast.Index) -> Value:
         """A value with its subscripts, applied one by one."""
-        value: Value = self.e.value(expr.value)
+        value: Value = self.expressions.value(expr.value)
         for subscript in self._ordered_subscripts(expr, value):
-            tensor = self.e.as_number(value, expr.value)
+            tensor = self.expressions.as_number(value, expr.value)
             if tensor is None:
                 return POISON
             if isinstance(subscript, ast.Rename):
@@ -60,7 +60,8 @@ class Subscripts:
             {space.base(a) for a in value.type.axes} if isinstance(value, Tensor) else set()
         )
         if not all(
-            set(self.e.pools.resolve(s.old, quiet=True) or ("",)) <= value_axes for s in renames
+            set(self.expressions.pools.resolve(s.old, quiet=True) or ("",)) <= value_axes
+            for s in renames
         ):
             return list(renames)
         ordered: list[Subscript] = []
@@ -82,10 +83,10 @@ class Subscripts:
         return [*ordered, *deferred]
 
     def _rename(self, tensor: Tensor, rename: ast.Rename) -> Value:
-        old = self.e.pools.resolve(rename.old)
+        old = self.expressions.pools.resolve(rename.old)
         if old is not None and len(old) == 1 and not rename.new.variadic:
             self._introduce_copy(rename.new, old[0])
-        new = self.e.pools.resolve(rename.new) if old is not None else None
+        new = self.expressions.pools.resolve(rename.new) if old is not None else None
         if old is None or new is None:
             return POISON
         space = self.low.table.space
@@ -119,7 +120,7 @@ class Subscripts:
     def _lookup(self, table: Tensor, subscript: ast.Expr, expr: ast.Index) -> Value:
         if isinstance(subscript, ast.Number):
             return self._look_up_item(table, subscript, expr)
-        index = self.e.value(subscript)
+        index = self.expressions.value(subscript)
         if isinstance(index, Poison):
             return POISON
         entity = self.scope.names.find(subscript.name) if isinstance(subscript, ast.Name) else None
@@ -144,7 +145,7 @@ class Subscripts:
 
     def _look_up_position(self, tensor: Tensor, at: ast.At) -> Value:
         """Lower `x[T = 0]`: one position of an axis. A negative one counts from the end."""
-        axes = self.e.pools.resolve(at.axis, alone=True)
+        axes = self.expressions.pools.resolve(at.axis, alone=True)
         position, sign = at.position, 1
         if isinstance(position, ast.Negative):
             position, sign = position.operand, -1

@@ -57,7 +57,7 @@ def values(call: Call, requested: Iterable[Ref]) -> Values:
     for let in call.program.body:
         if let.name in needed:
             run.bind(let)
-    return run.v
+    return run.values
 
 
 def _inner_names(op: Repeat) -> set[Ref]:
@@ -68,14 +68,14 @@ def _inner_names(op: Repeat) -> set[Ref]:
 class _Run:
     def __init__(self, call: Call) -> None:
         self.call = call
-        self.v = Values(call)
-        self.pools = Pools(self.v)
+        self.values = Values(call)
+        self.pools = Pools(self.values)
         self.declarations = {decl.name: decl for decl in call.program.declarations}
 
     def bind(self, let: Let) -> None:
-        if math.prod(self.v.sizes(let.type.axes)) > MAX_STEPS:
+        if math.prod(self.values.sizes(let.type.axes)) > MAX_STEPS:
             raise TooLarge(let.name)
-        self.v.values[let.name] = self._value(let)
+        self.values.elements[let.name] = self._value(let)
 
     def _value(self, let: Let) -> Sequence[float]:
         op: Op = let.op
@@ -86,9 +86,9 @@ class _Run:
             case Input(name) | Param(name) | Buffer(name):
                 return self._stored(self.declarations[name])
             case Position(axis):
-                return [float(position) for position in range(self.v.size(axis))]
+                return [float(position) for position in range(self.values.size(axis))]
             case Map(function, arguments):
-                columns = [self.v.broadcast(argument, axes) for argument in arguments]
+                columns = [self.values.broadcast(argument, axes) for argument in arguments]
                 return [FUNCTIONS[function](*row) for row in zip(*columns)]
             case Pool() | Count():
                 return self.pools.result(op, let.type, let.name)
@@ -97,35 +97,35 @@ class _Run:
             case Lookup():
                 return self._lookup(op, axes)
             case Link(edges, target, source, loop):
-                size = self.v.size(target)
+                size = self.values.size(target)
                 rows = neighbours(edges, loop, size, self.call)
                 dense = [row.get(node, 0.0) for row in rows for node in range(size)]
-                return self.v.spread(dense, (target, source), axes)
+                return self.values.spread(dense, (target, source), axes)
             case Piece(value, piece):
                 return self._piece(value, piece, axes)
             case Concat():
                 return self._concat(op, axes)
             case Rename(value, old, new):
-                renamed = [new if axis == old else axis for axis in self.v.types[value].axes]
-                return self.v.spread(self.v.values[value], renamed, axes)
+                renamed = [new if axis == old else axis for axis in self.values.types[value].axes]
+                return self.values.spread(self.values.elements[value], renamed, axes)
             case Expand(value) | Detach(value):
-                return self.v.broadcast(value, axes)
+                return self.values.broadcast(value, axes)
             case Cast(value, to):
                 dtype = self._dtype(to)
-                return [rounded(x, dtype) for x in self.v.broadcast(value, axes)]
+                return [rounded(x, dtype) for x in self.values.broadcast(value, axes)]
             case Mode(train=train):
-                return self.v.broadcast(train, axes)
+                return self.values.broadcast(train, axes)
             case Repeat():
                 return self._repeat(op)
         raise NotImplementedError(f"small examples know nothing of {op}")
 
     def _stored(self, decl: Declaration) -> Sequence[float]:
         """A tensor that is given, with its axes in program order."""
-        axes = [leaf for dim in decl.dims for leaf in self.v.space.leaves(dim)]
+        axes = [leaf for dim in decl.dims for leaf in self.values.space.leaves(dim)]
         if isinstance(decl, InputDecl) and decl.offsets:
             return [float(segment) for segment in self.call.cells_of_index(decl.name)[0]]
         elements = self.call.tensor(decl.name).elements
-        return self.v.spread(elements, axes, self.v.space.ordered(axes))
+        return self.values.spread(elements, axes, self.values.space.ordered(axes))
 
     def _dtype(self, to: Dtype) -> str:
         """The name of a dtype. All tensors of an example are of float64."""
@@ -134,8 +134,8 @@ class _Run:
     def _along(self, op: AxisMap, axes: Sequence[str]) -> Sequence[float]:
         """A function of the vectors along an axis."""
         others = [axis for axis in axes if axis != op.axis]
-        lines = self.v.broadcast(op.value, (*others, op.axis))
-        length = self.v.size(op.axis)
+        lines = self.values.broadcast(op.value, (*others, op.axis))
+        length = self.values.size(op.axis)
         results: list[float] = []
         for start in range(0, len(lines), length):
             line = lines[start : start + length]
@@ -144,15 +144,15 @@ class _Run:
             else:
                 assert op.function == "sparsestmax" and op.argument is not None
                 results += sparsestmax(line, self.call.number(op.argument))
-        return self.v.spread(results, (*others, op.axis), axes)
+        return self.values.spread(results, (*others, op.axis), axes)
 
     def _lookup(self, op: Lookup, axes: Sequence[str]) -> Sequence[float]:
         """Rows of a table. One that is not there is zero."""
-        length = self.v.size(op.axis)
-        table = self.v.broadcast(op.table, (*axes, op.axis))
+        length = self.values.size(op.axis)
+        table = self.values.broadcast(op.table, (*axes, op.axis))
         if isinstance(op.index, int):
             return table[op.index % length :: length]
-        chosen = map(int, self.v.broadcast(op.index, axes))
+        chosen = map(int, self.values.broadcast(op.index, axes))
         return [
             table[place * length + row] if 0 <= row < length else 0.0
             for place, row in enumerate(chosen)
@@ -160,33 +160,33 @@ class _Run:
 
     def _piece(self, value: Ref, piece: str, axes: Sequence[str]) -> Sequence[float]:
         """A run of positions of an axis."""
-        piece_of = self.v.space[piece].piece_of
+        piece_of = self.values.space[piece].piece_of
         assert piece_of is not None
         whole, start = piece_of[0], int(self.call.number(piece_of[1]))
         others = [axis for axis in axes if axis != piece]
-        lines = self.v.broadcast(value, (*others, whole))
-        length, run = self.v.size(whole), self.v.size(piece)
+        lines = self.values.broadcast(value, (*others, whole))
+        length, run = self.values.size(whole), self.values.size(piece)
         cut = [x for line in range(0, len(lines), length) for x in lines[line + start :][:run]]
-        return self.v.spread(cut, (*others, piece), axes)
+        return self.values.spread(cut, (*others, piece), axes)
 
     def _concat(self, op: Concat, axes: Sequence[str]) -> Sequence[float]:
         """Runs of positions, one behind the other."""
         others = [axis for axis in axes if axis != op.axis]
-        runs = [self.v.broadcast(r, (*others, p)) for r, p in zip(op.values, op.pieces)]
-        lengths = [self.v.size(piece) for piece in op.pieces]
+        runs = [self.values.broadcast(r, (*others, p)) for r, p in zip(op.values, op.pieces)]
+        lengths = [self.values.size(piece) for piece in op.pieces]
         joined: list[float] = []
-        for line in range(math.prod(self.v.sizes(others))):
+        for line in range(math.prod(self.values.sizes(others))):
             for run, length in zip(runs, lengths):
                 joined += run[line * length : (line + 1) * length]
-        return self.v.spread(joined, (*others, op.axis), axes)
+        return self.values.spread(joined, (*others, op.axis), axes)
 
     def _repeat(self, op: Repeat) -> Sequence[float]:
-        state = [self.v.values[ref] for ref in op.initial]
+        state = [self.values.elements[ref] for ref in op.initial]
         for _ in range(int(self.call.number(op.count))):
-            self.v.values.update(zip(op.inside, state))
+            self.values.elements.update(zip(op.inside, state))
             for let in op.body:
                 self.bind(let)
-            state = [self.v.values[ref] for ref in op.results]
+            state = [self.values.elements[ref] for ref in op.results]
         return state[op.position]
 
 

@@ -21,7 +21,7 @@ class Values:
     def __init__(self, call: Call) -> None:
         self.call = call
         self.space = Space(call.program.axes)
-        self.values: dict[Ref, Sequence[float]] = {}
+        self.elements: dict[Ref, Sequence[float]] = {}
         self.types: dict[Ref, Type] = {}
         for let in every_let(call.program.body):
             self.types[let.name] = let.type
@@ -55,7 +55,7 @@ class Values:
             at[axis] if axis in at else self.cells(axis)[0][at[self.space.base(axis)]]
             for axis in axes
         ]
-        return self.values[ref][raveled(index, self.sizes(axes))]
+        return self.elements[ref][raveled(index, self.sizes(axes))]
 
     def spread(
         self, elements: Sequence[float], axes: Sequence[str], to: Sequence[str]
@@ -74,4 +74,4 @@ class Values:
 
     def broadcast(self, ref: Ref, axes: Sequence[str]) -> list[float]:
         """The elements of a value, repeated along all of `axes`."""
-        return self.spread(self.values[ref], self.types[ref].axes, axes)
+        return self.spread(self.elements[ref], self.types[ref].axes, axes)

@@ -40,23 +40,23 @@ SPECIAL = (0.0, -0.0, 1.0, -1.0, 0.5, 2.0, -3.0, 30.0, 1e-3, -800.0, 800.0, 1e20
            math.inf, -math.inf, math.nan)  # fmt: skip
 
 
-def agree(found: Iterable[float], expected: Tensor) -> None:
-    here = torch.tensor(list(found), dtype=torch.float64)
-    there = expected.to(torch.float64).flatten()
-    torch.testing.assert_close(here, there, rtol=1e-9, atol=1e-12, equal_nan=True)
+def agree(elements: Iterable[float], expected: Tensor) -> None:
+    actual = torch.tensor(list(elements), dtype=torch.float64)
+    expected = expected.to(torch.float64).flatten()
+    torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-12, equal_nan=True)
 
 
 def check_values(program: Program) -> None:
     """Every value of the example, those in loops too."""
     call = example(program)
     names = [let.name for let in every_let(call.program.body)]
-    found = interpret.values(call, names)
+    actual = interpret.values(call, names)
     expected = oracle.values(*oracle_call(program))
-    assert names and found.values.keys() >= set(names)
+    assert names and actual.elements.keys() >= set(names)
     for name in names:
-        axes = found.types[name].axes
-        assert found.sizes(axes) == [expected.size(axis) for axis in axes]
-        agree(found.values[name], expected.broadcast(name, axes))
+        axes = actual.types[name].axes
+        assert actual.sizes(axes) == [expected.size(axis) for axis in axes]
+        agree(actual.elements[name], expected.broadcast(name, axes))
 
 
 CORPUS = {
@@ -117,7 +117,7 @@ def test_sparsestmax(line: list[float], radius: float) -> None:
 
 def test_only_what_is_asked_for_is_computed() -> None:
     call = example(PROGRAMS["BatchNorm"])
-    assert not interpret.values(call, []).values
+    assert not interpret.values(call, []).elements
 
 
 def test_what_takes_too_long_says_so() -> None:
