@@ -121,6 +121,23 @@ def test_against_a_version_of_git(folder: Path) -> None:
     assert run("breaking", "specs", "--against", "git:main").returncode == 1
 
 
+def test_specs_that_git_leaves_out_of_archives_are_compared(folder: Path) -> None:
+    (folder / "mine.norm").write_text(EQUATIONS)
+    (folder / "naïve name.norm").write_text(EQUATIONS.replace("Mine", "Other"))
+    (folder / ".gitattributes").write_text("*.norm export-ignore\n")
+    git(folder, "init", "-q")
+    git(folder, "add", ".")
+    git(folder, "commit", "-q", "-m", "first")
+    (folder / "mine.norm").write_text(
+        EQUATIONS.replace("param b[C] = 0", "param c[C] = 0").replace("+ b", "+ c")
+    )
+    staged = subprocess.run(["git", "status", "--porcelain"], cwd=folder, capture_output=True)
+    done = run("breaking", ".", "--against", "git:HEAD")
+    assert done.returncode == 1 and "in 2 norms of git:HEAD" in done.stdout
+    after = subprocess.run(["git", "status", "--porcelain"], cwd=folder, capture_output=True)
+    assert after.stdout == staged.stdout == b" M mine.norm\n"
+
+
 def test_what_cannot_be_compared_is_said(folder: Path) -> None:
     (folder / "good.norm").write_text(EQUATIONS)
     (folder / "bad.norm").write_text(EQUATIONS.replace("* a", "* q"))

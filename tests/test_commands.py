@@ -327,6 +327,15 @@ def test_new_writes_what_checks_and_overwrites_nothing(folder: Path) -> None:
         assert run("new", name).returncode == 2
 
 
+@pytest.mark.parametrize("name", ["reduce", "torch", "Tensor", "_Mine"])
+def test_new_writes_no_spec_that_check_refuses(name: str, folder: Path) -> None:
+    before = sorted(folder.rglob("*.norm"))
+    done = run("new", name)
+    assert done.returncode == 2 and f"`{name}`" in done.stderr
+    assert done.stderr.endswith("choose another name\n")
+    assert sorted(folder.rglob("*.norm")) == before
+
+
 def test_a_word_of_python_names_no_norm(folder: Path) -> None:
     assert "word of Python" in run("new", "Lambda").stderr
     assert not (folder / "lambda.norm").exists()

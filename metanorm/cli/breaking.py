@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -122,19 +121,25 @@ def _earlier_paths(against: str, paths: list[str]) -> Iterator[list[str]]:
     if not ref or ref.startswith("-"):
         raise WorkspaceError(f"`{against}` names no version: write git:main, say")
     top = Path(_git("rev-parse", "--show-toplevel").decode().rstrip("\n"))
-    names = _git("ls-tree", "-r", "-z", "--name-only", "--full-tree", ref).decode(
-        errors="surrogateescape"
-    )
-    spec_names = [name for name in names.split("\0") if name.endswith(".norm")]
     with tempfile.TemporaryDirectory(prefix="metanorm-") as folder:
-        if spec_names:
-            data = _git("-C", str(top), "archive", "--format=tar", ref, "--", *spec_names)
-            with tarfile.open(fileobj=BytesIO(data)) as archive:
-                for member in archive:
-                    if member.isfile() and member.name in spec_names:
-                        archive.extract(member, folder)
+        _extract_specs(ref, top, Path(folder))
         extracted = [_path_inside(path, top, Path(folder)) for path in paths]
         yield [str(path) for path in extracted if _has_specs(path)]
+
+
+def _extract_specs(ref: str, top: Path, folder: Path) -> None:
+    """Write the specs of a version into a folder, under their paths in the repository.
+
+    They are checked out from an index of their own, so that neither the user's index changes nor
+    `export-ignore` leaves a spec out, as it does for `git archive`.
+    """
+    entries = _git("ls-tree", "-r", "-z", "--full-tree", ref).split(b"\0")
+    files = [entry for entry in entries if entry.startswith(b"100") and entry.endswith(b".norm")]
+    with tempfile.TemporaryDirectory(prefix="metanorm-") as index_folder:
+        environment = {**os.environ, "GIT_INDEX_FILE": os.path.join(index_folder, "index")}
+        at_top = partial(_git, "-C", str(top), environment=environment)
+        at_top("update-index", "-z", "--index-info", stdin=b"".join(f + b"\0" for f in files))
+        at_top("checkout-index", "--all", f"--prefix={folder}{os.sep}")
 
 
 def _path_inside(path: str, top: Path, folder: Path) -> Path:
@@ -149,9 +154,14 @@ def _has_specs(path: Path) -> bool:
     return path.is_file() or any(path.rglob("*.norm"))
 
 
-def _git(*arguments: str) -> bytes:
+def _git(
+    *arguments: str, stdin: bytes | None = None, environment: Mapping[str, str] | None = None
+) -> bytes:
+    """What git prints. Raises `WorkspaceError` with its first message if it fails."""
     try:
-        process = subprocess.run(["git", *arguments], capture_output=True)
+        process = subprocess.run(
+            ["git", *arguments], input=stdin, capture_output=True, env=environment
+        )
     except FileNotFoundError as error:
         raise WorkspaceError("there is no git to ask for the earlier version") from error
     if process.returncode:

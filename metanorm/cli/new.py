@@ -7,13 +7,22 @@ from typing import Annotated
 
 import typer
 
+from metanorm import frontend
 from metanorm.cli.console import print_error, print_status
 from metanorm.cli.exit_codes import FINDINGS
+from metanorm.diagnostics.model import Severity
 from metanorm.module_names import module_name_problem
 from metanorm.python_words import KEYWORDS
 from metanorm.resources import resource
 from metanorm.semantics.naming import snake_case
-from metanorm.workspace import Output, WorkspaceError, library_specs, unknown_name, write_outputs
+from metanorm.workspace import (
+    Output,
+    WorkspaceError,
+    library_specs,
+    load,
+    unknown_name,
+    write_outputs,
+)
 
 TEMPLATE = """\
 # {name}: say in a line what it is, and where it comes from.
@@ -53,8 +62,22 @@ def command(
             raise unknown_name(like, library_names, "spec in the library")
         file = resource("specs") / f"{like.removesuffix('.norm')}.norm"
         text = _rename_norm(file.read_text(encoding="utf-8"), name)
+    _require_checked(path, text)
     write_outputs([Output(path, text, None, "missing")])
     print_status(f"{path}: written; next: metanorm compile {path} -o norms")
+
+
+def _require_checked(path: Path, text: str) -> None:
+    """Raise `WorkspaceError` if `metanorm check` has an error for the spec that is to be written.
+
+    What is written has no other errors than those of the name.
+    """
+    spec = path.as_posix()
+    workspace = load([spec], texts={spec: text})
+    checked = frontend.check(workspace.sources, workspace.roots)
+    for diagnostic in (*workspace.diagnostics, *checked.diagnostics):
+        if diagnostic.severity is Severity.ERROR:
+            raise WorkspaceError(f"{diagnostic.message}: choose another name")
 
 
 def _rename_norm(text: str, name: str) -> str:
