@@ -37,8 +37,8 @@ def run(*command: str | Path, folder: Path = ROOT) -> str:
 
 
 def citation_is_valid() -> None:
-    """By cffconvert, in an environment of its own: it asks for a jsonschema that is years older
-    than the one of the tests."""
+    """`CITATION.cff` is valid by cffconvert, which gets an environment of its own: it needs a
+    jsonschema that is years older than the one of the tests."""
     with tempfile.TemporaryDirectory() as name:
         run(sys.executable, "-m", "venv", name)
         tools = Path(name) / "bin"
@@ -66,10 +66,10 @@ def readme_links_live_there(wheel: Path) -> None:
 
 
 def pyroma_is_content() -> None:
-    """Ten of ten."""
-    told = run(BIN / "pyroma", "--min", "10", ROOT)
-    if "10/10" not in told:
-        sys.exit(told)
+    """Pyroma rates the package ten of ten."""
+    report = run(BIN / "pyroma", "--min", "10", ROOT)
+    if "10/10" not in report:
+        sys.exit(report)
 
 
 def installs_without_torch(wheel: Path) -> None:

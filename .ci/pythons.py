@@ -28,16 +28,16 @@ TOOLS = (
 def candidates() -> list[Path]:
     """Everything that is called like an interpreter, this one first."""
     names = [f"python3.{minor}" for minor in range(OLDEST, NEWEST + 1)]
-    found = [Path(sys.executable)]
+    paths = [Path(sys.executable)]
     for folder in os.get_exec_path():
-        found += [Path(folder, name) for name in names]
+        paths += [Path(folder, name) for name in names]
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
-    return [*found, *sorted(pyenv.glob("versions/*/bin/python3"))]
+    return [*paths, *sorted(pyenv.glob("versions/*/bin/python3"))]
 
 
 def interpreters() -> dict[int, Path]:
     """One interpreter for each minor version that there is; what does not start is none."""
-    found: dict[int, Path] = {}
+    by_minor: dict[int, Path] = {}
     for path in candidates():
         if not os.access(path, os.X_OK):
             continue
@@ -45,8 +45,8 @@ def interpreters() -> dict[int, Path]:
         done = subprocess.run(ask, capture_output=True, text=True)
         major, _, minor = done.stdout.strip().partition(" ")
         if done.returncode == 0 and major == "3" and OLDEST <= int(minor) <= NEWEST:
-            found.setdefault(int(minor), path)
-    return dict(sorted(found.items()))
+            by_minor.setdefault(int(minor), path)
+    return dict(sorted(by_minor.items()))
 
 
 def dependencies() -> list[str]:
@@ -115,20 +115,20 @@ def run_tests(python: Path) -> int:
 
 def main() -> None:
     """Check every interpreter; ends with 1 at the first that differs or fails."""
-    found = interpreters()
-    wanted: dict[str, bytes] = {}
-    for minor, interpreter in found.items():
+    by_minor = interpreters()
+    expected: dict[str, bytes] = {}
+    for minor, interpreter in by_minor.items():
         python = environment(minor, interpreter)
         files = compiled(python, BUILD / f"norms-3.{minor}")
-        wanted = wanted or files
-        different = sorted(n for n in wanted | files if wanted.get(n) != files.get(n))
+        expected = expected or files
+        different = sorted(n for n in expected | files if expected.get(n) != files.get(n))
         if different:
             sys.exit(f"Python 3.{minor} compiles something else: {', '.join(different[:5])}")
         passed = run_tests(python)
         if passed < FEWEST:
             sys.exit(f"Python 3.{minor} ran {passed} tests: {FEWEST} or more need no torch")
         print(f"Python 3.{minor}: {len(files)} files are the same, {passed} tests pass", flush=True)
-    missing = [f"3.{n}" for n in range(OLDEST, NEWEST + 1) if n not in found]
+    missing = [f"3.{n}" for n in range(OLDEST, NEWEST + 1) if n not in by_minor]
     if missing:
         print(f"not on this machine: {', '.join(missing)}")
 

@@ -79,11 +79,11 @@ def run(name: str, folder: Path, seeds: int | None = None, quick: bool = False) 
     entry = ENTRIES[name]
     effect = import_module(f"measured.{entry.module}").EFFECT
     count = effect.seeds if seeds is None else seeds
-    found = effect.measure(range(count), quick)
-    text = report.text(entry.title, effect, found, count)
+    measurement = effect.measure(range(count), quick)
+    text = report.text(entry.title, effect, measurement, count)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.txt").write_text(text, encoding="utf-8")
-    report.draw(entry.title, found, count, folder / f"{name}.png")
+    report.draw(entry.title, measurement, count, folder / f"{name}.png")
     return text
 
 

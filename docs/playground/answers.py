@@ -47,11 +47,11 @@ def _library() -> dict[str, str]:
 
 def check(name: str, text: str) -> object:
     """The diagnostics, as `metanorm check --format json` has them, and as it prints them."""
-    found = _checked(name, text)
-    sources = found.workspace.sources
+    checked = _checked(name, text)
+    sources = checked.workspace.sources
     return {
-        **report_fields(found.diagnostics, sources),
-        "report": render_text(found.diagnostics, sources),
+        **report_fields(checked.diagnostics, sources),
+        "report": render_text(checked.diagnostics, sources),
     }
 
 
@@ -100,10 +100,10 @@ def formatted(name: str, text: str) -> object:
 
 def completions(name: str, text: str, offset: int) -> object:
     """What may be written at an offset, by the rules of the language server."""
-    found = _checked(name, text)
-    if name not in found.workspace.sources:
+    checked = _checked(name, text)
+    if name not in checked.workspace.sources:
         return []
-    return completion.completion(View(name, found), offset)
+    return completion.completion(View(name, checked), offset)
 
 
 ANSWERS: Mapping[str, Callable[..., object]] = {

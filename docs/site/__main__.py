@@ -50,10 +50,10 @@ def build(folder: Path) -> int:
     sphinx += ["-d", str(folder / "doctrees"), str(folder / "source"), str(html)]
     if code := subprocess.run(sphinx, cwd=ROOT).returncode:
         return code
-    found = problems(html)
-    for problem in found:
+    link_problems = problems(html)
+    for problem in link_problems:
         print(problem)
-    return bool(found)
+    return bool(link_problems)
 
 
 if __name__ == "__main__":

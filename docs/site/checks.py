@@ -39,17 +39,17 @@ class _Page(HTMLParser):
 
 def problems(folder: Path) -> list[str]:
     """What is wrong with the pages and styles below a folder, a line for each."""
-    found = []
+    messages = []
     for path in sorted(folder.rglob("*.html")):
         page = _read(path)
         where = path.relative_to(folder).as_posix()
-        found += [f"{where}: {p}" for target in page.links if (p := _link(path, target, folder))]
-        found += [f"{where}: {p}" for target in page.fetched if (p := _fetch(path, target))]
+        messages += [f"{where}: {p}" for target in page.links if (p := _link(path, target, folder))]
+        messages += [f"{where}: {p}" for target in page.fetched if (p := _fetch(path, target))]
     for path in sorted(folder.rglob("*.css")):
         where = path.relative_to(folder).as_posix()
         targets = ["".join(match) for match in IN_STYLES.findall(path.read_text("utf-8"))]
-        found += [f"{where}: {p}" for target in targets if (p := _fetch(path, target))]
-    return found
+        messages += [f"{where}: {p}" for target in targets if (p := _fetch(path, target))]
+    return messages
 
 
 @cache

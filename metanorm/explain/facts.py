@@ -13,7 +13,7 @@ from metanorm.ir.batch import crosses_samples
 from metanorm.ir.dump import init_text
 from metanorm.ir.fingerprint import fingerprint
 from metanorm.ir.nodes import Input, Let, Map, Pool
-from metanorm.ir.program import Program
+from metanorm.ir.program import BufferDecl, ParamDecl, Program
 from metanorm.ir.scalar import scalar_text
 from metanorm.ir.space import Space
 from metanorm.passes.pipeline import optimize
@@ -115,41 +115,36 @@ def _samples_interact(program: Program, evaluating: bool) -> bool:
 
 
 def _learned(norm: CheckedNorm) -> list[str]:
-    program = norm.program
-    space = program.index.space
-    initial_texts, first_batch_text = _initial_texts(norm), _first_batch_texts(norm)
+    """A line for each parameter: its axes, its initial value, its bounds and its switches."""
+    state_text = _state_texts(norm)
     lines = []
-    for p in program.params:
-        shape = f"[{_axes(p.dims, space)}]" if p.dims else ""
+    for p in norm.program.params:
         bounds = ""
         if p.low is not None and p.high is not None:
             bounds = f", kept in [{scalar_text(p.low)}, {scalar_text(p.high)}]"
         switch = f", if {' and '.join(p.switches)}" if p.switches else ""
-        initial = (
-            initial_texts.get(p.name, "a value of the weight")
-            if p.from_weight
-            else init_text(p.init)
-        )
-        lines.append(
-            f"{p.name}{shape}, initially {initial}{first_batch_text(p.name)}{bounds}{switch}"
-        )
+        lines.append(f"{state_text(p)}{bounds}{switch}")
     return lines
 
 
 def _kept(norm: CheckedNorm) -> list[str]:
-    program = norm.program
-    space = program.index.space
+    """A line for each buffer: its axes and its initial value."""
+    return list(map(_state_texts(norm), norm.program.buffers))
+
+
+def _state_texts(norm: CheckedNorm) -> Callable[[ParamDecl | BufferDecl], str]:
+    """A function from a parameter or buffer to its axes and its initial value."""
+    space = norm.program.index.space
     initial_texts, first_batch_text = _initial_texts(norm), _first_batch_texts(norm)
-    lines = []
-    for b in program.buffers:
-        shape = f"[{_axes(b.dims, space)}]" if b.dims else ""
-        initial = (
-            initial_texts.get(b.name, "a value of the weight")
-            if b.from_weight
-            else init_text(b.init)
-        )
-        lines.append(f"{b.name}{shape}, initially {initial}{first_batch_text(b.name)}")
-    return lines
+
+    def text(decl: ParamDecl | BufferDecl) -> str:
+        shape = f"[{_axes(decl.dims, space)}]" if decl.dims else ""
+        initial = init_text(decl.init)
+        if decl.from_weight:
+            initial = initial_texts.get(decl.name, "a value of the weight")
+        return f"{decl.name}{shape}, initially {initial}{first_batch_text(decl.name)}"
+
+    return text
 
 
 def _first_batch_texts(norm: CheckedNorm) -> Callable[[str], str]:

@@ -25,7 +25,7 @@ BYTES = 4  # of a float32 element
 
 @dataclass(frozen=True)
 class Cost:
-    """One direction of one arm: `train, forward`."""
+    """The cost of one direction of one variant: of `train, forward`."""
 
     of: str
     sweeps: int

@@ -352,9 +352,7 @@ def _arguments(cursor: CursorContext) -> Iterator[Item]:
 
 def _fields(cursor: CursorContext) -> Iterator[Item]:
     """The fields of moments, and the outputs of a norm that a `let` calls."""
-    yield from _items_of_table(
-        ItemKind.FIELD, {"mean": "the mean of each pool", "var": "its variance"}
-    )
+    yield from _items_of_table(ItemKind.FIELD, words.FIELDS)
     name = str(cursor.tokens[-2]) if len(cursor.tokens) > 1 else ""
     for statement in cursor.norm.statements if cursor.norm is not None else ():
         if isinstance(statement, ast.Let) and isinstance(statement.value, ast.Call):

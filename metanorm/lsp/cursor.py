@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from string import ascii_letters, digits
 
 from lark import Token
 
@@ -103,40 +104,19 @@ class CursorContext:
         return ends and self.last not in LEADING_WORDS
 
 
-LEADING_WORDS = {
-    "over",
-    "where",
-    "weight",
-    "track",
-    "per",
-    "by",
-    "of",
-    "for",
-    "in",
-    "init",
-    "like",
-    "as",
+NAME_CHARACTERS = f"{ascii_letters}{digits}_"
+# Of one item of a list, up to its comma.
+LEADING_WORDS_OF_ITEM = frozenset("= where weight track from like as".split())
+LEADING_WORDS = LEADING_WORDS_OF_ITEM | {
+    *("over", "per", "by", "of", "for", "in", "init"),
+    *words.STATEMENTS,
 }
-
-
-LEADING_WORDS |= {"from", "=", *words.STATEMENTS}
-
-
-LEADING_WORDS_OF_ITEM = {
-    "=",
-    "where",
-    "weight",
-    "track",
-    "from",
-    "like",
-    "as",
-}  # of one item of a list, up to its comma
 
 
 def cursor_context(view: View, offset: int) -> CursorContext:
     """The context of the cursor at an offset. The word that is being written is left out."""
     text = view.source.text[:offset]
-    before = text.rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
+    before = text.rstrip(NAME_CHARACTERS)
     lexed = parser().lex(before, dont_ignore=True)
     tokens = tuple(t for t in lexed if t.type not in ("SPACE", "COMMENT", "UNKNOWN", "FOREIGN"))
     brackets: list[int] = []

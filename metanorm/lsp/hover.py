@@ -116,7 +116,7 @@ TEXT_BY_ROLE: Mapping[Role, Callable[[str], str]] = {
     Role.MATRIX: _operations,
     Role.OPTION: _word_texts(words.OPTIONS),
     Role.SORT: _word_texts(words.SORTS),
-    Role.FIELD: _word_texts({"mean": "the mean of each pool", "var": "its variance"}),
+    Role.FIELD: _word_texts(words.FIELDS),
     Role.WORD: _word_texts(words.CLAUSE_VALUES, words.TARGETS, dict.fromkeys(DTYPES, "a dtype")),
 }
 

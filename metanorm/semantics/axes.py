@@ -166,17 +166,17 @@ class AxisTable:
         if reason or whole is None:
             self.unsure |= {piece.axis.name for piece in statement.pieces} - self.declared.keys()
             return False
-        given = [None if p.size is None else size(p) for p in statement.pieces]
-        if any(g is None and p.size is not None for g, p in zip(given, statement.pieces)):
+        lengths = [None if p.size is None else size(p) for p in statement.pieces]
+        if any(n is None and p.size is not None for n, p in zip(lengths, statement.pieces)):
             self.unsure |= {piece.axis.name for piece in statement.pieces} - self.declared.keys()
             return False
-        total = reduce(partial(apply, "add"), (g for g in given if g is not None))
+        total = reduce(partial(apply, "add"), (n for n in lengths if n is not None))
         room = self.space[whole].size
         if isinstance(room, Const) and isinstance(total, Const) and total.value > room.value:
             reason = f"it has {room.value:g} positions, and not {total.value:g}"
             self.problems.add(BadSplit(statement.span, name, reason, "give shorter lengths"))
         start: Scalar = Const(0.0)
-        for piece, piece_name, length in zip(statement.pieces, names, given):
+        for piece, piece_name, length in zip(statement.pieces, names, lengths):
             check_name(ast.Identifier(span=piece.axis.span, name=piece_name), self.problems)
             written = None if piece.size is None else piece.size.span
             self.declared[piece_name] = Declared(piece.axis.span, written)
@@ -184,8 +184,8 @@ class AxisTable:
             self.space.add(Axis(piece_name, size=length, piece_of=(whole, start)))
             start = length if start == Const(0.0) else apply("add", start, length)
         self.cuts.setdefault(whole, []).append(tuple(names))
-        lengths = [length for length in given if length is not None]
-        self.held += [Holds(whole, n) for n in dict.fromkeys((*lengths, total))]
+        fixed_lengths = [n for n in lengths if n is not None]
+        self.held += [Holds(whole, n) for n in dict.fromkeys((*fixed_lengths, total))]
         return True
 
     def _why_uncut(self, statement: ast.AxisCut, whole: str, names: Sequence[str]) -> str:

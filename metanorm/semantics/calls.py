@@ -180,10 +180,10 @@ class Calls:
             self._share_hypers(call, callee, callee.first_call)
             return True
         declared = {h.name.name: h for h in callee.norm.hypers}
-        given = {k.name: k for k in call.keywords}
+        keywords = {k.name: k for k in call.keywords}
         switches = (*SWITCHES, *_switches_of(callee.norm))
         ok = True
-        for name, keyword in given.items():
+        for name, keyword in keywords.items():
             if name in switches and name not in declared:
                 value = keyword.value
                 if not isinstance(value, ast.Name) or value.name not in ("true", "false"):
@@ -198,12 +198,12 @@ class Calls:
             elif name not in declared or keyword.labelled:
                 listed = (*declared, *axes, *switches)
                 problem = UnknownArgument(
-                    keyword.span, name, callee.norm.name.name, listed, tuple(given)
+                    keyword.span, name, callee.norm.name.name, listed, tuple(keywords)
                 )
                 self.problems.add(problem)
                 ok = False
         for name, hyper in declared.items():
-            ok &= self._bind_hyper(call, hyper, given.get(name), caller, callee)
+            ok &= self._bind_hyper(call, hyper, keywords.get(name), caller, callee)
         return bool(ok)
 
     def _share_hypers(self, call: ast.Call, callee: CallScope, first_call: CallScope) -> None:

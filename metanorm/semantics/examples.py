@@ -225,15 +225,15 @@ class _Reader:
         """The arguments that are lengths, as far as the shapes of tensors tell them."""
         shapes: dict[str, tuple[int, ...]] = {}
         for argument in self.asked.values():
-            given = arguments.get(argument.name)
-            if argument.type == "size" and given is not None:
-                parts = given if isinstance(given, tuple) else (given,)
+            length = arguments.get(argument.name)
+            if argument.type == "size" and length is not None:
+                parts = length if isinstance(length, tuple) else (length,)
                 shapes[argument.axes[0]] = tuple(
                     int(n) for n in parts if isinstance(n, (int, float))
                 )
-        known = -1
-        while known != len(shapes):  # a shape may tell what another one lacks
-            known = len(shapes)
+        known_count = -1
+        while known_count != len(shapes):  # a shape may tell what another one lacks
+            known_count = len(shapes)
             for name, value in tensors.items():
                 decl, shape = self.declared[name], _shape(value)
                 if shape and value is not None and _has_shape_of_axes(decl):
@@ -248,13 +248,13 @@ class _Reader:
         self,
         dims: Sequence[str],
         shape: tuple[int, ...],
-        known: Mapping[str, tuple[int, ...]],
+        known_shapes: Mapping[str, tuple[int, ...]],
     ) -> dict[str, tuple[int, ...]]:
         """The shape of each axis of a tensor, if at most one group of axes is open."""
-        open_groups = [d for d in dims if self.space[d].variadic and d not in known]
+        open_groups = [d for d in dims if self.space[d].variadic and d not in known_shapes]
         if len(open_groups) > 1:
             return {}
-        ranks = {d: len(known[d]) if d in known else 1 for d in dims}
+        ranks = {d: len(known_shapes[d]) if d in known_shapes else 1 for d in dims}
         for dim in open_groups:
             ranks[dim] = len(shape) - sum(rank for d, rank in ranks.items() if d != dim)
         shape_by_dim, start = {}, 0

@@ -95,22 +95,22 @@ def trained(
 ) -> Trained:
     """Train a network for each seed."""
     images, target = digits()
-    found = Trained()
+    runs = Trained()
     for seed in seeds:
         train, held_out = split(len(images), seed)
         torch.manual_seed(seed)
         network = make(norm)
         fit(network, images[train], target[train], seed=seed, steps=steps, batch=BATCH, rate=RATE,
             decays=True)  # fmt: skip
-        found.errors.append(wrong(network, images[held_out], target[held_out]))
-        found.held_out_loss.append(log_loss(network, images[held_out], target[held_out]))
-        found.training_loss.append(log_loss(network, images[train], target[train]))
-    return found
+        runs.errors.append(wrong(network, images[held_out], target[held_out]))
+        runs.held_out_loss.append(log_loss(network, images[held_out], target[held_out]))
+        runs.training_loss.append(log_loss(network, images[train], target[train]))
+    return runs
 
 
-def findings(network: str, found: Mapping[str, Trained]) -> list[Finding]:
+def findings(network: str, runs_by_norm: Mapping[str, Trained]) -> list[Finding]:
     """What the paper claims, and whether the norm matters at all."""
-    learned, plain, without = found[LEARNED], found[PLAIN], found[NO_NORM]
+    learned, plain, without = runs_by_norm[LEARNED], runs_by_norm[PLAIN], runs_by_norm[NO_NORM]
     return [
         parity(
             f"{network}: without weight and bias, as many errors as with them",
@@ -133,14 +133,14 @@ def findings(network: str, found: Mapping[str, Trained]) -> list[Finding]:
 def measure(seeds: Sequence[int], quick: bool) -> Measurement:
     """Held-out errors of each network with each norm."""
     steps = 10 if quick else STEPS
-    found = {
+    runs = {
         network: {name: trained(make, norm, seeds, steps) for name, norm in norms().items()}
         for network, make in NETWORKS.items()
     }
     series = [
-        Series(name, [found[network][name].errors for network in NETWORKS]) for name in norms()
+        Series(name, [runs[network][name].errors for network in NETWORKS]) for name in norms()
     ]
-    claims = [finding for network in NETWORKS for finding in findings(network, found[network])]
+    claims = [finding for network in NETWORKS for finding in findings(network, runs[network])]
     return Measurement("network", list(NETWORKS), "wrong, held out, %", series, claims)
 
 

@@ -84,8 +84,8 @@ def measure(seeds: Sequence[int], quick: bool) -> Measurement:
             scores = models @ asked.T
             same = digit[:, None] == target[tests]
             for kind in SCORES:
-                found = normalized(kind, scores, models @ z_scans.T, t_models @ asked.T)
-                rates[kind][place][number] = equal_error_rate(found, same)
+                normalized_scores = normalized(kind, scores, models @ z_scans.T, t_models @ asked.T)
+                rates[kind][place][number] = equal_error_rate(normalized_scores, same)
     series = [Series(kind, values) for kind, values in rates.items()]
     names = list(SHIFTS)
     findings = [

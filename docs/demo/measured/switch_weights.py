@@ -32,7 +32,7 @@ def shares(network: nn.Module) -> list[float]:
 def measure(seeds: Sequence[int], quick: bool) -> Measurement:
     """The learned shares by the size of the batch, after as many steps for each."""
     images, target = digits()
-    found = {name: [[0.0] * len(seeds) for _ in SIZES] for name in SHARES}
+    learned_shares = {name: [[0.0] * len(seeds) for _ in SIZES] for name in SHARES}
     for place, size in enumerate(SIZES):
         for number, seed in enumerate(seeds):
             train, _ = split(len(images), seed)
@@ -41,16 +41,16 @@ def measure(seeds: Sequence[int], quick: bool) -> Measurement:
             fit(network, images[train], target[train], seed=seed, steps=20 if quick else STEPS,
                 batch=size, rate=5e-3)  # fmt: skip
             for name, share in zip(SHARES, shares(network)):
-                found[name][place][number] = share
-    series = [Series(name, values) for name, values in found.items()]
+                learned_shares[name][place][number] = share
+    series = [Series(name, values) for name, values in learned_shares.items()]
     findings = [
         difference(
             "the share of the batch is larger with batches of 32 than with batches of 2",
-            found["batch"][-1], found["batch"][0],
+            learned_shares["batch"][-1], learned_shares["batch"][0],
         ),
         difference(
             "the share of the instance is larger with batches of 2 than with batches of 32",
-            found["instance"][0], found["instance"][-1],
+            learned_shares["instance"][0], learned_shares["instance"][-1],
         ),
     ]  # fmt: skip
     return Measurement("batch", SIZES, "learned share", series, findings)
