@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -19,14 +19,14 @@ from metanorm.cli.console import (
     write_diff,
     write_summary,
 )
-from metanorm.cli.context import start_run
+from metanorm.cli.context import Run, start_run
 from metanorm.cli.exit_codes import FINDINGS, OK, code_of
 from metanorm.cli.progress import with_progress
 from metanorm.cli.watch import run_on_changes
 from metanorm.compile_cache import compile_changed
 from metanorm.compile_jobs import compile_in_processes
 from metanorm.config import Config
-from metanorm.driver import compile_in_turn
+from metanorm.driver import Result, compile_in_turn
 from metanorm.hub import demand_names, hub_kernel, renames
 from metanorm.module_names import module_name
 from metanorm.options import Options, Target
@@ -38,10 +38,10 @@ from metanorm.packages import (
     unused_runtime_files,
 )
 from metanorm.standalone import runtime_files
-from metanorm.targets.hub_kernel import METADATA, VARIANT, metadata_text
+from metanorm.targets.hub_kernel import METADATA, VARIANT, HubKernel, metadata_text
 from metanorm.targets.registry import target_for_device, targets_written_for
 from metanorm.visible import visible
-from metanorm.workspace import Output, plan_outputs, write_outputs
+from metanorm.workspace import Output, Workspace, plan_outputs, write_outputs
 
 MAX_LISTED = 3  # leftover files of one spec
 # Files that only --force overwrites: those that somebody else wrote, or edited.
@@ -173,37 +173,10 @@ def _compile_once(request: CompileRequest) -> None:
     """Compile once. Raises `typer.Exit` at the end."""
     run = start_run()
     workspace = run.workspace(request.specs)
-    folder = Path(run.relative(run.config.out) if request.output is None else request.output)
     options = _options(request, run.config)
-    kernel = hub_kernel(folder, run.config) if options.hub else None
-    folder = folder / VARIANT if options.hub else folder
-    modules = {module_name(root) for root in workspace.roots}
-    # Only a folder has all specs of a package, so that files without a spec are left over. A kernel
-    # for the hub has the norms of one run.
-    has_all = options.hub or run.names_folder(request.specs)
-    leftovers = files_without_spec(folder, modules) if has_all else []
-    removed_modules = {
-        leftover.module for leftover in leftovers if request.prune and not leftover.is_edited
-    }
-    other_exports = {} if request.stdout or options.hub else existing_exports(folder)
-    other_exports = {
-        module: names for module, names in other_exports.items() if module not in removed_modules
-    }
-    gpu = target_for_device("cuda")
-    if request.ptx and gpu not in targets_written_for(options.target):
-        print_error(f"--ptx compiles {gpu.language} kernels: add --target {gpu.name}")
-        raise typer.Exit(FINDINGS)
-    back_ends = with_progress(
-        compile_in_processes(request.jobs) if request.jobs > 1 else compile_in_turn
-    )
-    result = compile_changed(
-        workspace.sources,
-        workspace.roots,
-        options,
-        other_exports,
-        back_ends,
-        recompile=request.force,
-    )
+    _demand_kernels_for_ptx(request, options)
+    package = _package(request, run, workspace, options)
+    result = _compiled(request, workspace, options, package)
     diagnostics = (*workspace.diagnostics, *result.diagnostics)
     write_diagnostics(diagnostics, workspace.sources, sys.stderr)
     count = len(workspace.roots) + len(workspace.diagnostics)
@@ -215,26 +188,91 @@ def _compile_once(request: CompileRequest) -> None:
         demand_names(pairs, workspace.sources, workspace.roots)
     if request.stdout:
         for name, text in result.files.items():
-            if name in {f"{module}.py" for module in modules}:
+            if name in {f"{module}.py" for module in package.modules}:
                 print_file(text)
         raise typer.Exit(code_of(diagnostics))
-    if options.has_runtime:
-        result.files.update(runtime_files(options.fingerprint()))
-    if kernel is not None:
-        result.files[METADATA] = metadata_text(kernel, result.files)
-    outputs = plan_outputs(result.files, folder)
+    files = package.with_own_files(result.files, options)
+    outputs = plan_outputs(files, package.folder)
     changed = [o for o in outputs if o.status != "unchanged"]
-    leftovers += obsolete_files(folder, modules, result.files)
-    leftovers += unused_runtime_files(folder, result.files)
-    if not request.writes:
+    leftovers = [
+        *package.leftovers,
+        *obsolete_files(package.folder, package.modules, files),
+        *unused_runtime_files(package.folder, files),
+    ]
+    if request.writes:
+        _write_package(request, outputs, leftovers)
+    else:
         _print_changes(changed, request.diff)
         for line in _leftover_lines(leftovers):
             print_result(f"{line}\n")
-        write_summary(diagnostics, count, run.milliseconds, sys.stderr)
-        raise typer.Exit(code_of(diagnostics) or (FINDINGS if changed or leftovers else OK))
-    _write_package(request, outputs, leftovers)
     write_summary(diagnostics, count, run.milliseconds, sys.stderr)
-    raise typer.Exit(code_of(diagnostics))
+    would_change = not request.writes and bool(changed or leftovers)
+    raise typer.Exit(code_of(diagnostics) or (FINDINGS if would_change else OK))
+
+
+@dataclass(frozen=True)
+class _Package:
+    """The package that is written: its folder, its modules, and what lies there of others."""
+
+    folder: Path
+    kernel: HubKernel | None  # that the package is, if it is one for the hub
+    modules: set[str]
+    leftovers: list[Leftover]  # generated files whose spec is gone
+    other_exports: Mapping[str, Sequence[str]]  # of modules of other specs, which stay
+
+    def with_own_files(self, files: Mapping[str, str], options: Options) -> dict[str, str]:
+        """The files of specs, with the runtime and the metadata where the package has them."""
+        all_files = dict(files)
+        if options.has_runtime:
+            all_files.update(runtime_files(options.fingerprint()))
+        if self.kernel is not None:
+            all_files[METADATA] = metadata_text(self.kernel, all_files)
+        return all_files
+
+
+def _package(request: CompileRequest, run: Run, workspace: Workspace, options: Options) -> _Package:
+    """The package as it lies there before it is written."""
+    folder = Path(run.relative(run.config.out) if request.output is None else request.output)
+    kernel = hub_kernel(folder, run.config) if options.hub else None
+    folder = folder / VARIANT if options.hub else folder
+    modules = {module_name(root) for root in workspace.roots}
+    # Only a folder has all specs of a package, so that files without a spec are left over. A kernel
+    # for the hub has the norms of one run.
+    has_all = options.hub or run.names_folder(request.specs)
+    leftovers = files_without_spec(folder, modules) if has_all else []
+    removed_modules = {
+        leftover.module for leftover in leftovers if request.prune and not leftover.is_edited
+    }
+    exports = {} if request.stdout or options.hub else existing_exports(folder)
+    other_exports = {
+        module: names for module, names in exports.items() if module not in removed_modules
+    }
+    return _Package(folder, kernel, modules, leftovers, other_exports)
+
+
+def _compiled(
+    request: CompileRequest, workspace: Workspace, options: Options, package: _Package
+) -> Result:
+    """The files of the specs, from the cache where they have not changed."""
+    back_ends = with_progress(
+        compile_in_processes(request.jobs) if request.jobs > 1 else compile_in_turn
+    )
+    return compile_changed(
+        workspace.sources,
+        workspace.roots,
+        options,
+        package.other_exports,
+        back_ends,
+        recompile=request.force,
+    )
+
+
+def _demand_kernels_for_ptx(request: CompileRequest, options: Options) -> None:
+    """End the run if `--ptx` is to compile kernels that this target does not write."""
+    gpu = target_for_device("cuda")
+    if request.ptx and gpu not in targets_written_for(options.target):
+        print_error(f"--ptx compiles {gpu.language} kernels: add --target {gpu.name}")
+        raise typer.Exit(FINDINGS)
 
 
 def _options(request: CompileRequest, config: Config) -> Options:

@@ -12,7 +12,7 @@ from metanorm.workspace import WorkspaceError, rewrite_spec
 def rewrite_each(
     before: Mapping[str, str], after: Mapping[str, str], message_of: Callable[[str], str]
 ) -> None:
-    """Write each text of `after`, and print `done(name)` for it.
+    """Write each text of `after`, and print what `message_of` says of its name.
 
     A text that cannot be written does not stop the others. Raises `Failure` at the end.
     """
