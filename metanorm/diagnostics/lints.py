@@ -199,3 +199,55 @@ class DifferenceOfSquares(Warn):
 
     def helps(self) -> tuple[str, ...]:
         return ("write `var(x over P)`, with the same pool",)
+
+
+@problem("MN0705")
+@dataclass(frozen=True)
+class CrossesGroups(Warn):
+    """A window reaches from one group of an index into the next.
+
+    ### What it means
+
+    An index says that positions of this axis belong to several sequences or graphs. A window or a
+    past does not heed it, and pools neighbours of other groups too.
+
+    ### Example
+
+    ```norm
+    norm Packed(eps = 1e-5) {
+      input  x[N, T, C], sequence: index[T]
+      reduce C, T: causal
+      output normalized + mean(x over T: sequence)
+    }
+    ```
+
+    ### Fix
+
+    If groups lie one behind the other, declare offsets, which a window can stay within. If the
+    index has nothing to do with neighbours, such as a class, say so with
+    `# norm: allow MN0705 -- reason` on the line.
+
+    ```norm
+    norm Packed(eps = 1e-5) {
+      input  x[N, T, C], cu_seqlens: offsets[T]
+      reduce C, T: causal within cu_seqlens
+      output normalized + mean(x over T: cu_seqlens)
+    }
+    ```
+    """
+
+    span: Span
+    matrix: str
+    index: str
+    axis: str
+    declared: Span
+
+    def message(self) -> str:
+        return f"`{self.matrix}` pools axis `{self.axis}` across the groups of `{self.index}`"
+
+    def secondary(self) -> tuple[Label, ...]:
+        return (Label(span=self.declared, text="declared here"),)
+
+    def helps(self) -> tuple[str, ...]:
+        within = f"write `{self.axis}: {self.matrix} within {self.index}`"
+        return (f"declare `{self.index}: offsets[{self.axis}]`, and {within}",)

@@ -65,13 +65,13 @@ class NoOffsets(Problem):
 
 @problem("MN0410")
 @dataclass(frozen=True)
-class CrossesGroups(Problem):
-    """A window reaches from one group of an axis into the next.
+class CrossesSegments(Problem):
+    """A window reaches from one segment of an axis into the next.
 
     ### What it means
 
-    An input says that positions of this axis belong to several sequences or graphs. A window or a
-    past that does not heed it would pool what has nothing to do with each other.
+    Offsets say that positions of this axis belong to several sequences. A window or a past that
+    does not heed them would pool what has nothing to do with each other.
 
     ### Example
 
@@ -98,18 +98,13 @@ class CrossesGroups(Problem):
     matrix: str
     index: str
     axis: str
-    has_offsets: bool
     declared: Span
 
     def message(self) -> str:
-        groups = "segments" if self.has_offsets else "groups"
-        return f"`{self.matrix}` pools axis `{self.axis}` across the {groups} of `{self.index}`"
+        return f"`{self.matrix}` pools axis `{self.axis}` across the segments of `{self.index}`"
 
     def secondary(self) -> tuple[Label, ...]:
         return (Label(span=self.declared, text="declared here"),)
 
     def helps(self) -> tuple[str, ...]:
-        within = f"write `{self.axis}: {self.matrix} within {self.index}`"
-        if self.has_offsets:
-            return (within,)
-        return (f"declare `{self.index}: offsets[{self.axis}]`, and {within}",)
+        return (f"write `{self.axis}: {self.matrix} within {self.index}`",)

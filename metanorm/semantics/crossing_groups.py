@@ -1,23 +1,38 @@
-"""Reports windows and pasts that reach from one group of an axis into the next."""
+"""Finds windows and pasts that reach from one group of an axis into the next."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from metanorm.diagnostics.collector import Collector
-from metanorm.diagnostics.segments import CrossesGroups
+from metanorm.diagnostics.segments import CrossesSegments
 from metanorm.ir.aggregation import Causal, Window, grouping_text
 from metanorm.ir.nodes import Count, Pool
 from metanorm.ir.operands import every_let
-from metanorm.ir.program import InputDecl
 from metanorm.semantics.lowering import Lowering
 from metanorm.source import Span
 
 
-def report_crossing_groups(low: Lowering, problems: Collector) -> None:
-    """Report each once, at the pool. An index that chooses rows says nothing about neighbours."""
+class Crossing(NamedTuple):
+    """A pool that ignores the groups of its axis, and the input that names these."""
+
+    span: Span
+    matrix: str
+    input: str
+    axis: str
+    declared: Span
+
+
+def crossings(low: Lowering, offsets: bool) -> Iterator[Crossing]:
+    """Each pool once. An index that chooses rows says nothing about neighbours.
+
+    `offsets`: of axes that offsets cut into segments, else of axes whose groups an index names.
+    """
     grouped = {
-        decl.dims[0]: decl for decl in low.inputs if decl.names_groups and len(decl.dims) == 1
+        decl.dims[0]: decl
+        for decl in low.inputs
+        if decl.names_groups and len(decl.dims) == 1 and decl.offsets == offsets
     }
     reported: set[Span] = set()
     for let in every_let(low.body) if grouped else ():
@@ -26,13 +41,13 @@ def report_crossing_groups(low: Lowering, problems: Collector) -> None:
             is_uncut = isinstance(grouping, (Window, Causal)) and grouping.within is None
             if is_uncut and axis in grouped and let.span not in reported:
                 reported.add(let.span)
-                problems.add(_problem(let.span, grouping_text(grouping), axis, grouped, low))
+                text, name = grouping_text(grouping), grouped[axis].name
+                word = text.partition(",")[0]  # without the edge, which no segment has
+                matrix = word if word == text else f"{word})"
+                yield Crossing(let.span, matrix, name, low.table.shown(axis), low.spans[name])
 
 
-def _problem(
-    span: Span, matrix: str, axis: str, grouped: Mapping[str, InputDecl], low: Lowering
-) -> CrossesGroups:
-    decl = grouped[axis]
-    word, declared = matrix.partition(",")[0], low.spans[decl.name]
-    matrix = word if word == matrix else f"{word})"
-    return CrossesGroups(span, matrix, decl.name, low.table.shown(axis), decl.offsets, declared)
+def report_crossing_segments(low: Lowering, problems: Collector) -> None:
+    """Report the pools that cross segments of offsets."""
+    for crossing in crossings(low, offsets=True):
+        problems.add(CrossesSegments(*crossing))

@@ -12,7 +12,7 @@ from metanorm.diagnostics.structure import NoInput, UnknownTarget
 from metanorm.ir.initializers import with_initializers
 from metanorm.ir.program import Argument, Check, InputDecl, MinimumPoolSize, Program
 from metanorm.semantics.calls import Calls
-from metanorm.semantics.crossing_groups import report_crossing_groups
+from metanorm.semantics.crossing_groups import report_crossing_segments
 from metanorm.semantics.draws import report_draws
 from metanorm.semantics.entries import (
     check_adds_nothing,
@@ -136,7 +136,7 @@ class _Norm:
         entries = self._entries()
         self.low.table.report_free()
         self.low.inputs = with_integer_inputs(self.low)
-        report_crossing_groups(self.low, self.problems)
+        report_crossing_segments(self.low, self.problems)
         report_name_clashes(self.norm, self.scope, self.low)
         check_target(self.norm, self.low, self.problems)
         if not self.problems.has_errors:  # of which one may be why an input has no default
