@@ -18,8 +18,11 @@ scikit-learn has, with seeds and error bars, in minutes: `python docs/demo/effec
 
 A claim counts as reproduced where the mean difference over the seeds is more than two standard
 errors away from zero on the right side, as not reproduced where it is on the wrong one, and as
-undecided in between. Networks are small, data sets are small, and nothing was tuned for one of the
-norms: what is not reproduced here may well hold where its authors measured it.
+undecided in between. Where two numbers are claimed to be alike, the difference and two standard
+errors more must be within the margin that stands beside it; it is not reproduced where the
+difference is beyond that by two. Where steps are counted, all must be as claimed. Networks are
+small, data sets are small, and nothing was tuned for one of the norms: what is not reproduced here
+may well hold where its authors measured it.
 """
 
 

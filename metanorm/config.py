@@ -15,6 +15,13 @@ else:
     import tomli as tomllib
 
 
+# What TOML calls some types; others have one name in TOML and in Python.
+IN_TOML = {
+    "tuple_type": 'Input should be an array, such as ["specs"]',
+    "dict_type": 'Input should be a table, such as {eps = "variance_epsilon"}',
+}
+
+
 class ConfigError(Exception):
     """A configuration that cannot be used: the file, the key, what is wrong."""
 
@@ -75,4 +82,5 @@ def _config_from_table(table: dict[str, object], path: Path) -> Config:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{path.name}: [tool.metanorm] {key}: {first['msg']}") from error
+        needed = IN_TOML.get(first["type"], first["msg"])
+        raise ConfigError(f"{path.name}: [tool.metanorm] {key}: {needed}") from error

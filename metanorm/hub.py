@@ -23,8 +23,9 @@ def hub_kernel(folder: Path, config: Config) -> HubKernel:
     kernel_name = name.lower().replace("_", "-")
     if not KERNEL_NAME.fullmatch(kernel_name):
         raise WorkspaceError(
-            f"a kernel has the name of its folder, and `{name}` cannot be one: it takes letters, "
-            "digits and dashes, as in `-o rms-norm`"
+            f"a kernel has the name of its folder, and `{name}` cannot be one: it takes two or "
+            "more letters of English, digits and dashes, begins with a letter and ends with no "
+            "dash, as in `-o rms-norm`"
         )
     return HubKernel(kernel_name, config.hub_version, config.hub_license)
 

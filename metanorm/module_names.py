@@ -30,7 +30,9 @@ def module_name_problem(module: str, taken: Iterable[str] = ()) -> str:
             return f"would write the module `{other}` where case does not count"
     if module.lower() in DEVICES:
         return "is what Windows calls a device, and no file there"
-    if not module.isidentifier() or module in KEYWORDS or not module.isascii():
+    if not module.isascii():
+        return "has letters beyond ASCII, which systems spell differently in names of modules"
+    if not module.isidentifier() or module in KEYWORDS:
         return "cannot be the name of a Python module"
     return "would be hidden in Python" if module.startswith("__") else ""
 

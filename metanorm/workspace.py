@@ -289,19 +289,19 @@ def write_outputs(outputs: Sequence[Output]) -> None:
     Raises `WorkspaceError` if the folder or the disk does not allow it.
     """
     temporary_files: list[tuple[Path, Path]] = []
+    path = Path()
     try:
         for output in outputs:
             if output.status != "unchanged":
-                output.path.parent.mkdir(parents=True, exist_ok=True)
-                temporary_files.append(
-                    (_temporary_file(output.path, output.text.encode()), output.path)
-                )
+                path = output.path
+                path.parent.mkdir(parents=True, exist_ok=True)
+                temporary_files.append((_temporary_file(path, output.text.encode()), path))
         while temporary_files:
-            os.replace(*temporary_files[0])
+            temporary, path = temporary_files[0]
+            os.replace(temporary, path)
             temporary_files.pop(0)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise WorkspaceError(f"cannot write `{error.filename or ''}`: {reason}") from error
+        raise WorkspaceError(f"cannot write `{path}`: {error.strerror or error}") from error
     finally:
         for temporary, _ in temporary_files:
             with contextlib.suppress(OSError):

@@ -188,6 +188,7 @@ CLASHES = {
     "con.norm": "is what Windows calls a device",
     "Aux.norm": "is what Windows calls a device",
     "lpt1.norm": "is what Windows calls a device",
+    "groupé.norm": "has letters beyond ASCII",
     "class.norm": "cannot be the name of a Python module",
 }
 

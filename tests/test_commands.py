@@ -364,7 +364,13 @@ def test_configuration_is_read_and_checked(folder: Path) -> None:
     project.write_text('[tool.metanorm]\nspecs = ["specs"]\nout = "made"\n')
     assert run("compile").returncode == 0
     assert (folder / "made" / "centred.py").exists()
-    for line, hint in (("spec = 1", "`spec`"), ("specs = 3", "specs"), ("specs = [", "TOML")):
+    lines = {
+        "spec = 1": "`spec`",
+        'specs = "specs"': 'specs: Input should be an array, such as ["specs"]',
+        'rename = ["eps"]': "rename: Input should be a table",
+        "specs = [": "TOML",
+    }
+    for line, hint in lines.items():
         project.write_text(f"[tool.metanorm]\n{line}\n")
         done = run("check")
         assert done.returncode == 2 and hint in done.stderr

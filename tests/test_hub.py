@@ -263,8 +263,11 @@ def test_a_word_that_the_spec_does_not_name_is_refused(layer: Layers, library: M
         ),
         (("--rename", "B.eps=tiny"), "did you mean `A.eps`"),
         (("--rename", "x=self"), "no argument of `forward` can have the name `self`"),
+        (("--rename", "eps=forward"), "every layer has an attribute `forward`"),
+        (("--rename", "eps=training"), "every layer has an attribute `training`"),
         (("--target", "triton"), "add --target native"),
         (("-o", "0"), "`0` cannot be one"),
+        (("-o", "g"), "`g` cannot be one: it takes two or more"),
     ],
 )
 def test_what_cannot_be(arguments: tuple[str, ...], said: str, tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from metanorm.cli.console import print_error
 from metanorm.cli.context import start_run
 from metanorm.cli.devices import DeviceOption, require_device
 from metanorm.cli.exit_codes import FINDINGS, OK
+from metanorm.cli.file_names import demand_ending, demand_writable
 from metanorm.workspace import WorkspaceError
 
 WIDTH = 120  # columns of a table that is not printed to a terminal
@@ -107,9 +108,10 @@ def command(
     benchmark = _select_benchmark(request, [flag for flag, is_set in flags.items() if is_set])
     require_device(device)
     run = start_run()
-    for path in (json, chart):
+    for path, what, ending in ((json, "measurements", ".json"), (chart, "a chart", ".png")):
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            demand_ending(path, what, ending)
+            demand_writable(path)
     if chart is not None and find_spec("matplotlib") is None:
         raise WorkspaceError("a chart needs matplotlib: pip install 'metanorm[demo]'")
     outcome = benchmark(run, request)

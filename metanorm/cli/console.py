@@ -7,6 +7,7 @@ must not be able to send control sequences to a terminal.
 from __future__ import annotations
 
 import difflib
+import io
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,6 +31,7 @@ COLOURS = {
 }
 RESET = "\033[0m"
 MAX_SHOWN = 100
+NO_NEWLINE = "\\ No newline at end of file"  # as `diff` and `git` say it
 
 
 def wants_colour(stream: TextIO) -> bool:
@@ -65,12 +67,20 @@ def write_summary(
 
 
 def write_diff(before: str, after: str, path: str, status: str, stream: TextIO) -> None:
-    """Print a unified diff of a file: its text now, and its text after the change."""
-    old, new = (text.removesuffix("\n").split("\n") if text else [] for text in (before, after))
+    """Print a unified diff of a file, which `patch -p0` applies: its text now, and its text after
+    the change. The status stands where others have a date."""
+    old, new = (list(io.StringIO(text, newline="\n")) for text in (before, after))
+    lines = list(difflib.unified_diff(old, new))[2:]  # without the names
+    if not lines:
+        return
     name = visible(path)
-    lines = difflib.unified_diff(old, new, f"{name} ({status})", name, lineterm="")
+    write_pieces([(f"--- {name}", "removed")], stream)
+    stream.write(f"\t{visible(status)}\n")  # a name ends at a tab, and may have blanks
+    write_pieces([(f"+++ {name}\n", "added")], stream)
     styles = {"+": "added", "-": "removed", "@": "gutter"}
-    write_pieces(((f"{line}\n", styles.get(line[:1], "")) for line in lines), stream)
+    for line in lines:
+        text = line if line.endswith("\n") else f"{line}\n{NO_NEWLINE}\n"
+        write_pieces([(text, styles.get(line[:1], ""))], stream)
 
 
 def print_result(text: str) -> None:

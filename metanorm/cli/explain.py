@@ -11,6 +11,7 @@ import typer
 
 from metanorm.cli.console import (
     Failure,
+    print_file,
     print_result,
     print_status,
     write_diagnostics,
@@ -18,6 +19,7 @@ from metanorm.cli.console import (
 )
 from metanorm.cli.context import start_run
 from metanorm.cli.exit_codes import FINDINGS, OK
+from metanorm.cli.file_names import demand_ending
 from metanorm.cli.list import TOPICS
 from metanorm.cli.named import NamedSpecs, find_specs, norm_names
 from metanorm.diagnostics.registry import all_codes, manual_page
@@ -30,6 +32,7 @@ from metanorm.ir.ops import Operation, operations, public
 from metanorm.json_document import json_text
 from metanorm.torch_extra import import_failure
 from metanorm.workspace import (
+    STDIN,
     WorkspaceError,
     library_specs,
     load_library,
@@ -70,7 +73,8 @@ def command(
     html: Annotated[
         Path | None,
         typer.Option(
-            help="Write a page with equations, pools, sweeps and traffic here, instead of text."
+            help="Write a page with equations, pools, sweeps and traffic here, instead of text; "
+            "- prints it."
         ),
     ] = None,
 ) -> None:
@@ -80,6 +84,8 @@ def command(
     if html is not None and (entries or json):
         what = "--json" if json else f"`{thing}`, which is no spec"
         raise WorkspaceError(f"--html does not go with {what}")
+    if html is not None and str(html) != STDIN:
+        demand_ending(html, "a page", ".html", ".htm")
     if entries:
         if json:
             sys.stdout.write(json_text(Explanation(entries=entries)))
@@ -152,5 +158,9 @@ def _write_page(norms: list[tuple[CheckedNorm, Facts]], path: Path) -> None:
     except ImportError as error:
         raise Failure(f"a page has pictures of a small example: {import_failure(error)}") from error
     title = ", ".join(facts.norm for _, facts in norms)
-    write_bytes(path, page(norms, title).encode())
-    print_status(f"{path}: written")
+    text = page(norms, title)
+    if str(path) == STDIN:
+        print_file(text)
+    else:
+        write_bytes(path, text.encode())
+        print_status(f"{path}: written")

@@ -13,6 +13,7 @@ from metanorm import frontend
 from metanorm.cli.console import Failure, print_status, write_diagnostics, write_summary
 from metanorm.cli.context import start_run
 from metanorm.cli.exit_codes import FINDINGS
+from metanorm.cli.file_names import demand_ending
 from metanorm.ir.program import Program
 from metanorm.show.example import CannotDraw
 from metanorm.show.picture import picture
@@ -33,9 +34,7 @@ def command(
 ) -> None:
     """Draw what a norm pools: its elements, its graphs and its matrices, on a small example."""
     run = start_run()
-    suffix = SVG if output == STDIN else Path(output).suffix.lower()
-    if suffix not in (SVG, PNG):
-        raise WorkspaceError(f"`{output}` is no name of a picture: it must end in .svg or .png")
+    suffix = SVG if output == STDIN else demand_ending(Path(output), "a picture", SVG, PNG)
     if suffix == PNG and find_spec("matplotlib") is None:
         raise WorkspaceError(
             "a PNG needs matplotlib: pip install 'metanorm[demo]'; an SVG does without"

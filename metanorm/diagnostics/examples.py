@@ -69,7 +69,8 @@ class BadValueInExample(Problem):
     A tensor is written as lists in lists, one level for each axis, and all lists of a level have
     the same length. Its elements are numbers, `nan` or `inf`; those of a mask are `true` or
     `false`, those of an index whole numbers. A parameter or a buffer may be a single number,
-    for all of its elements, and so may what is expected.
+    for all of its elements, and so may what is expected. What a switch such as `affine = false`
+    leaves out of the norm has no value.
 
     ### Example
 

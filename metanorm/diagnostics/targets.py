@@ -115,10 +115,10 @@ class BadModuleName(Problem):
     ### What it means
 
     `metanorm compile` writes one module for each spec file, of the same name. A `-` becomes
-    `_`; other characters, a digit in front, or a word of Python cannot be part of a module
-    name. Files whose names differ in case alone are one file on the disks of macOS and Windows,
-    where `con` and `aux` are devices and no files. (In the example, a norm has the name of another
-    one that the package already holds.)
+    `_`; other characters, letters beyond ASCII, a digit in front, or a word of Python cannot be
+    part of a module name. Files whose names differ in case alone are one file on the disks of
+    macOS and Windows, where `con` and `aux` are devices and no files. (In the example, a norm has
+    the name of another one that the package already holds.)
 
     ### Example
 

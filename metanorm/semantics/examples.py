@@ -31,6 +31,7 @@ WORDS: Mapping[str, Constant] = {
     "inf": math.inf,
 }
 TOLERANCE = 1e-4
+STATISTICS = "track_running_stats"
 MODES = {"train": True, "eval": False}
 
 
@@ -90,6 +91,7 @@ class _Reader:
             name: self._expected(name, item)
             for name, item in self._named(statement.expected, self._expectable())
         }
+        self._report_absent(arguments)
         if not self.problems.has_errors:
             arguments |= self._lengths(tensors, arguments)
             self._report_missing(tensors, arguments)
@@ -262,6 +264,19 @@ class _Reader:
             shape_by_dim[dim] = shape[start : start + ranks[dim]]
             start += ranks[dim]
         return shape_by_dim
+
+    def _report_absent(self, arguments: Mapping[str, Constant]) -> None:
+        """Report parameters and running statistics that the switches leave out."""
+        switched = {p.name: p.switches for p in self.program.params}
+        switched |= {b.name: (STATISTICS,) for b in self.program.buffers if b.tracked}
+        values = {s.name: arguments.get(s.name, s.default) for s in self.program.switches}
+        for item in (*self.statement.given, *self.statement.expected):
+            name = item.name.name if item.name is not None else ""
+            off = [s for s in switched.get(name, ()) if values.get(s) is False]
+            if off and not self._is_switch(name, item):
+                what = f"of a norm with `{off[0]} = true`"
+                hint = f"leave `{name}` out, or write `{off[0]} = true`"
+                self._report(name, item, what, "one without", hint)
 
     def _report_missing(
         self, tensors: Mapping[str, Constant], arguments: Mapping[str, Constant]

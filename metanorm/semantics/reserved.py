@@ -11,8 +11,8 @@ MAX_LENGTH = 40
 AFFINE_SWITCHES = ("affine", "elementwise_affine", "bias")  # arguments that `affine` declares
 
 # Public attributes of `torch.nn.Module` in torch 2.6 to 2.15 (a test compares with the one that is
-# installed), and methods that generated modules add. Listed, since the compiler imports no torch.
-MODULE_ATTRIBUTES = frozenset(
+# installed). Listed, since the compiler imports no torch.
+TORCH_ATTRIBUTES = frozenset(
     """
     T_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda double
     dump_patches eval extra_repr float forward get_buffer get_extra_state get_parameter
@@ -22,7 +22,14 @@ MODULE_ATTRIBUTES = frozenset(
     register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module
     register_parameter register_state_dict_post_hook register_state_dict_pre_hook requires_grad_
     set_extra_state set_submodule share_memory state_dict to to_empty train training type xpu
-    zero_grad reset_parameters reset_running_stats num_batches_tracked project_
+    zero_grad
+    """.split()
+)
+
+# The same, and what generated modules add.
+MODULE_ATTRIBUTES = TORCH_ATTRIBUTES.union(
+    """
+    reset_parameters reset_running_stats num_batches_tracked project_
     begin_ has_begun right_inverse attach fewest_dims most_dims takes_weight process_groups
     """.split()
 )

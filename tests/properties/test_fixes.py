@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -233,6 +234,17 @@ def test_a_diff_writes_nothing(tmp_path: Path) -> None:
     assert path.read_text() == CURLY
     path.write_text(MENDED)
     assert in_this("check", "--diff", "a.norm", folder=tmp_path).stdout == ""
+
+
+@pytest.mark.skipif(not shutil.which("patch"), reason="needs patch")
+@pytest.mark.parametrize("end", ["\n", ""])
+def test_a_diff_is_a_patch(end: str, tmp_path: Path) -> None:
+    path = tmp_path / "mes spécs" / "a b.norm"
+    path.parent.mkdir()
+    path.write_text(CURLY.rstrip("\n") + end, encoding="utf-8")
+    diff = in_this("check", "--diff", "mes spécs/a b.norm", folder=tmp_path).stdout
+    subprocess.run(["patch", "-p0", "--fuzz=0"], input=diff.encode(), cwd=tmp_path, check=True)
+    assert path.read_text(encoding="utf-8") == MENDED.rstrip("\n") + end
 
 
 def test_a_diff_says_what_is_left(tmp_path: Path) -> None:

@@ -125,6 +125,12 @@ def test_a_page_needs_no_other_file(spec: str, tmp_path: Path) -> None:
     assert ("derived gradient" in text) == ("Memory traffic" in text)
 
 
+def test_a_page_on_standard_output(tmp_path: Path) -> None:
+    done = run("explain", str(ROOT / "specs" / "layer_norm.norm"), "--html", "-", folder=tmp_path)
+    assert done.returncode == 0 and done.stdout.startswith("<!doctype html>")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_page_says_what_sweeps_do(tmp_path: Path) -> None:
     file = tmp_path / "page.html"
     run("explain", str(ROOT / "specs" / "layer_norm.norm"), "--html", str(file))
@@ -136,6 +142,14 @@ def test_a_page_says_what_sweeps_do(tmp_path: Path) -> None:
 WRONG = {
     ("explain", "MN0302", "--html", "a.html"): "--html does not go with `MN0302`",
     ("explain", "a.norm", "--json", "--html", "a.html"): "--html does not go with --json",
+    (
+        "explain",
+        "a.norm",
+        "--html",
+        "a.norm",
+    ): "is no name of a page: it must end in .html",
+    ("bench", "a.norm", "--chart", "a.norm"): "is no name of a chart: it must end in .png",
+    ("bench", "a.norm", "--json", "a.norm"): "is no name of measurements: it must end in .json",
     ("inspect", "a.norm", "--format", "svg", "--stage", "code"): "--format svg draws ir, simplify",
     ("inspect", "a.norm", "--format", "svg"): "a.norm has 2 norms; choose one with --norm",
     ("inspect", "a.norm", "--format", "svg", "--norm", "C"): "C",

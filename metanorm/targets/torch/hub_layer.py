@@ -13,7 +13,7 @@ from metanorm.diagnostics.suggest import prose
 from metanorm.ir.momenta import counts_batches
 from metanorm.ir.program import Argument, BufferDecl, ParamDecl, Program, Test
 from metanorm.ir.scalar import Hyper
-from metanorm.semantics.reserved import GENERATED, GENERATED_BUILTINS
+from metanorm.semantics.reserved import GENERATED, GENERATED_BUILTINS, TORCH_ATTRIBUTES
 from metanorm.syntax import ast
 from metanorm.targets.python.pyir import (
     Assign,
@@ -38,6 +38,8 @@ from metanorm.targets.torch.forward import ForwardPrinter
 from metanorm.targets.torch.function import FunctionPrinter, PrintedFunction
 from metanorm.targets.torch.layout import call
 
+# What every layer has by these names, or the class around `forward`.
+NOT_OF_A_NORM = TORCH_ATTRIBUTES | {"can_torch_compile", "has_backward"}
 NOT_ACTIVATIONS = {
     "weight": "it is a norm for weights, which `torch.nn.utils.parametrize` puts on a layer",
     "gradient": "it is a norm for gradients, which no layer computes",
@@ -80,6 +82,8 @@ def why_no_layer(program: Program, rename: Sequence[tuple[str, str]] = ()) -> It
     for group, what in ((inputs, "arguments"), (attributes, "attributes")):
         for name in dict.fromkeys(n for n in group if group.count(n) > 1):
             yield f"two of its {what} would have the name `{name}`"
+    for name in dict.fromkeys(name for name in attributes if name in NOT_OF_A_NORM):
+        yield f"every layer has an attribute `{name}`, which is none of a norm"
     for name in (new for old, new in names.items() if new in inputs):
         if name in GENERATED or name in GENERATED_BUILTINS or name.startswith("_"):
             yield f"no argument of `forward` can have the name `{name}`"
