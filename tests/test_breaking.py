@@ -60,6 +60,19 @@ CHANGES = {
         "the input `y` is new and required"], True),
     "another result": (EQUATIONS, {"x * a + b": "x * a - b"}, [
         "the gradient of `b` differs by up to"], True),
+    "a pool that is cut in blocks": (OLD.replace("blocks(groups)", "blocks(2)"), {
+        "blocks(2)": "blocks(3)"}, ["the result differs by up to"], True),
+    "an axis that must be a multiple": (EQUATIONS, {
+        "output x": "output (x - mean(x over C: blocks(4)))"}, [
+        "the result differs by up to"], True),
+    "another fixed length": ("norm Mine { input x[N, C = 3]\n reduce C }\n", {
+        "C = 3": "C = 4"}, [
+        "axis 2 of the input `x` has the length 4 instead of 3"], True),
+    "a length that is no longer fixed": ("norm Mine { input x[N, C = 3]\n reduce C }\n", {
+        "C = 3": "C"}, ["axis 2 of the input `x` may have other lengths (breaks nothing)"], False),
+    "lengths that exclude each other": ("norm Mine { input x[N, C = 3]\n reduce C }\n", {
+        "C = 3": "C = 4", "reduce C": "reduce C: blocks(2)"}, [
+        "no lengths of axes fit both versions"], True),
     "a gradient that stops": (EQUATIONS, {"x * a + b": "stop(x) * a + b"}, [
         "the gradient of `x` differs by up to"], True),
 }  # fmt: skip

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from metanorm.breaking.change import Change
 from metanorm.ir.dump import init_text
 from metanorm.ir.program import Argument, InputDecl, Program, Switch
-from metanorm.ir.scalar import scalar_text
+from metanorm.ir.scalar import Const, scalar_text
 
 
 def interface_changes(old: Program, new: Program) -> Iterator[Change]:
@@ -148,6 +148,7 @@ def _inputs_changes(old: Program, new: Program) -> Iterator[Change]:
         yield Change(new.name, "inputs", f"the input `{name}` is {what}", breaks=required)
     for name in (name for name in before if name in after):
         yield from _input_changes(before[name], after[name], new.name)
+        yield from _fixed_length_changes(name, old, new)
     orders = [list(before), list(after)]
     if orders[1][: len(orders[0])] != orders[0] and {*orders[0]} <= {*orders[1]}:
         order = f"{_quoted(orders[1])} instead of {_quoted(orders[0])}"
@@ -166,6 +167,24 @@ def _input_changes(before: InputDecl, after: InputDecl, norm: str) -> Iterator[C
     elif before.required and not after.required:
         text = f"the input `{after.name}` may be left out"
         yield Change(norm, "inputs", text, breaks=False)
+
+
+def _fixed_length_changes(name: str, old: Program, new: Program) -> Iterator[Change]:
+    """The changes of the lengths that the spec itself gives axes of an input."""
+    before, after = (_fixed_lengths(name, program) for program in (old, new))
+    for position, (was, length) in enumerate(zip(before, after), 1):
+        axis = f"axis {position} of the input `{name}`"
+        if length is None and was is not None:
+            yield Change(new.name, "inputs", f"{axis} may have other lengths", breaks=False)
+        elif was != length:
+            instead = f" instead of {was}" if was is not None else ""
+            yield Change(new.name, "inputs", f"{axis} has the length {length}{instead}")
+
+
+def _fixed_lengths(name: str, program: Program) -> list[str | None]:
+    """The length of each axis of an input as a number; `None` for one of another length."""
+    sizes = (program.index.space[dim].size for dim in program.index.inputs[name].dims)
+    return [scalar_text(size) if isinstance(size, Const) else None for size in sizes]
 
 
 def _names(outputs: Sequence[tuple[str, object]]) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 import torch
@@ -14,7 +16,7 @@ from metanorm.ir.program import Program
 from metanorm.oracle.call import Call
 from metanorm.oracle.interpret import interpret
 from metanorm.passes.pipeline import optimize
-from metanorm.show.example import CannotDraw
+from metanorm.show.example import CannotDraw, example
 from metanorm.show.oracle_call import oracle_call
 
 TOLERANCE = 1e-9  # of float64, relative to the largest number
@@ -30,8 +32,7 @@ def number_changes(old: Program, new: Program) -> Iterator[Change]:
     if fingerprint(optimize(old)) == fingerprint(optimize(new)):
         return
     try:
-        small_old, old_call = oracle_call(old)
-        small_new, new_call = oracle_call(new)
+        (small_old, old_call), (small_new, new_call) = _calls_alike(old, new)
     except CannotDraw as reason:
         text = f"the equations differ, and there is no small example to compare: {reason}"
         yield Change(new.name, "numbers", text)
@@ -47,14 +48,40 @@ def number_changes(old: Program, new: Program) -> Iterator[Change]:
                 yield Change(new.name, "numbers", f"{text} {mode}")
 
 
+def _calls_alike(old: Program, new: Program) -> tuple[tuple[Program, Call], tuple[Program, Call]]:
+    """Both versions with short axes, and a call of each with inputs of the same shapes.
+
+    Each version has lengths of its own, such as multiples of the number of its blocks: where they
+    differ, both get the larger ones, the smaller ones, or multiples of both. Raises `CannotDraw` if
+    an axis cannot have the same length in both. Calls with other inputs are returned as they are.
+    """
+    before, after = example(old).lengths, example(new).lengths
+    pairs = [
+        (old_dim, new_dim)
+        for old_input in old.inputs
+        for new_input in new.inputs
+        if old_input.name == new_input.name and len(old_input.dims) == len(new_input.dims)
+        for old_dim, new_dim in zip(old_input.dims, new_input.dims)
+    ]
+    if all(before[old_dim] == after[new_dim] for old_dim, new_dim in pairs):
+        return oracle_call(old), oracle_call(new)
+    for common in (max, min, math.lcm):
+        lengths = [common(before[old_dim], after[new_dim]) for old_dim, new_dim in pairs]
+        old_lengths, new_lengths = (dict(zip(dims, lengths)) for dims in zip(*pairs))
+        with suppress(CannotDraw):
+            calls = oracle_call(old, old_lengths), oracle_call(new, new_lengths)
+            if _shapes(calls[0][1].inputs) == _shapes(calls[1][1].inputs):
+                return calls
+    raise CannotDraw("no lengths of axes fit both versions")
+
+
 def _call_signature(call: Call) -> list[object]:
     """The signature of a call: names and shapes of tensors, and names of hyperparameters."""
-    tensors = (call.inputs, call.params, call.buffers)
-    shapes = [
-        {name: None if x is None else x.shape for name, x in tensors_by_name.items()}
-        for tensors_by_name in tensors
-    ]
-    return [*shapes, set(call.hypers)]
+    return [*map(_shapes, (call.inputs, call.params, call.buffers)), set(call.hypers)]
+
+
+def _shapes(tensors: Mapping[str, Tensor | None]) -> dict[str, torch.Size | None]:
+    return {name: None if x is None else x.shape for name, x in tensors.items()}
 
 
 def _results(program: Program, call: Call) -> Mapping[str, Tensor | None]:

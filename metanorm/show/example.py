@@ -6,6 +6,7 @@ Everything follows from the program, and nothing is random.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 
@@ -38,12 +39,13 @@ class CannotDraw(Exception):
     """There is no small example of a norm; the message says why."""
 
 
-def example(program: Program) -> Call:
+def example(program: Program, lengths: Mapping[str, int] | None = None) -> Call:
     """A call, in training mode, of the norm with short axes: the program that the call holds.
 
-    Raises `CannotDraw` if its pools are large whatever the lengths of free axes.
+    `lengths` has those of some of the free axes. Raises `CannotDraw` if its pools are large
+    whatever the lengths of free axes, or if the norm cannot have these lengths.
     """
-    return _Example(_with_short_loops(program)).call()
+    return _Example(_with_short_loops(program), lengths or {}).call()
 
 
 def _with_short_loops(program: Program) -> Program:
@@ -58,8 +60,9 @@ def _with_short_loops(program: Program) -> Program:
 class _Example:
     """Builds the example. In the program `small`, even lengths that the spec fixes are short."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, free_lengths: Mapping[str, int]) -> None:
         self.program = program
+        self.free_lengths = free_lengths
         self.space = Space(program.axes)
         self.matrices = [
             (axis, matrix)
@@ -145,6 +148,8 @@ class _Example:
 
     def _free(self, name: str) -> int:
         """The length of a free axis: small, and a multiple of what its checks require."""
+        if name in self.free_lengths:
+            return self.free_lengths[name]
         if self._holds_graphs(name):
             return NODES
         dims = next((i.dims for i in self.program.inputs if name in i.dims), ())
@@ -277,7 +282,7 @@ def decaying_matrix(n: int) -> Tensor:
 
 def pool_numbers(program: Program) -> dict[str, int]:
     """The values of the hyperparameters that shape pools in the example."""
-    built_example = _Example(program)
+    built_example = _Example(program, {})
     used: set[str] = set()
     for _, matrix in built_example.matrices:
         for part in ("count", "size", "width"):

@@ -16,13 +16,13 @@ from metanorm.small.call import EPSILON
 DTYPES = {"index": torch.long, "whole": torch.long, "edges": torch.long, "mask": torch.bool}
 
 
-def oracle_call(program: Program) -> tuple[Program, Call]:
+def oracle_call(program: Program, lengths: Mapping[str, int] | None = None) -> tuple[Program, Call]:
     """A norm with short axes, and a call of it in training mode.
 
-    Real numbers are of float64. Raises `CannotDraw` if its pools are large whatever the lengths of
-    free axes.
+    Real numbers are of float64. `lengths` has those of some of the free axes. Raises `CannotDraw`
+    if its pools are large whatever the lengths of free axes, or if it cannot have these lengths.
     """
-    call = example(program)
+    call = example(program, lengths)
 
     def tensors(declarations: Iterable[Declaration]) -> Mapping[str, Tensor | None]:
         return {d.name: _as_torch(call.tensor(d.name), _dtype(d)) for d in declarations}
