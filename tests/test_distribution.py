@@ -84,7 +84,10 @@ def test_make_has_what_workflows_and_pages_call() -> None:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
-MODULES_RUN = (("verify", "a.norm"), ("bench", "a.norm"))
+MODULES_RUN = (
+    *(("verify", "a.norm"), ("bench", "a.norm"), ("test", "a.norm")),
+    ("compile", "a.norm", "--build"),
+)
 
 
 @pytest.mark.parametrize("command", MODULES_RUN, ids=lambda command: command[0])
@@ -92,7 +95,8 @@ def test_without_torch_commands_say_what_to_install(
     command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "a.norm").write_text("norm A {\n  input x[N, C]\n  reduce C\n}\n")
+    example = "  example x = [[1, 3]] gives [[-1, 1]]\n"
+    (tmp_path / "a.norm").write_text(f"norm A {{\n  input x[N, C]\n  reduce C\n{example}}}\n")
     hide_torch(monkeypatch)
     done = run(*command)
     assert done.returncode in (1, 2)

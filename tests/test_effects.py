@@ -33,6 +33,12 @@ def test_an_entry_is_of_the_library_and_was_measured(name: str) -> None:
     assert (RESULTS / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_number_of_seeds_is_one() -> None:
+    command = [sys.executable, "docs/demo/effects.py", "tabular", "--seeds", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 2 and "it takes at least 1" in done.stderr
+
+
 def test_no_result_is_of_nothing() -> None:
     assert {path.stem for path in RESULTS.iterdir()} == set(ENTRIES)
 

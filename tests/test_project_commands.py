@@ -215,4 +215,4 @@ def test_internal_errors_say_how_to_report_them(
     monkeypatch.setattr(driver, "module_files", failing)
     monkeypatch.delenv("METANORM_DEBUG", raising=False)
     with pytest.raises(AssertionError, match=r"`metanorm repro good\.norm` prints"):
-        run("compile", "good.norm")  # which demands that there are no internal errors
+        run("compile", "good.norm", "-o", ".")  # which demands that there are no internal errors

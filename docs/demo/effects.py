@@ -87,12 +87,20 @@ def run(name: str, folder: Path, seeds: int | None = None, quick: bool = False) 
     return text
 
 
+def _count(text: str) -> int:
+    """A number of seeds as an argument."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("it takes at least 1")
+    return number
+
+
 def main() -> int:
     """The command; 0 if it ran, 2 if something is not installed."""
     parser = argparse.ArgumentParser(description="Measure effects of norms on small data.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="effects; all if none is named")
     parser.add_argument("--list", action="store_true", help="list the effects")
-    parser.add_argument("--seeds", type=int, help="how often each network is trained")
+    parser.add_argument("--seeds", type=_count, help="how often each network is trained")
     parser.add_argument("--quick", action="store_true", help="a few steps on a part of the data")
     parser.add_argument("--out", type=Path, default=Path("build/demo/effects"), help="%(default)s")
     arguments = parser.parse_args()

@@ -14,6 +14,7 @@ from metanorm.cli.console import Failure, print_error
 from metanorm.cli.exit_codes import FINDINGS, INTERNAL, INTERRUPTED, OK, USAGE
 from metanorm.config import ConfigError
 from metanorm.json_document import Document, json_text
+from metanorm.torch_extra import import_failure, torch_is_missing
 from metanorm.version import __version__
 from metanorm.visible import visible
 from metanorm.workspace import WorkspaceError
@@ -23,6 +24,8 @@ COMMANDS = (
     *("show", "verify", "test", "breaking", "bench", "list", "new", "init", "clean", "repro"),
     *("lsp", "version"),
 )
+
+FOLDER_OPTIONS = ("-o", "--output", "-d", "--folder")
 
 
 def app(requested: str) -> typer.Typer:
@@ -85,8 +88,9 @@ def _print_version(is_requested: bool) -> None:
 
 
 def _spec_arguments(arguments: list[str]) -> list[str]:
-    """The specs that a command line names."""
-    return [visible(a) for a in arguments if a.endswith(".norm") or os.path.isdir(a)]
+    """The specs that a command line names, without folders that it writes."""
+    named = [a for before, a in zip(("", *arguments), arguments) if before not in FOLDER_OPTIONS]
+    return [visible(a) for a in named if a.endswith(".norm") or os.path.isdir(a)]
 
 
 def _print_failure(error: Exception, arguments: list[str]) -> int:
@@ -101,6 +105,8 @@ def _print_failure(error: Exception, arguments: list[str]) -> int:
             help_command = f"metanorm {arguments[0]} --help"
         reason = error.format_message().rstrip(".").replace("Value error, ", "")
         message, code = f"{reason}; see `{help_command}`", USAGE
+    elif isinstance(error, ImportError) and torch_is_missing(error):
+        message, code = import_failure(error), FINDINGS
     elif isinstance(error, OSError):
         message = f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")
         code = FINDINGS
