@@ -32,6 +32,21 @@ EQUATIONS = """norm Mine(eps = 1e-5) {
   output x * a + b
 }
 """
+OPTIONAL = "norm Mine {\n  input x[N, C], y[N, C] = 1\n  output x * y\n}\n"
+CHOICE = """norm Mine(mode: "a" | "b" = "a") {
+  input  x[N, C]
+  output where(mode == "a", x, x * 2)
+}
+"""
+INVERTIBLE = """norm Mine {
+  input  x[N, C = width]
+  param  b[C] = 1
+  output x + b
+  entry  inverse(y[N, C]) {
+    output y - b
+  }
+}
+"""
 # The old text, what becomes what in it, the lines that are printed, and whether they break.
 CHANGES = {
     "nothing": (OLD, {}, [], False),
@@ -60,6 +75,21 @@ CHANGES = {
         "the input `y` is new and required"], True),
     "another result": (EQUATIONS, {"x * a + b": "x * a - b"}, [
         "the gradient of `b` differs by up to"], True),
+    "the interval of a parameter": (EQUATIONS.replace("a[C] = 1", "a[C] = 1 in [0, 1]"), {
+        "[0, 1]": "[0, 2]"}, ["`a` is kept in [0, 2] instead of [0, 1]"], True),
+    "an interval that is gone": (EQUATIONS.replace("a[C] = 1", "a[C] = 1 in [0, 1]"), {
+        " in [0, 1]": ""}, ["`a` is no longer kept in [0, 1] (breaks nothing)"], False),
+    "what the first batch gives": (EQUATIONS.replace("b[C] = 0", "b[C] = 0 first mean(x over N)"), {
+        "first mean": "first -mean"}, [
+        "`b` begins with another computed value (breaks nothing)"], False),
+    "an input that is left out": (OPTIONAL, {"y[N, C] = 1": "y[N, C] = 2"}, [
+        "the input `y`, left out, is 2 instead of 1"], True),
+    "a choice that is gone": (CHOICE, {'"b"': '"c"'}, [
+        "`mode` can no longer be `b`", "`mode` can be `c` (breaks nothing)"], True),
+    "what another choice computes": (CHOICE, {"x * 2": "x * 3"}, [
+        "in training with mode='b'"], True),
+    "what a further method computes": (INVERTIBLE, {"y - b": "y + b"}, [
+        "Mine.inverse: the result differs by up to"], True),
     "a pool that is cut in blocks": (OLD.replace("blocks(groups)", "blocks(2)"), {
         "blocks(2)": "blocks(3)"}, ["the result differs by up to"], True),
     "an axis that must be a multiple": (EQUATIONS, {

@@ -10,6 +10,6 @@ class Change:
     """A difference; `breaks` says whether users of the module have to react."""
 
     norm: str
-    kind: str  # norm, state, parameters, constructor, inputs, outputs, begins, numbers
+    kind: str  # norm, state, parameters, constructor, inputs, outputs, entries, begins, numbers
     text: str
     breaks: bool = True

@@ -6,8 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from metanorm.breaking.change import Change
 from metanorm.ir.dump import init_text
-from metanorm.ir.program import Argument, InputDecl, Program, Switch
+from metanorm.ir.fingerprint import fingerprint
+from metanorm.ir.initializers import initializers
+from metanorm.ir.program import Argument, InputDecl, ParamDecl, Program, Switch
 from metanorm.ir.scalar import Const, scalar_text
+from metanorm.passes.pipeline import optimize
 
 
 def interface_changes(old: Program, new: Program) -> Iterator[Change]:
@@ -66,6 +69,41 @@ def _state_changes(old: Program, new: Program) -> Iterator[Change]:
         if state.name in initial_values and state.init != initial_values[state.name]:
             texts = f"{init_text(initial_values[state.name])} instead of {init_text(state.init)}"
             yield Change(new.name, "begins", f"`{state.name}` begins with {texts}", breaks=False)
+    yield from _computed_initial_changes(old, new)
+    yield from _interval_changes(old, new)
+
+
+def _computed_initial_changes(old: Program, new: Program) -> Iterator[Change]:
+    """The changes of initial values that are computed from the weight or from the first batch."""
+    before, after = (
+        {name: fingerprint(optimize(initial)) for name, initial in initializers(program).items()}
+        for program in (old, new)
+    )
+    common = {state.name for state in old.state} & {state.name for state in new.state}
+    for name in dict.fromkeys((*before, *after)):
+        if name in common and before.get(name) != after.get(name):
+            text = f"`{name}` begins with another computed value"
+            yield Change(new.name, "begins", text, breaks=False)
+
+
+def _interval_changes(old: Program, new: Program) -> Iterator[Change]:
+    """The changes of the intervals that parameters are kept in."""
+    intervals = {param.name: _interval_text(param) for param in new.params}
+    for param in old.params:
+        before = _interval_text(param)
+        after = intervals.get(param.name, before)
+        if after != before:
+            text = f"`{param.name}` is no longer kept in {before}"
+            if after:
+                text = f"`{param.name}` is kept in {after}" + f" instead of {before}" * bool(before)
+            yield Change(new.name, "parameters", text, breaks=bool(after))
+
+
+def _interval_text(param: ParamDecl) -> str:
+    """The interval that a parameter is kept in; empty without one."""
+    if param.low is None or param.high is None:
+        return ""
+    return f"[{scalar_text(param.low)}, {scalar_text(param.high)}]"
 
 
 def _state_shapes(program: Program) -> dict[str, tuple[str, ...]]:
@@ -101,10 +139,24 @@ def _constructor_changes(old: Program, new: Program) -> Iterator[Change]:
     for name in (name for name in before if name in after):
         if before[name] != after[name]:
             yield _changed_default(new.name, name, before[name], after[name])
+    yield from _choice_changes(old, new)
     orders = [_positional_arguments(old), _positional_arguments(new)]
     if orders[1][: len(orders[0])] != orders[0] and {*orders[0]} <= {*orders[1]}:
         order = f"{_quoted(orders[1])} instead of {_quoted(orders[0])}"
         yield Change(new.name, "constructor", f"arguments come in the order {order}")
+
+
+def _choice_changes(old: Program, new: Program) -> Iterator[Change]:
+    """The changes of the strings that arguments may be."""
+    choices = {a.name: a.choices for a in new.constructor_arguments}
+    for argument in old.constructor_arguments:
+        before, after = argument.choices, choices.get(argument.name, argument.choices)
+        if gone := [choice for choice in before if choice not in after]:
+            text = f"`{argument.name}` can no longer be {_quoted(gone)}"
+            yield Change(new.name, "constructor", text)
+        if added := [choice for choice in after if choice not in before]:
+            text = f"`{argument.name}` can be {_quoted(added)}"
+            yield Change(new.name, "constructor", text, breaks=False)
 
 
 REQUIRED = object()
@@ -167,6 +219,16 @@ def _input_changes(before: InputDecl, after: InputDecl, norm: str) -> Iterator[C
     elif before.required and not after.required:
         text = f"the input `{after.name}` may be left out"
         yield Change(norm, "inputs", text, breaks=False)
+    elif before.default != after.default:
+        defaults = [_default_text(decl.default) for decl in (after, before)]
+        text = f"the input `{after.name}`, left out, is {defaults[0]} instead of {defaults[1]}"
+        yield Change(norm, "inputs", text)
+
+
+def _default_text(default: str | float | None) -> str:
+    if default is None:
+        return "nothing"
+    return f"`{default}`" if isinstance(default, str) else f"{default:g}"
 
 
 def _fixed_length_changes(name: str, old: Program, new: Program) -> Iterator[Change]:

@@ -27,8 +27,18 @@ MODE_TEXTS = {True: "in training", False: "in evaluation"}
 def number_changes(old: Program, new: Program) -> Iterator[Change]:
     """The changes of results, gradients and running statistics on a small example.
 
-    Versions that are the same program up to names are not run.
+    Versions that are the same program up to names are not run. Further methods of both are
+    compared, too.
     """
+    yield from _program_changes(old, new)
+    entries = {entry.method: entry for entry in new.entries}
+    for entry in old.entries:
+        if entry.method in entries:
+            yield from _program_changes(entry, entries[entry.method])
+
+
+def _program_changes(old: Program, new: Program) -> Iterator[Change]:
+    """The same for one method: with arguments as by default, else with the first that differ."""
     if fingerprint(optimize(old)) == fingerprint(optimize(new)):
         return
     try:
@@ -39,13 +49,52 @@ def number_changes(old: Program, new: Program) -> Iterator[Change]:
         return
     if _call_signature(old_call) != _call_signature(new_call):
         return  # `interface_changes` reports it
-    for training, mode in MODE_TEXTS.items():
-        before = _results(small_old, replace(old_call, training=training))
-        after = _results(small_new, replace(old_call, training=training))
-        for description in before:
-            text = _difference(description, before[description], after.get(description))
-            if text:
-                yield Change(new.name, "numbers", f"{text} {mode}")
+    for name, value in [("", None), *_other_arguments(old, new)]:
+        setting = f" with {name}={value!r}" if name else ""
+        hypers = {**old_call.hypers, **_hypers(old, name, value), **_hypers(new, name, value)}
+        call = replace(old_call, hypers=hypers)  # of both: the numbers are the same
+        changes = [
+            Change(new.name, "numbers", f"{text} {mode}{setting}")
+            for training, mode in MODE_TEXTS.items()
+            for text in _differences(
+                _results(small_old, replace(call, training=training)),
+                _results(small_new, replace(call, training=training)),
+            )
+        ]
+        yield from changes
+        if changes:
+            return
+
+
+def _differences(
+    before: Mapping[str, Tensor | None], after: Mapping[str, Tensor | None]
+) -> Iterator[str]:
+    """What differs between two results, in words."""
+    for description in before:
+        text = _difference(description, before[description], after.get(description))
+        if text:
+            yield text
+
+
+def _other_arguments(old: Program, new: Program) -> Iterator[tuple[str, object]]:
+    """The strings and flags that an argument of both versions can be, one argument at a time."""
+    arguments = {a.name: a for a in new.constructor_arguments}
+    for argument in old.constructor_arguments:
+        other = arguments.get(argument.name)
+        if other is not None and argument.type == other.type == "bool":
+            yield from ((argument.name, value) for value in (True, False))
+        elif other is not None:
+            common = (choice for choice in argument.choices if choice in other.choices)
+            yield from ((argument.name, choice) for choice in common)
+
+
+def _hypers(program: Program, name: str, value: object) -> dict[str, object]:
+    """The arguments that change where one is set, with those that say what it is."""
+    if not name:
+        return {}
+    flags = (a for a in program.arguments if a.test is not None and a.test.of == name)
+    tests = {flag.name: flag.test.text == value for flag in flags if flag.test is not None}
+    return {name: value, **tests}
 
 
 def _calls_alike(old: Program, new: Program) -> tuple[tuple[Program, Call], tuple[Program, Call]]:
