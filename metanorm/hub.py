@@ -27,6 +27,8 @@ def hub_kernel(folder: Path, config: Config) -> HubKernel:
             "more letters of English, digits and dashes, begins with a letter and ends with no "
             "dash, as in `-o rms-norm`"
         )
+    if config.hub_version < 0:
+        raise WorkspaceError("pyproject.toml: [tool.metanorm] hub_version: a version is 0 or more")
     return HubKernel(kernel_name, config.hub_version, config.hub_license)
 
 

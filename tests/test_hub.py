@@ -277,6 +277,14 @@ def test_what_cannot_be(arguments: tuple[str, ...], said: str, tmp_path: Path) -
     assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["a.norm"]
 
 
+def test_a_version_below_zero_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.norm").write_text(A)
+    (tmp_path / "pyproject.toml").write_text("[tool.metanorm]\nhub_version = -1\n")
+    done = run("compile", "a.norm", "--hub", "-o", "kernel", folder=tmp_path)
+    assert done.returncode == 2 and "hub_version: a version is 0 or more" in done.stderr
+    assert not (tmp_path / "kernel").exists()
+
+
 def test_names_are_for_the_hub_alone(tmp_path: Path) -> None:
     (tmp_path / "a.norm").write_text(A)
     done = run("compile", "a.norm", "--rename", "eps=tiny", folder=tmp_path)

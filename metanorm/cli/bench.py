@@ -92,8 +92,7 @@ def command(
 ) -> None:
     """Time norms against a copy of their input, others' layers and their plain equations.
 
-    With --networks time steps of networks instead, with --calls what a call consists of, with
-    --by-hand norms beside what people write, with --processes norms over several processes.
+    With --networks, --calls, --by-hand or --processes it times something else instead.
     """
     request = Request(
         specs=tuple(specs or ()), rounds=rounds, threads=threads, only=only, traced=traced,
