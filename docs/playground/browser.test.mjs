@@ -174,7 +174,7 @@ test("a picture of the page", { skip: !SCREENSHOT }, async () => {
   await page.click("#tab-pools");
   await choose("switch_norm.norm");
   await shown("pools");
-  await page.waitForFunction(() => document.querySelector("#panel img")?.complete && !document.querySelector("#told").textContent);
+  await page.waitForFunction(() => document.querySelector("#panel img")?.complete && !document.querySelector("#status").textContent);
   await page.screenshot({ path: SCREENSHOT });
 });
 

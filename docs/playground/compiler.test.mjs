@@ -20,13 +20,13 @@ globalThis.Worker = class {
   }
 };
 
-let told;
+let statuses;
 let compiler;
 const texts = () => workers.at(-1).posted.map(({ text }) => text);
 
 beforeEach(() => {
-  told = [];
-  compiler = new Compiler((words) => told.push(words), 50);
+  statuses = [];
+  compiler = new Compiler((words) => statuses.push(words), 50);
 });
 
 test("nothing is asked before it is ready", () => {
@@ -65,20 +65,20 @@ test("a worker that takes too long, or broke down, is replaced", async () => {
   const slow = workers.at(-1);
   await new Promise((done) => setTimeout(done, 100));
   assert.ok(slow.ended && workers.at(-1) !== slow);
-  assert.match(told.at(-1), /too long/);
+  assert.match(statuses.at(-1), /too long/);
   workers.at(-1).answer({ ready: true });
   compiler.ask("check", { text: "b" }, () => assert.fail());
   const broken = workers.at(-1);
   broken.answer({ id: 2, failed: "RuntimeError", broken: true });
   assert.ok(broken.ended);
-  assert.match(told.at(-1), /broke down/);
+  assert.match(statuses.at(-1), /broke down/);
 });
 
-test("a failure is told, and the next question is asked", () => {
+test("a failure is shown, and the next question is asked", () => {
   workers.at(-1).answer({ ready: true });
   compiler.ask("check", { text: "a" }, () => assert.fail());
   workers.at(-1).answer({ id: 1, failed: "KeyError", broken: false });
-  assert.match(told.at(-1), /KeyError/);
+  assert.match(statuses.at(-1), /KeyError/);
   compiler.ask("check", { text: "b" }, () => {});
   assert.deepEqual(texts(), ["a", "b"]);
   workers.at(-1).answer({ id: 2, answer: "" });

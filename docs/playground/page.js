@@ -9,16 +9,16 @@ const FIRST = "group_norm";
 const NAME = /^[A-Za-z_]\w{0,59}$/; // of a file, without its ending
 
 const at = (id) => document.getElementById(id);
-const tell = (words) => (at("told").textContent = words);
+const showStatus = (words) => (at("status").textContent = words);
 
 // Words about what was just done, which soon have been read.
 function note(words) {
-  tell(words);
-  setTimeout(() => at("told").textContent === words && tell(""), 4000);
+  showStatus(words);
+  setTimeout(() => at("status").textContent === words && showStatus(""), 4000);
 }
 
 const library = await (await fetch("specs.json")).json();
-const compiler = new Compiler(tell);
+const compiler = new Compiler(showStatus);
 let tab = "module";
 let answer = null; // what the open tab shows
 let sound = false; // whether the spec has been checked, and has no errors
