@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
+from itertools import count
 from pathlib import Path
 
 import pytest
 from commands import in_this as run
+from conftest import PROGRAMS
 
 pytestmark = pytest.mark.needs_torch
 pytest.importorskip("torch")
@@ -195,6 +197,19 @@ def test_what_cannot_be_compared_is_said(folder: Path) -> None:
     (folder / "twice.norm").write_text(EQUATIONS)
     done = run("breaking", "good.norm", "twice.norm", "--against", "good.norm")
     assert done.returncode == 2 and "two norms `Mine`" in done.stderr
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_norm_that_is_run_computes_what_it_computes(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With every choice of its arguments, and all of its methods: no example fails to run."""
+    from metanorm.breaking import numbers
+
+    digests = map(str, count())
+    monkeypatch.setattr(numbers, "fingerprint", lambda program: next(digests))
+    assert not list(numbers.number_changes(PROGRAMS[name], PROGRAMS[name]))
+    assert next(digests) != "0"
 
 
 def test_the_library_breaks_nothing_of_itself() -> None:

@@ -36,6 +36,7 @@ def listing() -> Rows:
 
 def compiled_listing(library: Workspace) -> Rows:
     """The same rows, computed from the norms."""
+    was_enabled = gc.isenabled()
     gc.disable()  # saves time: nearly all objects live to the end
     try:
         checked = frontend.check(library.sources, library.roots)
@@ -51,7 +52,8 @@ def compiled_listing(library: Workspace) -> Rows:
             for norm in checked.norms[root]
         ]
     finally:
-        gc.enable()
+        if was_enabled:
+            gc.enable()
 
 
 def listing_text() -> str:
