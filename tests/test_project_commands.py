@@ -108,6 +108,8 @@ def test_init_adds_to_files_and_prints_what_it_cannot_add(folder: Path) -> None:
 def test_init_refuses_folders_elsewhere_and_files_it_cannot_read(folder: Path) -> None:
     for name in ("../specs", "/specs", 'a"b', ""):
         assert run("init", "--specs", name).returncode == 2
+    assert "it takes a path inside of it, of letters" in run("init", "--specs", "mes spécs").stderr
+    assert "choose two folders" in run("init", "--specs", "norms", "-o", "norms").stderr
     (folder / "pyproject.toml").write_bytes(b"\xff")
     done = run("init")
     assert done.returncode == 2 and "cannot read `pyproject.toml`" in done.stderr

@@ -86,7 +86,12 @@ def command(
     """
     for name in (specs, output):
         if not re.fullmatch(r"[\w.-]+(/[\w.-]+)*", name) or ".." in name.split("/"):
-            raise WorkspaceError(f"`{name}` is not the path of a folder inside the project")
+            raise WorkspaceError(
+                f"`{name}` cannot be a folder of the project: it takes a path inside of it, of "
+                "letters, digits, `_`, `-` and `.`, with `/` between folders"
+            )
+    if specs == output:
+        raise WorkspaceError(f"`{specs}` cannot hold specs and their package: choose two folders")
     root = Path(folder)
     outputs: list[Output] = []
     advice: list[str] = []
