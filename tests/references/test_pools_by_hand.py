@@ -59,6 +59,16 @@ def cut_twice(x: Tensor) -> Tensor:
     return x + m.sum(1, keepdim=True) + square.repeat(1, 2)
 
 
+@references(
+    "norm LengthsByBatch { input x[N, V], batch: index[V]  let size = count(over N, V: blocks(2))\n"
+    " output x + normalize(size over V: batch) + mean(size over V: batch) }",
+    x=(3, 6), batch=torch.tensor([0, 2, 0, 2, 2, 0]),
+)  # fmt: skip
+def lengths_by_batch(x: Tensor, batch: Tensor) -> Tensor:
+    """Each half of V has nine elements, which is one number, and has no variance."""
+    return x + 9
+
+
 @references("norm ByBatch { input x[V, C], batch: index[V]  output normalize(x over V: batch) }",
             x=(6, 2), batch=torch.tensor([0, 2, 0, 2, 2, 0]), kernels=True)  # fmt: skip
 def by_batch(x: Tensor, batch: Tensor) -> Tensor:

@@ -277,7 +277,8 @@ class PoolPrinter:
             value = Value(self.ctx.tensor(value.expr), may_lack_dims=True)
         value = self.broadcaster.spread(value, full)
         missing = [a for a in full if a not in {d.axis for d in value.dims if d.full}]
-        if value.may_lack_dims or (missing and (weights or is_overlapping(op))):
+        by_index = any(isinstance(m, ByIndex) and axis in missing for axis, m in op.over)
+        if value.may_lack_dims or by_index or (missing and (weights or is_overlapping(op))):
             value = self.broadcaster.expanded(value, full)
         # Where dimensions are counted from the end of the tensor, it is mentioned twice.
         return self.ctx.in_variable(value, out) if self._mentioned_twice(op, value) else value
