@@ -15,7 +15,12 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
-PACKAGES = {"torch": "torch", "sklearn": "scikit-learn", "matplotlib": "matplotlib"}
+PACKAGES = {
+    "torch": "torch",
+    "sklearn": "scikit-learn",
+    "matplotlib": "matplotlib",
+    "networkx": "networkx",
+}
 INSTALL = "python -m pip install -e '.[demo]'"
 
 
@@ -45,6 +50,11 @@ ENTRIES: Mapping[str, Entry] = {
         "LayerNorm without weight and bias is on par", "plain_layer_norm", ("LayerNorm",)
     ),
     "graph-speed": Entry("GraphNorm trains faster than BatchNorm", "graph_speed", ("GraphNorm",)),
+    "regular-graphs": Entry(
+        "The learned shift of GraphNorm matters on regular graphs",
+        "regular_graphs",
+        ("GraphNorm", "GraphInstanceNorm"),
+    ),
     "growing-weights": Entry(
         "Norms of weights make the weights grow",
         "growing_weights",
