@@ -145,7 +145,8 @@ def argument(
         return laid_out(torch.rand(shape) < r.choice((0.3, 0.6, 0.9)), r)
     if item.sort == "weight":
         weight = torch.rand(shape, dtype=F64) + 0.2
-        weight = torch.where(torch.rand(shape) < r.choice((0.0, ZEROS)), 0.0, weight)
+        share = r.choice((0.0, ZEROS)) if item.zeros else 0.0
+        weight = torch.where(torch.rand(shape) < share, 0.0, weight)
         return laid_out(weight.to(dtype), r)
     if item.sort in ("rows", "index"):
         return torch.randint(0, 3, shape)

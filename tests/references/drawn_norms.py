@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 import torch
@@ -36,6 +36,7 @@ class Input:
     axes: tuple[str, ...]
     default: float | str | None = None
     table: str = ""
+    zeros: bool = True  # some weights may be zero; as values, they would tie for the smallest
 
 
 @dataclass
@@ -112,6 +113,7 @@ class Writer:
             self.d.weights.append(self.named("w", layout.of(", ".join(own))))
             if self.chance(0.3):
                 self.d.values.append(self.named("w", layout.of(", ".join(own))))
+                norm.inputs[-1] = replace(norm.inputs[-1], zeros=False)
         compared = self.whole_numbers(some(), texts) if self.chance(0.2) else None
         if first in ("N", "V") and self.chance(0.5 if first == "V" else 0.25):
             kind = self.r.choice(("rows", "index", "offsets") if first == "V" else ("rows",))
