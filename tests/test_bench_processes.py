@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from commands import in_a_child, in_this
 
 SPECS = """
@@ -23,6 +24,7 @@ norm OfFeatures() {
 """
 
 
+@pytest.mark.needs_torch
 def test_norms_over_two_processes_and_their_messages(tmp_path: Path) -> None:
     (tmp_path / "two.norm").write_text(SPECS)
     result = in_a_child(

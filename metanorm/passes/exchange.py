@@ -63,6 +63,7 @@ class _Exchange:
         self.b = Builder(program)
         self.division = Division(program)
         self.independent_outputs = {name for name, _ in outputs_without_first_input(program)}
+        self.pools = {let.op for let in program.body if isinstance(let.op, Pool)}
         # Variances, by which a mean of the same pools is shifted, too.
         self.shifted_variances: set[Pool] = set()
         # By value: the free axes pooled in its operands.
@@ -76,11 +77,9 @@ class _Exchange:
             self._refuse_nonlocal(op)
             match op:
                 case Pool() if self._summed_axes(op):
-                    self.shifted_variances.update(
-                        replace(op, statistic="var")
-                        for other in self.program.body
-                        if isinstance(let.op, Pool) and other.op in _spread_statistics(let.op)
-                    )
+                    assert isinstance(let.op, Pool)
+                    if not self.pools.isdisjoint(_spread_statistics(let.op)):
+                        self.shifted_variances.add(replace(op, statistic="var"))
                     self.b.substitute(let, self._statistic(op, let))
                 case Count() if self._summed_axes(op):
                     total = self._exchange_sum(op, self.b.emit(op))
