@@ -44,6 +44,11 @@ def columns(program: Program, parts: tuple[str, ...]) -> Program | None:
                 op, arguments=tuple(_with_all_parts(builder, a, parts) for a in op.arguments)
             )
             builder.copy(let, expanded_map)
+        elif isinstance(op, Expand) and input_axes <= set(let.type.axes):
+            builder.span = let.span
+            value = _with_all_parts(builder, op.value, parts)
+            missing = tuple(a for a in op.axes if a not in builder.types[value].axes)
+            builder.substitute(let, builder.emit(Expand(value, missing)) if missing else value)
         else:
             builder.copy(let)
     return builder.finish()

@@ -60,6 +60,19 @@ def cut_twice(x: Tensor) -> Tensor:
 
 
 @references(
+    "norm BlocksInEvaluation { input x[N, C, H, W]\n"
+    " output mode(train: 2 * x, eval: mean(x over C: blocks(2), W: blocks(2))) }",
+    x=(2, 4, 3, 6),
+)  # fmt: skip
+def blocks_in_evaluation(x: Tensor, training: bool) -> Tensor:
+    """The result is a value of blocks alone, in a norm that reads all of its input elsewhere."""
+    if training:
+        return 2 * x
+    cells = x.view(2, 2, 2, 3, 2, 3).mean((2, 5), keepdim=True)
+    return cells.expand(2, 2, 2, 3, 2, 3).reshape(2, 4, 3, 6)
+
+
+@references(
     "norm LengthsByBatch { input x[N, V], batch: index[V]  let size = count(over N, V: blocks(2))\n"
     " output x + normalize(size over V: batch) + mean(size over V: batch) }",
     x=(3, 6), batch=torch.tensor([0, 2, 0, 2, 2, 0]),
