@@ -35,9 +35,9 @@ def hub_kernel(folder: Path, config: Config) -> HubKernel:
 def renames(written: Sequence[str], config: Config) -> tuple[tuple[str, str], ...]:
     """The pairs of names of the configuration and of options `NAME=NEW`, which precede them.
 
-    Raises `WorkspaceError` for what is no such pair.
+    Raises `WorkspaceError` for what is no such pair, and for two options for one name.
     """
-    pairs = dict(config.rename)
+    pairs: dict[str, str] = {}
     for text in written:
         match = RENAME.fullmatch(text)
         if match is None:
@@ -45,7 +45,11 @@ def renames(written: Sequence[str], config: Config) -> tuple[tuple[str, str], ..
                 f"`--rename {text}` is no pair of names: write `--rename eps=variance_epsilon`, or "
                 "`--rename NORM.eps=variance_epsilon` for one norm"
             )
-        pairs[match[1]] = match[2]
+        if pairs.setdefault(match[1], match[2]) != match[2]:
+            raise WorkspaceError(
+                f"`--rename {text}`: `{match[1]}` becomes `{pairs[match[1]]}` already"
+            )
+    pairs = {**config.rename, **pairs}
     for new in pairs.values():
         if not new.isidentifier() or new in KEYWORDS:
             raise WorkspaceError(f"`{new}` cannot be the name of an attribute in Python")

@@ -256,6 +256,7 @@ def test_a_word_that_the_spec_does_not_name_is_refused(layer: Layers, library: M
     ("arguments", "said"),
     [
         (("--rename", "eps"), "is no pair of names"),
+        (("--rename", "eps=a", "--rename", "eps=b"), "`eps` becomes `a` already"),
         (("--rename", "eps=class"), "`class` cannot be the name of an attribute"),
         (
             ("--rename", "epz=tiny"),

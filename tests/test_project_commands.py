@@ -10,7 +10,7 @@ import pytest
 from commands import in_this as run
 
 from metanorm import driver
-from metanorm.cli.clean import removal_failure
+from metanorm.cli.clean import remove_folder
 from metanorm.cli.init import ATTRIBUTES, HOOK
 from metanorm.version import __version__
 
@@ -155,10 +155,10 @@ def test_clean_says_why_something_is_left(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(os, "unlink", refused)
     (tmp_path / "entry").write_text("")
-    assert removal_failure(tmp_path).startswith("Operation not permitted: ")
+    assert remove_folder(tmp_path).startswith("Operation not permitted: ")
     monkeypatch.undo()
-    assert removal_failure(tmp_path) == "" and not tmp_path.exists()
-    assert removal_failure(tmp_path) == ""
+    assert remove_folder(tmp_path) == "" and not tmp_path.exists()
+    assert remove_folder(tmp_path) == ""
 
 
 def test_clean_without_a_home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

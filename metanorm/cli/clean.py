@@ -36,7 +36,7 @@ def command(
             continue
         count, size = _contents(path)
         content = f"{count} file{'s' if count != 1 else ''}, {size / MEGABYTE:.1f} MB"
-        if not dry_run and (reason := removal_failure(path)):
+        if not dry_run and (reason := remove_folder(path)):
             print_error(f"{path} could not be removed: {reason}")
             failed = True
             continue
@@ -46,8 +46,8 @@ def command(
     raise typer.Exit(FINDINGS if failed else OK)
 
 
-def removal_failure(folder: Path) -> str:
-    """Remove a folder with what can be removed of it; why something is left, or nothing."""
+def remove_folder(folder: Path) -> str:
+    """Remove a folder, or what can be removed of it. Returns why something is left; else empty."""
     shutil.rmtree(folder, ignore_errors=True)
     try:
         shutil.rmtree(folder)  # what another process has written meanwhile

@@ -50,7 +50,7 @@ def _guarded_by_finiteness(function: Function, arguments: list[Tensor]) -> Tenso
 
 def _has_slope(function: Function, arguments: Sequence[Tensor], gradient: Tensor) -> Tensor:
     """Where the derivative by each argument is finite, as a mask in the shape of the result."""
-    full_arguments = [a.detach().to(gradient.dtype).expand_as(gradient) for a in arguments]
+    full_arguments = [a.detach().expand_as(gradient) for a in arguments]
     derivative: Any = torch.func.vjp(function, *full_arguments)[1]
     slopes: tuple[Tensor, ...] = derivative(torch.ones_like(gradient.detach()))
     return torch.stack([slope.isfinite() for slope in slopes]).all(dim=0)
@@ -75,12 +75,19 @@ class _CompiledGuarded(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
         arguments = saved(ctx)
-        is_needed = gradient != 0
-        if torch.is_grad_enabled():  # a gradient of this one depends on the slope everywhere
-            is_needed = is_needed | _has_slope(ctx.function, arguments, gradient)
         # A parameter in half precision broadcasts: its gradients are added up before they are
         # rounded.
-        safe_arguments = [torch.where(is_needed, a.to(gradient.dtype), 1) for a in arguments]
+        arguments_in_dtype = [a.to(gradient.dtype) for a in arguments]
+        elsewhere: list[Tensor | int] = [1] * len(arguments)
+        if torch.is_grad_enabled():
+            # A gradient of this one by what arrives is the slope, also where nothing arrived. By
+            # the argument it is zero there, whatever the second derivative is.
+            has_slope = _has_slope(ctx.function, arguments_in_dtype, gradient)
+            elsewhere = [torch.where(has_slope, a.detach(), 1) for a in arguments_in_dtype]
+        has_gradient = gradient != 0
+        safe_arguments = [
+            torch.where(has_gradient, a, other) for a, other in zip(arguments_in_dtype, elsewhere)
+        ]
         derivative: Any = torch.func.vjp(ctx.function, *safe_arguments)[1]
         pairs = zip(derivative(gradient), arguments)
         return None, *(

@@ -26,8 +26,8 @@ def _below(node: ast.Node, scope: OccurrenceScope) -> Iterator[Occurrence]:
     yield from _in_all((getattr(node, field.name) for field in fields(node)), scope)
 
 
-@occurrences_in.register
-def _in_tuple(nodes: tuple, scope: OccurrenceScope) -> Iterator[Occurrence]:  # type: ignore[type-arg]
+@occurrences_in.register(tuple)
+def _in_tuple(nodes: tuple[object, ...], scope: OccurrenceScope) -> Iterator[Occurrence]:
     yield from _in_all(nodes, scope)
 
 

@@ -11,26 +11,26 @@ from metanorm.syntax import ast
 
 def role_by_name(norm: ast.Norm) -> Mapping[str, Role]:
     """The role of each name that the text of a norm introduces, except axes and outputs."""
-    role_by_name: dict[str, Role] = {hyper.name.name: Role.HYPER for hyper in norm.hypers}
+    roles: dict[str, Role] = {hyper.name.name: Role.HYPER for hyper in norm.hypers}
     lengths: list[str] = []
     for node in nodes_in(norm.statements):
         match node:
             case ast.InputItem():
-                role_by_name.setdefault(node.name.name, Role.INPUT)
+                roles.setdefault(node.name.name, Role.INPUT)
             case ast.ParamItem():
-                role_by_name.setdefault(node.name.name, Role.PARAM)
+                roles.setdefault(node.name.name, Role.PARAM)
             case ast.BufferItem():
-                role_by_name.setdefault(node.name.name, Role.BUFFER)
+                roles.setdefault(node.name.name, Role.BUFFER)
             case ast.Let() | ast.Stat() | ast.Assignment():
-                role_by_name.setdefault(node.name.name, Role.VALUE)
+                roles.setdefault(node.name.name, Role.VALUE)
             case ast.Shift() if node.initial is not None:
                 named = node.value.value if isinstance(node.value, ast.Index) else node.value
                 if isinstance(named, ast.Name):
-                    role_by_name.setdefault(named.name, Role.PARAM)
+                    roles.setdefault(named.name, Role.PARAM)
             case ast.Dim() if isinstance(node.size, ast.Identifier):
                 lengths.append(node.size.name)
             case _:
                 pass
     for length in lengths:
-        role_by_name.setdefault(length, Role.LENGTH)
-    return role_by_name
+        roles.setdefault(length, Role.LENGTH)
+    return roles

@@ -45,7 +45,9 @@ def metadata_text(kernel: HubKernel, files: Mapping[str, str]) -> str:
         "version": kernel.version,
         "license": kernel.license,
         "python-depends": [],
-        "backend": {"type": "cpu"},  # there is no word for all of them; nothing is checked for it
+        "backend": {
+            "type": "cpu"
+        },  # the format has no word for every device, and `kernels` reads none
         "digest": {"algorithm": "sha256", "files": digests},
     }
     return json.dumps({"id": _identifier(metadata), **metadata}, indent=2) + "\n"

@@ -62,13 +62,14 @@ def cut_twice(x: Tensor) -> Tensor:
 @references(
     "norm BlocksInEvaluation { input x[N, C, H, W]\n"
     " output mode(train: 2 * x, eval: mean(x over C: blocks(2), W: blocks(2))) }",
-    x=(2, 4, 3, 6),
+    x=torch.randn(2, 4, 3, 6, dtype=F64).contiguous(memory_format=torch.channels_last),
+    kernels=True,
 )  # fmt: skip
 def blocks_in_evaluation(x: Tensor, training: bool) -> Tensor:
     """The result is a value of blocks alone, in a norm that reads all of its input elsewhere."""
     if training:
         return 2 * x
-    cells = x.view(2, 2, 2, 3, 2, 3).mean((2, 5), keepdim=True)
+    cells = x.reshape(2, 2, 2, 3, 2, 3).mean((2, 5), keepdim=True)
     return cells.expand(2, 2, 2, 3, 2, 3).reshape(2, 4, 3, 6)
 
 

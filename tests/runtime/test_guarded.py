@@ -41,6 +41,17 @@ def test_no_gradient_of_a_gradient_is_nan_where_there_is_no_slope() -> None:
     assert second.tolist() == [0.25, 0, 0]
 
 
+def test_a_second_derivative_that_is_infinite_reaches_nothing_where_no_gradient_arrived() -> None:
+    """`x^1.5` has a slope of zero at zero, and no second derivative."""
+    x = torch.tensor([4.0, 0.0], requires_grad=True)
+    w = torch.tensor([1.0, 0.0], requires_grad=True)
+    y = guarded(torch.pow, x, 1.5)
+    (gradient,) = torch.autograd.grad((w * y).sum(), x, create_graph=True)
+    by_w, by_x = torch.autograd.grad(gradient.sum(), (w, x))
+    assert by_w.tolist() == [3, 0]
+    assert by_x.tolist() == [0.375, 0]
+
+
 def test_a_parameter_broadcasts() -> None:
     x = torch.tensor([[1.0, 2.0], [3.0, 4.0]], dtype=torch.float64, requires_grad=True)
     p = torch.tensor([2.0, 4.0], dtype=torch.float64, requires_grad=True)

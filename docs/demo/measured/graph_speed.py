@@ -38,9 +38,11 @@ def graphs() -> list[tuple[Tensor, Tensor]]:
     return made
 
 
-def together(chosen: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Several graphs as one: values of nodes, edges, and the graph of each node."""
-    parts = [graphs()[i] for i in chosen]
+def disjoint_union(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
+    """Several graphs as one: values of nodes, edges, and the graph of each node.
+
+    `parts` has the values of nodes [nodes, features] and the edges [2, edges] of each.
+    """
     sizes = torch.tensor([len(x) for x, _ in parts])
     starts = sizes.cumsum(0) - sizes
     edges = torch.cat([e + start for (_, e), start in zip(parts, starts)], 1)
@@ -111,7 +113,7 @@ def measure(seeds: Sequence[int], quick: bool) -> Measurement:
             while len(losses) < steps:
                 for positions in batches(len(train), BATCH, generator):
                     chosen = train[positions]
-                    answer = network(*together(chosen.tolist()))
+                    answer = network(*disjoint_union([graphs()[i] for i in chosen.tolist()]))
                     loss = functional.cross_entropy(answer, target[chosen])
                     optimizer.zero_grad()
                     loss.backward()

@@ -10,15 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from measured.effect import Effect, Measurement, Series, difference, parity
-from measured.graph_speed import GIN, OverNodes
+from measured.graph_speed import GIN, OverNodes, disjoint_union
 from measured.training import batches, library
 
 DEGREES = (2, 3, 4, 5, 6)
 TRAIN, HELD_OUT, BATCH, NODES = 300, 200, 25, 12
 STEPS = 240
 NOISE = (0.0, 0.1, 0.3)
-
-Graphs = tuple[Tensor, Tensor, Tensor]
 
 
 def norms() -> Mapping[str, Callable[[int], nn.Module]]:
@@ -33,7 +31,7 @@ def norms() -> Mapping[str, Callable[[int], nn.Module]]:
     }
 
 
-def drawn(count: int, seed: int) -> tuple[list[Tensor], Tensor]:
+def random_graphs(count: int, seed: int) -> tuple[list[Tensor], Tensor]:
     """The edges, in both directions, of random regular graphs of 12 nodes, and their degrees."""
     edges, target = [], torch.arange(count) % len(DEGREES)
     for number, kind in enumerate(target.tolist()):
@@ -43,19 +41,12 @@ def drawn(count: int, seed: int) -> tuple[list[Tensor], Tensor]:
     return edges, target
 
 
-def together(edges: Sequence[Tensor], nodes: Tensor) -> Graphs:
-    """Several graphs as one: values of nodes [graph, node], edges, and the graph of each node."""
-    moved = [e + NODES * number for number, e in enumerate(edges)]
-    graph = torch.arange(len(edges)).repeat_interleave(NODES)
-    return nodes.reshape(-1, 1), torch.cat(moved, 1), graph
-
-
 def errors_of(norm: Callable[[int], nn.Module], noise: float, seed: int, steps: int) -> float:
     """The share of held-out graphs, in %, that a trained network takes for another degree."""
-    edges, target = drawn(TRAIN, 2 * seed)
-    held_out, expected = drawn(HELD_OUT, 2 * seed + 1)
+    edges, target = random_graphs(TRAIN, 2 * seed)
+    held_out, expected = random_graphs(HELD_OUT, 2 * seed + 1)
     torch.manual_seed(seed)
-    nodes = 1 + noise * torch.randn(TRAIN + HELD_OUT, NODES)
+    nodes = 1 + noise * torch.randn(TRAIN + HELD_OUT, NODES, 1)
     network = GIN(norm)
     optimizer = torch.optim.Adam(network.parameters(), lr=5e-3)
     generator = torch.Generator().manual_seed(seed)
@@ -63,14 +54,14 @@ def errors_of(norm: Callable[[int], nn.Module], noise: float, seed: int, steps: 
         if step % (TRAIN // BATCH) == 0:
             epoch = batches(TRAIN, BATCH, generator)
         chosen = next(epoch)
-        answer = network(*together([edges[i] for i in chosen.tolist()], nodes[chosen]))
+        answer = network(*disjoint_union([(nodes[i], edges[i]) for i in chosen.tolist()]))
         loss = functional.cross_entropy(answer, target[chosen])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     network.eval()
     with torch.no_grad():
-        guess = network(*together(held_out, nodes[TRAIN:])).argmax(1)
+        guess = network(*disjoint_union(list(zip(nodes[TRAIN:], held_out)))).argmax(1)
     return 100 * (guess != expected).float().mean().item()
 
 

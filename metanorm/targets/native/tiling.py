@@ -173,8 +173,8 @@ class Tiling:
         if self.rows:
             first, last = self._tile_bounds()
             span = self._extent(self.vector)
-            most = Apply("max", (Apply("min", (Name("TILE"), span)), ONE))
-            area = Infix("/", Name("TILE_AREA"), most)
+            tile_length = Apply("max", (Apply("min", (Name("TILE"), span)), ONE))
+            area = Infix("/", Name("TILE_AREA"), tile_length)
             step = Declare("const int64_t", "rows", Apply("min", (Name("TILE_ROWS"), area)))
             end = Declare(
                 "const int64_t",
