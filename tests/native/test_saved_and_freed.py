@@ -88,6 +88,25 @@ def test_what_came_back_changed_is_refused(how: str, target: str) -> None:
         gradient(CHANGED[how], target=target)
 
 
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("how", ["fewer rows", "more channels"])
+def test_an_input_that_shares_no_axis_with_the_output_is_refused(how: str, target: str) -> None:
+    """No gradient has its lengths: only what the forward pass recorded tells that they changed."""
+    changed = {"fewer rows": lambda t: t[:2], "more channels": lambda t: torch.cat([t, t], 1)}[how]
+    loss = specs("standardization_loss").StandardizationLoss()
+
+    def run(unpack: Hook) -> None:
+        x = torch.randn(4, 3, 5).requires_grad_()
+        with runtime.use(target), saved_tensors_hooks(lambda t: t, unpack):  # type: ignore[arg-type]
+            loss(x).backward()
+
+    run(lambda t: t)
+    run(lambda t: t)  # by the plan that the first call left
+    said = "saved for the backward pass came back as" if target == "native" else "."
+    with pytest.raises(RuntimeError, match=said):
+        run(lambda t: changed(t) if t.shape == (4, 3, 5) else t)
+
+
 def test_what_is_saved_is_of_a_float_type_and_finite() -> None:
     seen: list[Tensor] = []
 

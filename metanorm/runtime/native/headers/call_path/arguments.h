@@ -40,7 +40,7 @@ static bool is_momentum(PyObject *given, double *momentum) {
     int64_t count;
     if (type_of(given) == torch.float_) *momentum = PyFloat_AsDouble(given);
     else if (type_of(given) == torch.int_ && is_small(given, &count)) *momentum = (double)count;
-    else if (is_count(given, &count)) *momentum = 1 / (double)(count + 1);
+    else if (is_count(given, &count)) *momentum = 1 / (double)((uint64_t)count + 1);
     else return false;
     return true;
 }

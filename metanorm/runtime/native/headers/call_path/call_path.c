@@ -204,21 +204,23 @@ typedef struct {
     PyObject *saved_memory;
 } BackwardCall;
 
-/* Whether the tensors of a backward call fit a plan; prepares the call. The layout of operands that
- * were not saved is in the record of the forward call. */
+/* Whether the tensors of a backward call fit a plan; prepares the call. The record of the forward
+ * call has the layout of operands that were not saved, and the sizes that saved ones still need to
+ * have: hooks may have changed them. */
 static bool matches_backward(const Backward *plan, const BackwardCall *backward, Call *call) {
     if (plan->needed != backward->needed || plan->n_tensors != backward->n) return false;
     const int64_t *counts = backward->record + 1, *lengths = counts + backward->n_operands;
-    for (int64_t i = 0; i < backward->n; i++) {
-        View *view = &call->views[i];
-        if (i < backward->n_operands) {
-            int64_t rank = lengths[0];
-            *view = (View){NULL, lengths + 1, lengths + 1 + rank, rank};
-            lengths += 1 + 2 * rank;
-            call->counts[i] = counts[i];
-        }
-        if (!fits(backward->tensors[i], &plan->layouts[i], view)) return false;
+    for (int64_t i = 0; i < backward->n_operands; i++) {
+        int64_t rank = lengths[0];
+        const View recorded = {NULL, lengths + 1, lengths + 1 + rank, rank};
+        call->views[i] = recorded;
+        call->counts[i] = counts[i];
+        if (!fits(backward->tensors[i], &plan->layouts[i], &call->views[i])) return false;
+        if (!has_sizes_of(&call->views[i], &recorded)) return false;
+        lengths += 1 + 2 * rank;
     }
+    for (int64_t i = backward->n_operands; i < backward->n; i++)
+        if (!fits(backward->tensors[i], &plan->layouts[i], &call->views[i])) return false;
     call->n_tensors = backward->n;
     return prepare(call, &plan->kernel);
 }

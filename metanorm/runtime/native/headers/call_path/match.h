@@ -51,6 +51,10 @@ static bool is_packed(PyObject *o) {
     return true;
 }
 
+static bool has_sizes_of(const View *view, const View *other) {
+    return view->rank == other->rank && !memcmp(view->sizes, other->sizes, (size_t)view->rank * sizeof(int64_t));
+}
+
 static bool is_exactly(const View *view, const Layout *layout) {
     size_t bytes = (size_t)view->rank * sizeof(int64_t);
     return !memcmp(view->sizes, layout->sizes, bytes) && !memcmp(view->strides, layout->strides, bytes);
