@@ -118,13 +118,13 @@ def _of_matrices(
     is_upright = matrices.terms[1] == (*matrices.lead, *matrices.inner, *matrices.columns)
     a = left.reshape(*stack, k, n).mT if is_turned else left.reshape(*stack, n, k)
     if left is right and is_turned == is_upright and plus is None and alpha == 1:
-        return gram(a).reshape(*lead, *rows, *columns)
+        return gram(a).reshape(lead + rows + columns)
     b = right.reshape(*stack, k, m) if is_upright else right.reshape(*stack, m, k).mT
     if plus is not None:
         plus = _as_matrices(plus, lead, rows, columns)
         if plus.shape[-1] == 1 and beta == 1 and alpha == 1:
-            return shifted(a, b, plus).reshape(*lead, *rows, *columns)
-    return multiplied(a, b, plus, beta, alpha).reshape(*lead, *rows, *columns)
+            return shifted(a, b, plus).reshape(lead + rows + columns)
+    return multiplied(a, b, plus, beta, alpha).reshape(lead + rows + columns)
 
 
 def _as_matrices(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -30,19 +31,17 @@ def quantile(
         raise ValueError(f"the share of a quantile must be between 0 and 1, got {share}")
     dims = sorted(d % x.dim() for d in dim)
     kept_dims = [d for d in range(x.dim()) if d not in dims]
-    if where is not None:
-        where = where.expand_as(x)
-    values = x.permute(*kept_dims, *dims).reshape([*(x.shape[d] for d in kept_dims), -1])
-    result = _quantile_of_last_dim(
-        values, share, None if where is None else _flat_mask(where, kept_dims, dims)
-    )
+    counts = None if where is None else _pooled_last(where.expand_as(x), kept_dims, dims)
+    result = _quantile_of_last_dim(_pooled_last(x, kept_dims, dims), share, counts)
     for d in dims if keepdim else ():
         result = result.unsqueeze(d)
     return result
 
 
-def _flat_mask(where: Tensor, kept_dims: list[int], dims: list[int]) -> Tensor:
-    return where.permute(*kept_dims, *dims).reshape([*(where.shape[d] for d in kept_dims), -1])
+def _pooled_last(x: Tensor, kept_dims: list[int], dims: list[int]) -> Tensor:
+    """The values with all pooled dimensions as one, which is the last."""
+    length = math.prod(x.shape[d] for d in dims)  # not -1, which is ambiguous for empty tensors
+    return x.permute([*kept_dims, *dims]).reshape([*(x.shape[d] for d in kept_dims), length])
 
 
 def _quantile_of_last_dim(x: Tensor, share: float, counts: Tensor | None) -> Tensor:

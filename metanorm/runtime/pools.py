@@ -145,7 +145,7 @@ def chosen(table: Tensor, index: Tensor, name: str = "index") -> Tensor:
                 f"`{name}` has numbers from {low} to {high}, but there are {len(table)} rows to "
                 f"choose from, 0 to {len(table) - 1}"
             ) from None
-    return rows.reshape(*index.shape, *table.shape[1:])
+    return rows.reshape(index.shape + table.shape[1:])
 
 
 def count(
