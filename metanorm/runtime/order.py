@@ -51,7 +51,8 @@ def _quantile_of_last_dim(x: Tensor, share: float, counts: Tensor | None) -> Ten
     is_nan = x.isnan() if counts is None else x.isnan() & counts
     excluded = is_nan if counts is None else is_nan | ~counts
     ordered = torch.sort(x.masked_fill(excluded, torch.inf), dim=-1, stable=True).values
-    if counts is None and is_tracing():  # else the trace would keep the position as a number
+    if counts is None and (is_tracing() or torch.compiler.is_compiling()):
+        # Else the graph would keep the position, which depends on the length, as a number.
         counts = torch.ones_like(x, dtype=torch.bool)
     if counts is None:
         position = share * (x.shape[-1] - 1)

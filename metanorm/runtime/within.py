@@ -16,6 +16,7 @@ from metanorm.runtime.doubling import Parts, doubled
 from metanorm.runtime.extremes import Slide, shared_largest
 from metanorm.runtime.groups import Groups
 from metanorm.runtime.sliding import (
+    EVERYTHING,
     RunningMoments,
     merged_maxima,
     merged_moments,
@@ -24,6 +25,9 @@ from metanorm.runtime.sliding import (
     squares_about,
 )
 from metanorm.runtime.windows import Window
+
+# An exported program serves axes of fewer than 2^POWERS positions, which no memory holds.
+POWERS = 36
 
 Merge = Callable[[Parts, Parts], Parts]
 
@@ -94,6 +98,8 @@ class _Cut:
 
     def past(self, cells: Parts, back: int) -> Parts:
         """The pools of each position and `back` before it."""
+        if torch.compiler.is_exporting() and back == EVERYTHING:
+            return self._whole_past(cells)
         width = self._width(back)
         values = [padded(part, self.dim, width - 1, 0, e) for part, e in zip(cells, self.empty)]
         labels = padded(self.labels, self.dim, width - 1, 0, -1)
@@ -106,8 +112,24 @@ class _Cut:
         is_same = _moved(self.labels, self.dim, -1) == self.labels
         return [torch.where(is_same, part, e) for part, e in zip(moved, self.empty)]
 
+    def _whole_past(self, cells: Parts) -> Parts:
+        """The pools of each position and all before it, in as many steps for any length."""
+        number = torch.arange(self.labels.shape[self.dim], device=self.labels.device)
+        pools = cells
+        for step in range(POWERS):
+            before = number - (1 << step)
+            place = before.clamp(min=0)
+            is_inside = (before >= 0).view_as(self.labels)
+            is_same = is_inside & (self.labels.index_select(self.dim, place) == self.labels)
+            earlier = [part.index_select(self.dim, place) for part in pools]
+            kept = [torch.where(is_same, part, e) for part, e in zip(earlier, self.empty)]
+            pools = self.merge(kept, pools)
+        return pools
+
     def _width(self, back: int) -> int:
         """The width of windows. One as long as the axis is a power of two, which takes less."""
+        if torch.compiler.is_exporting() and back != EVERYTHING:
+            return back + 1  # a comparison would bind the program to lengths like the example's
         length = self.labels.shape[self.dim]
         if back < length:
             return back + 1

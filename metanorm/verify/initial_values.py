@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from metanorm.ir.initializers import initialization_order, initializers, shared_draws
 from metanorm.ir.nodes import Draw
-from metanorm.ir.program import ParamDecl, Program
+from metanorm.ir.program import BufferDecl, ParamDecl, Program
 from metanorm.oracle.call import Call
 from metanorm.oracle.initial import initial
 from metanorm.oracle.interpret import interpret
@@ -80,6 +80,7 @@ def _check_first_batch(
     computed = initializers(program)
     for decl in decls:
         expected = interpret(computed[decl.name], call).outputs[decl.name]
+        expected = _within_interval(decl, expected)
         error = difference(tensors[decl.name].detach(), expected, expected, 1.0)
         if not error <= TOLERANCE[setting.dtype] * conditioning(setting):
             return InitialValueError(
@@ -121,5 +122,10 @@ def _expected_values(
         else:
             call.draws_in = setting.dtype if on_weight else torch.get_default_dtype()
             expected = initial(program, decl, call)
-        low, high = (getattr(getattr(decl, b, None), "value", None) for b in ("low", "high"))
-        yield decl.name, expected if low is None else expected.clamp(low, high)
+        yield decl.name, _within_interval(decl, expected)
+
+
+def _within_interval(decl: ParamDecl | BufferDecl, value: Tensor) -> Tensor:
+    """The value in the interval of its parameter, if it has one of constants."""
+    low, high = (getattr(getattr(decl, bound, None), "value", None) for bound in ("low", "high"))
+    return value if low is None else value.clamp(low, high)

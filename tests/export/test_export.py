@@ -11,16 +11,19 @@ from conftest import PROGRAMS
 from tiers import modes, tiered
 from torch.export import Dim, export
 
+import metanorm
 from metanorm import runtime
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what torch's own compiler warns of is not ours
 
 ACTIVATIONS = [name for name, program in PROGRAMS.items() if program.target == "activation"]
 # Norms that have, between them, every construct: running statistics, cut axes, windows, the past,
-# groups, edges, given matrices, lookups, several outputs, lengths in equations, a sorted axis.
+# groups, edges, given matrices, lookups, several outputs, lengths in equations, a sorted axis, the
+# past within segments, quantiles.
 QUICK = [
     "BatchNorm", "GroupNorm", "LocalContextNorm", "CumulativeLayerNorm", "GraphNorm",
     "AdjacencyNorm", "AdaLayerNormZero", "GradientWeightedNorm", "SparseSwitchNorm",
+    "PackedCumulativeLayerNorm", "ReturnNorm",
 ]  # fmt: skip
 WAYS = [(name, training) for name in ACTIVATIONS for training in modes(PROGRAMS[name])]
 
@@ -51,6 +54,24 @@ def test_windows_larger_than_an_image(library: ModuleType) -> None:
     for shape in ((3, 4, 2, 17), (2, 4, 9, 3), (5, 4, 33, 2)):
         x = torch.randn(shape)
         torch.testing.assert_close(program(x), norm(x), rtol=1e-4, atol=1e-4)
+
+
+def test_pools_within_segments_that_are_shorter_or_longer_than_the_window() -> None:
+    norm = metanorm.loads(
+        "norm Packed { input x[T, C], cu: offsets[T] "
+        "output mean(x over T: window(5) within cu) + max(x over T: causal(3) within cu)"
+        " + var(x over C, T: causal within cu) }"
+    ).Packed()
+    length = Dim("length", min=2, max=1 << 20)
+    segments = Dim("segments", min=2, max=1 << 20)
+    example = (torch.randn(6, 3).double(), torch.tensor([0, 1, 6]))
+    shapes = ({0: length}, {0: segments})
+    with runtime.use("torch"):
+        program = export(norm, example, dynamic_shapes=shapes).module()
+        for offsets in ([0, 1, 6], [0, 2, 2, 3], [0, 11, 18, 40, 41], [0, 300]):
+            x = torch.randn(offsets[-1], 3).double()
+            expected = norm(x, torch.tensor(offsets))
+            torch.testing.assert_close(program(x, torch.tensor(offsets)), expected)
 
 
 def test_kernels_are_no_part_of_a_program(library: ModuleType) -> None:

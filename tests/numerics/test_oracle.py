@@ -27,9 +27,14 @@ TINY = {("tiny, float32", on) for on in ("kernels", "plain torch")}
 # the oracle adds up numbers and finds the NaN among them. The normalized value itself has it.
 SHIFTS = {(f"one {v}{d}", "plain torch") for v in ("NaN", "inf") for d in ("", ", float32")}
 # Its matrix is not negative, which that of these settings is: there are roots of negative numbers.
-NO_MATRIX = {(mode, "plain torch") for mode in ("train", "eval")}
+DTYPES = ("float32", "bfloat16", "float16")
+LAYOUTS = ("channels last", "transposed", "strided", "expanded")
+NEGATIVE = {
+    (name, "plain torch")
+    for name in ("train", "eval", *DTYPES, *(f"eval, {dtype}" for dtype in DTYPES), *LAYOUTS)
+}
 BEYOND = {
-    ("doubly_stochastic", "DoublyStochastic"): NO_MATRIX,
+    ("doubly_stochastic", "DoublyStochastic"): NEGATIVE,
     ("odd_company", "NormOfAffineNorm"): SHIFTS,
     ("standardization_loss", "StandardizationLoss"): TINY,
     ("weight_norm", "WeightNorm"): TINY,
