@@ -40,7 +40,7 @@ def quantile(
 
 def _pooled_last(x: Tensor, kept_dims: list[int], dims: list[int]) -> Tensor:
     """The values with all pooled dimensions as one, which is the last."""
-    length = math.prod(x.shape[d] for d in dims)  # not -1, which is ambiguous for empty tensors
+    length = math.prod([x.shape[d] for d in dims])  # -1 is ambiguous where others are 0
     return x.permute([*kept_dims, *dims]).reshape([*(x.shape[d] for d in kept_dims), length])
 
 
