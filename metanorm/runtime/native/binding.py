@@ -28,72 +28,35 @@ class NativeBinding(CallBinding):
 
     def prepare(self, entry: KernelEntry) -> PreparedKernel:
         """What all calls of a kernel with this layout share. Raises `CannotBuild`."""
-        format_ = "=q"
-        template: list[Any] = [1]
-        pointers: list[tuple[int, int]] = []
-        momenta: list[int] = []
-        results: list[ResultSlot] = []
-        saved_offset = 0
         self.inner_dim = self.vector_dim(entry)
+        self.pointers: list[tuple[int, int]] = []
+        self.momenta: list[int] = []
+        self.results: list[ResultSlot] = []
+        self.saved_offset = 0
         self.constants: list[Tensor] = []
         self.layout_words: list[LayoutWord] = []
         self.exceeds_cache = False
+        format_ = "=q"
+        template: list[Any] = [1]
         for field in entry.fields:
-            offset = len(template)
-            match field.kind:
-                case "size":
-                    template.append(self.sizes.get(field.name, 0))
-                    for span in self.spans.get(field.name, ())[:1]:
-                        self.layout_words.append(LayoutWord(offset, "size", span))
-                case "groups":
-                    template.append(self.values[field.name])
-                    operand = self.order.get(field.name.removesuffix(".count"))
-                    table_dim = self.table.tables.get(field.name.removesuffix(".count"))
-                    if table_dim is not None:
-                        self.layout_words += [
-                            LayoutWord(offset, "size", s) for s in self.spans.get(table_dim, ())[:1]
-                        ]
-                    elif operand is not None:
-                        self.layout_words.append(LayoutWord(offset, "count", Span(operand, 0, 0)))
-                case "number":
-                    template.append(hyperparameter(self.values[field.name], self.real))
-                case "momentum":
-                    momenta.append(offset)
-                    template.append(0.0)
-                case "edges":
-                    pointers.append((offset, self.order[field.name]))
-                    ends, edges = self.table.tensors[field.name]
-                    if self.sizes[ends] != 2:
-                        raise Unsupported("edges that are no pairs")
-                    template += [0, DTYPE_CODES[torch.int64], self.sizes[edges]]
-                    self.layout_words.append(LayoutWord(offset + 2, "size", self.spans[edges][0]))
-                case "saved":
-                    saved_offset = offset
-                    template.append(0)
-                case _ if field.name.startswith("to."):
-                    template += self._result_words(field, offset, results)
-                case _:
-                    if field.name in self.order:
-                        pointers.append((offset, self.order[field.name]))
-                    template += self._operand_words(field, offset)
-            is_real = field.kind in ("number", "momentum")
-            format_ += "d" if is_real else "q" * (len(template) - offset)
+            words = self._field_words(field, len(template))
+            template += words
+            format_ += "d" if field.kind in ("number", "momentum") else "q" * len(words)
         pack = struct.Struct(format_).pack
         dtypes = {name: self.dtype_of(name) for name in entry.dtypes}
         library = self.library.section(macros(entry.sections[self.inner_dim], self.real, dtypes))
-        kernel = library.forward if hasattr(library, "forward") else library.backward
-        saves = saved_offset and hasattr(library, "kept")
+        saves = self.saved_offset and hasattr(library, "kept")
         saved_bytes = library.kept(pack(*template)) if saves else 0
         return PreparedKernel(
-            function=kernel,
+            function=library.forward if hasattr(library, "forward") else library.backward,
             pack=pack,
             template=template,
-            pointers=pointers,
-            momenta=momenta,
-            results=results,
+            pointers=self.pointers,
+            momenta=self.momenta,
+            results=self.results,
             constants=self.constants,
             saved_numel=saved_bytes // self.real.itemsize,
-            saved_offset=saved_offset,
+            saved_offset=self.saved_offset,
             real=self.real,
             library=library,
             layout_words=self.layout_words,
@@ -101,8 +64,57 @@ class NativeBinding(CallBinding):
             exceeds_cache=self.exceeds_cache,
         )
 
+    def _field_words(self, field: Field, offset: int) -> list[Any]:
+        """The words of a field from an offset on, with zeros for what differs from call to call."""
+        match field.kind:
+            case "size":
+                self._read_length(offset, field.name)
+                return [self.sizes.get(field.name, 0)]
+            case "groups":
+                return self._group_words(field, offset)
+            case "number":
+                return [hyperparameter(self.values[field.name], self.real)]
+            case "momentum":
+                self.momenta.append(offset)
+                return [0.0]
+            case "edges":
+                return self._edge_words(field, offset)
+            case "saved":
+                self.saved_offset = offset
+                return [0]
+            case _ if field.name.startswith("to."):
+                return self._result_words(field, offset)
+            case _:
+                return self._operand_words(field, offset)
+
+    def _read_length(self, offset: int, dim: str) -> None:
+        """Let other calls read the length of a dimension from the first tensor that has it."""
+        for span in self.spans.get(dim, ())[:1]:
+            self.layout_words.append(LayoutWord(offset, "size", span))
+
+    def _group_words(self, field: Field, offset: int) -> list[Any]:
+        """The number of groups of an index: the length of its table, if it has one."""
+        index = field.name.removesuffix(".count")
+        if index in self.table.tables:
+            self._read_length(offset, self.table.tables[index])
+        elif index in self.order:
+            span = Span(self.order[index], 0, 0)
+            self.layout_words.append(LayoutWord(offset, "count", span))
+        return [self.values[field.name]]
+
+    def _edge_words(self, field: Field, offset: int) -> list[Any]:
+        """The pointer, the dtype and the number of edges."""
+        ends, edges = self.table.tensors[field.name]
+        if self.sizes[ends] != 2:
+            raise Unsupported("edges that are no pairs")
+        self.pointers.append((offset, self.order[field.name]))
+        self.layout_words.append(LayoutWord(offset + 2, "size", self.spans[edges][0]))
+        return [0, DTYPE_CODES[torch.int64], self.sizes[edges]]
+
     def _operand_words(self, field: Field, offset: int) -> list[int]:
         """The pointer and the dtype of a tensor, and the strides of a wide one."""
+        if field.name in self.order:
+            self.pointers.append((offset, self.order[field.name]))
         tensor = self.values.get(field.name)
         if tensor is not None and field.kind != "wide" and not tensor.is_contiguous():
             raise Unsupported("a narrow tensor that does not lie in one piece")
@@ -126,10 +138,10 @@ class NativeBinding(CallBinding):
         self.constants.append(number)
         return [number.data_ptr(), _dtype_code(number), *[0] * len(self.ranks)]
 
-    def _result_words(self, field: Field, offset: int, results: list[ResultSlot]) -> list[int]:
+    def _result_words(self, field: Field, offset: int) -> list[int]:
         """The pointer and the dtype of a result, and the strides of a wide one.
 
-        Adds its slot to `results` if it is wanted.
+        Adds its slot to the results if it is wanted.
         """
         name = field.name.removeprefix("to.")
         is_gradient = name.startswith("d.")
@@ -146,8 +158,8 @@ class NativeBinding(CallBinding):
         operand = self.order[name[2:] if is_gradient else self.first]
         if self.wanted(name):
             result_layout = (tuple(result.shape), result.stride(), result.dtype)
-            results.append(ResultSlot(offset, name, operand, wide, *result_layout, lengths))
-            operand = len(self.order) + len(results) - 1  # results come after all operands
+            self.results.append(ResultSlot(offset, name, operand, wide, *result_layout, lengths))
+            operand = len(self.order) + len(self.results) - 1  # results come after all operands
         if not wide:
             return [0, _dtype_code(like)]
         bytes_moved = 2 * like.numel() * like.element_size()
