@@ -35,7 +35,7 @@ from metanorm.ir.nodes import (
 from metanorm.ir.outputs import output_dims
 from metanorm.ir.precision import params_to_widen
 from metanorm.ir.program import Program
-from metanorm.ir.reachable import outputs_without_first_input, reachable
+from metanorm.ir.reachable import outputs_without_first_input
 from metanorm.ir.scalar import Const
 from metanorm.targets.python.pyir import (
     Assign,
@@ -58,6 +58,7 @@ from metanorm.targets.torch.counts import CountPrinter
 from metanorm.targets.torch.empty import IndependentOutputs, empty_input_guard
 from metanorm.targets.torch.exchanges import ExchangePrinter
 from metanorm.targets.torch.layout import Dim, Value, call, integer, method
+from metanorm.targets.torch.leaves import LeafPrinter
 from metanorm.targets.torch.loops import LoopPrinter
 from metanorm.targets.torch.maps import MapPrinter
 from metanorm.targets.torch.modes import ModePrinter
@@ -91,6 +92,7 @@ class Body:
         self.ops = {name: let.op for name, let in self.ctx.lets.items()}
         self.flags = flags_of(program)
         self.broadcaster = Broadcaster(self.ctx)
+        self.leaves = LeafPrinter(self.ctx)
         self.maps = MapPrinter(self.ctx, self.broadcaster)
         self.pools = PoolPrinter(self.ctx, self.broadcaster)
         self.counts = CountPrinter(self.ctx, self.broadcaster, self.pools)
@@ -240,32 +242,17 @@ class Body:
     def _emit(self, let: Let, out: list[Stmt]) -> None:
         match let.op:
             case Input(name):
-                self._input(let, name)
+                self.leaves.input(let, name)
             case Param(name):
-                decl = self.ctx.program.index.params[name]
-                value = Value(Name(name), tuple(Dim(d) for d in decl.dims))
-                split = replace(self.ctx.lengths.split(value), optional=bool(decl.switches))
-                self.ctx.values[let.name] = split
+                self.leaves.param(let, name)
             case Buffer(name):
-                dims = next(b.dims for b in self.ctx.program.buffers if b.name == name)
-                before = self._before_updates(name)
-                self.ctx.values[let.name] = self.ctx.lengths.split(
-                    Value(before, tuple(Dim(d) for d in dims))
-                )
+                self.leaves.buffer(let, name)
             case Number(scalar):
-                self.ctx.values[let.name] = Value(self.ctx.lengths.number(scalar), number=True)
+                self.leaves.number(let, scalar)
             case Draw():
-                drawn_on = tuple(Dim(axis) for axis in let.type.axes)
-                sizes = self.ctx.lengths.shape(drawn_on)
-                empty = method(Name(self.ctx.first), "new_empty", sizes)
-                numbers = [self.ctx.lengths.number(a) for a in let.op.arguments]
-                drawn = method(empty, f"{let.op.distribution}_", *numbers)
-                self.ctx.bind(let, drawn, drawn_on, out, "drawn")
+                self.leaves.draw(let, let.op, out)
             case Position(axis):
-                device = Attribute(Name(self.ctx.first), "device")
-                dtype = Attribute(Name(self.ctx.first), "dtype")
-                expr = call("torch.arange", self.ctx.lengths.of(axis), device=device, dtype=dtype)
-                self.ctx.bind(let, expr, (Dim(axis),), out, "position")
+                self.leaves.position(let, axis, out)
             case Map() | Pool() if let.name in self.contractions.absorbed:
                 pass
             case Map() if flag_of(let.op, self.ops, self.flags):
@@ -288,21 +275,14 @@ class Body:
                 self.pieces.piece(let, let.op, out)
             case Concat():
                 self.pieces.concat(let, let.op, out)
-            case Rename(ref, old, new):
-                value = self.ctx.not_none(ref)
-                renamed = (replace(d, axis=new if d.axis == old else d.axis) for d in value.dims)
-                self.ctx.values[let.name] = replace(value, dims=tuple(renamed))
+            case Rename():
+                self._rename(let, let.op)
             case Expand(ref):
                 self._expand(let, ref, out)
             case Detach(ref):
-                value = self.ctx.not_none(ref)
-                stopped = value.expr if value.number else method(value.expr, "detach")
-                self.ctx.keep(let, replace(value, expr=stopped), out, "fixed")
-            case Cast(ref, to):
-                value = self.ctx.as_number(ref, self.ctx.not_none(ref))
-                tensor = self.ctx.tensor(value.expr) if value.number else value.expr
-                rounded = call("runtime.rounded", tensor, self.ctx.dtype(to))
-                self.ctx.keep(let, replace(value, expr=rounded, number=False), out, "rounded")
+                self._detach(let, ref, out)
+            case Cast():
+                self._cast(let, let.op, out)
             case Mode():
                 self.modes.modes(let, out)
             case Exchange():
@@ -329,32 +309,6 @@ class Body:
             radius = self.ctx.lengths.number(op.argument)
             expr = call(f"runtime.{op.function}", value.expr, radius, dim=dim)
         self.ctx.bind(let, expr, value.dims, out, "share")
-
-    def _before_updates(self, buffer: str) -> Expr:
-        """The value of a buffer at the start of the call, in the dtype of statistics.
-
-        It is a copy if the function stores into the buffer and also needs the old value.
-        """
-        program = self.ctx.program
-        other_updates = tuple(u for u in program.updates if u.buffer != buffer)
-        if all(u.averages or u.buffer != buffer for u in program.updates):
-            return call("runtime.widened", Name(buffer))
-        read = reachable(replace(program, updates=other_updates))
-        if all(let.op != Buffer(buffer) for let in program.body if let.name in read):
-            return call("runtime.widened", Name(buffer))
-        before = Name(self.ctx.local(f"old_{buffer}"))
-        modes = {u.when for u in program.updates if u.buffer == buffer}
-        copied: Expr = call("runtime.copied", Name(buffer))
-        if modes == {"train"}:
-            copied = IfElse(Name("training"), copied, Name(buffer))
-        self.ctx.prologue.append(Assign((before,), call("runtime.widened", copied)))
-        return before
-
-    def _input(self, let: Let, name: str) -> None:
-        decl = self.ctx.program.index.inputs[name]
-        dims = self.ctx.layouts.full_dims(decl.dims)
-        optional = isinstance(decl.default, float) or (decl.sort == "mask" and not decl.required)
-        self.ctx.values[let.name] = Value(Name(name), dims, optional=optional)
 
     def _lookup(self, let: Let, op: Lookup, out: list[Stmt]) -> None:
         table = self.ctx.in_variable(self.ctx.as_number(op.table, self.ctx.not_none(op.table)), out)
@@ -386,3 +340,19 @@ class Body:
             sizes = self.ctx.lengths.shape(dims)
             value = Value(method(Name(self.ctx.first), "new_full", sizes, value.expr), dims)
         self.ctx.keep(let, self.broadcaster.expanded(value, let.type.axes), out, "value")
+
+    def _rename(self, let: Let, op: Rename) -> None:
+        value = self.ctx.not_none(op.value)
+        dims = (replace(d, axis=op.new if d.axis == op.old else d.axis) for d in value.dims)
+        self.ctx.values[let.name] = replace(value, dims=tuple(dims))
+
+    def _detach(self, let: Let, ref: Ref, out: list[Stmt]) -> None:
+        value = self.ctx.not_none(ref)
+        detached = value.expr if value.number else method(value.expr, "detach")
+        self.ctx.keep(let, replace(value, expr=detached), out, "fixed")
+
+    def _cast(self, let: Let, op: Cast, out: list[Stmt]) -> None:
+        value = self.ctx.as_number(op.value, self.ctx.not_none(op.value))
+        tensor = self.ctx.tensor(value.expr) if value.number else value.expr
+        rounded = call("runtime.rounded", tensor, self.ctx.dtype(op.to))
+        self.ctx.keep(let, replace(value, expr=rounded, number=False), out, "rounded")
