@@ -21,16 +21,16 @@ from metanorm.ir.aggregation import (
 )
 from metanorm.ir.nodes import (
     AxisMap,
+    Cast,
     Concat,
     Count,
+    Detach,
     Draw,
     Exchange,
     Expand,
-    FromSums,
     Let,
     Lookup,
     Map,
-    Mode,
     Near,
     Number,
     Op,
@@ -166,69 +166,68 @@ class _PartialSums:
 
     def of(self, op: Op) -> DividedAxes:
         match op:
-            case Number(value):
-                if self.division.reads_length(value):
-                    raise IllDivided("a length of this process alone")
-                return COMPLETE
             case Map(function, arguments):
                 return self._map(function, arguments)
             case Pool():
                 return self._pool(op)
-            case Count(over, where, weight):
-                self._demand_whole(r for r in (where, weight) if r is not None)
-                axes = [a for r in (where, weight) if r is not None for a in self.types[r].axes]
-                self._demand_pools(over)
-                return self.division.summed_axes(over, axes)
-            case Exchange(value, axes):
-                if not axes or not set(axes) <= self.partial_axes[value]:
-                    raise IllDivided(f"an exchange of {value} over what it is no part of")
-                return self.partial_axes[value] - set(axes)
-            case Near(over=over, axes=axes):
-                self._demand_whole(operands(op))
-                joined = [axis for ref in operands(op) for axis in self.types[ref].axes]
-                if set(axes) != self.division.summed_axes(over, joined):
-                    raise IllDivided("a number near the mean, not of all processes")
-                return COMPLETE
-            case FromSums():
-                self._demand_whole(operands(op))
-                return COMPLETE
-            case AxisMap(axis=axis) | Lookup(axis=axis) | Position(axis):
-                self._demand_whole(operands(op))
-                if self.division.divides(axis):
-                    raise IllDivided(f"what belongs to the whole of {axis}")
-                return COMPLETE
+            case Count():
+                return self._count(op)
+            case Exchange():
+                return self._exchange(op)
+            case Repeat():
+                return self._repeat(op)
             case Piece(value, piece):
                 if self._cuts_divided(piece):
                     raise IllDivided(f"a piece of {piece}, of which each process has some")
                 return self.partial_axes[value]
-            case Concat(values, axis=axis):
-                self._demand_whole(values)
-                if self.division.divides(axis):
-                    raise IllDivided(f"pieces of {axis} that are joined")
-                return COMPLETE
             case Rename(value, old, new):
                 if self.division.divides(old) or self.division.divides(new):
                     raise IllDivided(f"another name for the piece of {old}")
                 return self.partial_axes[value]
-            case Draw(axes=axes):
-                if self.division.divided_axes(axes):
-                    raise IllDivided("random numbers for a piece of an axis")
-                return COMPLETE
-            case Expand(value):
+            case Expand(value) | Detach(value) | Cast(value):
                 return self.partial_axes[value]
-            case Mode(train, evaluated):
-                self._demand_whole((train, evaluated))
-                return COMPLETE
-            case Repeat():
-                self._demand_whole(op.initial)
-                for inside, initial in zip(op.inside, op.initial):
-                    self.types[inside], self.partial_axes[inside] = self.types[initial], COMPLETE
-                self.body(op.body)
-                self._demand_whole(op.results)
-                return COMPLETE
             case _:
-                operands_read = operands(op)
-                return self.partial_axes[operands_read[0]] if operands_read else COMPLETE
+                self._demand_whole(operands(op))
+                self._demand_complete(op)
+                return COMPLETE
+
+    def _demand_complete(self, op: Op) -> None:
+        """Raise `IllDivided` if an operation on complete values has no complete result."""
+        match op:
+            case Number(value) if self.division.reads_length(value):
+                raise IllDivided("a length of this process alone")
+            case Near():
+                joined = [axis for ref in operands(op) for axis in self.types[ref].axes]
+                if set(op.axes) != self.division.summed_axes(op.over, joined):
+                    raise IllDivided("a number near the mean, not of all processes")
+            case AxisMap(axis=axis) | Lookup(axis=axis) | Position(axis):
+                if self.division.divides(axis):
+                    raise IllDivided(f"what belongs to the whole of {axis}")
+            case Concat(axis=axis) if self.division.divides(axis):
+                raise IllDivided(f"pieces of {axis} that are joined")
+            case Draw(axes=axes) if self.division.divided_axes(axes):
+                raise IllDivided("random numbers for a piece of an axis")
+
+    def _count(self, op: Count) -> DividedAxes:
+        weights = [ref for ref in (op.where, op.weight) if ref is not None]
+        self._demand_whole(weights)
+        self._demand_pools(op.over)
+        axes = [axis for ref in weights for axis in self.types[ref].axes]
+        return self.division.summed_axes(op.over, axes)
+
+    def _exchange(self, op: Exchange) -> DividedAxes:
+        partial = self.partial_axes[op.value]
+        if not op.axes or not set(op.axes) <= partial:
+            raise IllDivided(f"an exchange of {op.value} over what it is no part of")
+        return partial - set(op.axes)
+
+    def _repeat(self, op: Repeat) -> DividedAxes:
+        self._demand_whole(op.initial)
+        for inside, initial in zip(op.inside, op.initial):
+            self.types[inside], self.partial_axes[inside] = self.types[initial], COMPLETE
+        self.body(op.body)
+        self._demand_whole(op.results)
+        return COMPLETE
 
     def _cuts_divided(self, piece: str) -> bool:
         piece_of = self.division.space[piece].piece_of

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from copy import copy
 from functools import cached_property
 
@@ -249,61 +249,50 @@ class Fingerprint:
             return f"eye {init.blocks}"
         return self._scalar(init)
 
+    def _optional(self, ref: Ref | None) -> str:
+        return "-" if ref is None else self._value(ref)
+
     def _op(self, op: Op) -> str:
-        value: Callable[[Ref | None], str] = lambda ref: "-" if ref is None else self._value(ref)  # noqa: E731
+        """An operation by its sort, its numbers, its axes and the digests of its operands."""
+        value, axes = self._value, self.axes
         match op:
             case Number(scalar):
                 return self._scalar(scalar)
             case Input(name):
                 return self._input(name)
             case Param(name):
-                param = self.program.index.params[name]
-                bounds = (param.low, param.high)
-                limits = [self._scalar(b) if b is not None else "-" for b in bounds]
-                initial = self._initial_text(param)
-                what = f"{self._dims(param.dims)} {initial} {limits}"
-                if param.switches and repr(param.absent) != initial:
-                    what += f" else {param.absent!r}"
-                return f"{self._nth(f'param[{what}]', name)}"
+                return self._param(name)
             case Buffer(name):
                 return self._kept(name)
             case Map(function, arguments):
-                arg_digests = [self._value(a) for a in arguments]
+                arg_digests = [value(a) for a in arguments]
                 ordered = sorted(arg_digests) if function in COMMUTATIVE else arg_digests
                 return f"{function}({', '.join(ordered)})"
-            case Pool() if (root := self._squared_value(op)) is not None:
-                rest = f"{value(op.where)} {value(op.weight)}"
-                return f"mean of squares of {value(root)} over {self._over(op.over)} {rest}"
             case Pool():
-                rest = f"{value(op.where)} {value(op.weight)} {value(op.about)} {op.ddof}"
-                if op.share is not None:
-                    rest += f" share {self._scalar(op.share)}"
-                return f"{op.statistic} {value(op.value)} over {self._over(op.over)} {rest}"
+                return self._pool(op)
             case Count(over, where, weight):
-                return f"count {self._over(over)} {value(where)} {value(weight)}"
-            case AxisMap(function, inner, axis, argument, adjoint):
-                radius = self._scalar(argument) if argument is not None else "-"
-                arriving = f" {value(adjoint)}" if adjoint is not None else ""
-                return f"{function} {value(inner)} {self.axes[axis]} {radius}{arriving}"
+                kept = f"{self._optional(where)} {self._optional(weight)}"
+                return f"count {self._over(over)} {kept}"
+            case AxisMap():
+                return self._axis_map(op)
             case Lookup(table, axis, index):
                 chosen = str(index) if isinstance(index, int) else value(index)
-                return f"lookup {value(table)} {self.axes[axis]} {chosen}"
+                return f"lookup {value(table)} {axes[axis]} {chosen}"
             case Piece(inner, piece):
                 return f"piece {value(inner)} {self._piece(piece)}"
             case Concat(inners, pieces, axis):
                 runs = " ".join(f"{value(r)} {self._piece(p)}" for r, p in zip(inners, pieces))
-                return f"concat {runs} {self.axes[axis]}"
+                return f"concat {runs} {axes[axis]}"
             case Rename(inner, old, new):
-                return f"rename {value(inner)} {self.axes[old]} {self.axes[new]}"
-            case Expand(inner, axes):
-                return f"expand {value(inner)} {self._dims(axes)}"
+                return f"rename {value(inner)} {axes[old]} {axes[new]}"
+            case Expand(inner, dims):
+                return f"expand {value(inner)} {self._dims(dims)}"
             case Position(axis):
-                return f"position {self.axes[axis]}"
+                return f"position {axes[axis]}"
             case Detach(inner):
                 return f"stop {value(inner)}"
-            case Draw(axes=axes):
-                drawn = f"{self._init(op)} {self._dims(axes)}"
-                return self._nth(drawn, f"{op.number}")
+            case Draw(axes=dims):
+                return self._nth(f"{self._init(op)} {self._dims(dims)}", f"{op.number}")
             case Cast(inner, to):
                 return f"cast {value(inner)} {self._dtype(to)}"
             case Mode(train, evaluated, buffer):
@@ -313,3 +302,32 @@ class Fingerprint:
                 return self._repeat(op)
             case _:
                 raise TypeError(f"no digest of the operation {type(op).__name__}")
+
+    def _param(self, name: str) -> str:
+        """A parameter by its axes, initial value, bounds, and what it is where it is left out."""
+        param = self.program.index.params[name]
+        bounds = [self._scalar(b) if b is not None else "-" for b in (param.low, param.high)]
+        initial = self._initial_text(param)
+        sort = f"{self._dims(param.dims)} {initial} {bounds}"
+        if param.switches and repr(param.absent) != initial:
+            sort += f" else {param.absent!r}"
+        return self._nth(f"param[{sort}]", name)
+
+    def _pool(self, op: Pool) -> str:
+        """A pool. Mean squares are the same however they are written."""
+        over, counted = (
+            self._over(op.over),
+            f"{self._optional(op.where)} {self._optional(op.weight)}",
+        )
+        root = self._squared_value(op)
+        if root is not None:
+            return f"mean of squares of {self._value(root)} over {over} {counted}"
+        rest = f"{counted} {self._optional(op.about)} {op.ddof}"
+        if op.share is not None:
+            rest += f" share {self._scalar(op.share)}"
+        return f"{op.statistic} {self._value(op.value)} over {over} {rest}"
+
+    def _axis_map(self, op: AxisMap) -> str:
+        radius = self._scalar(op.argument) if op.argument is not None else "-"
+        arriving = f" {self._value(op.adjoint)}" if op.adjoint is not None else ""
+        return f"{op.function} {self._value(op.value)} {self.axes[op.axis]} {radius}{arriving}"

@@ -85,14 +85,14 @@ def type_of(op: Op, types: Mapping[Ref, Type], declarations: Declarations) -> Ty
             return Type("real", declarations.axes(declarations.params[name].dims))
         case Buffer(name):
             return Type("real", declarations.axes(declarations.buffers[name].dims))
-        case Map(function, arguments):
-            row = ELEMENTWISE.get(function)
-            if row is None or not row.min_arguments <= len(arguments) <= len(row.parameters):
-                raise IllTyped(f"{function} with {len(arguments)} arguments")
-            if any(types[a].kind == "int" for a in arguments) and not row.boolean:
-                raise IllTyped(f"{function} of an index")
-            axes = space.join(*(types[a].axes for a in arguments))
-            return Type("bool" if row.boolean else "real", axes)
+        case Position(axis):
+            return Type("real", (axis,))
+        case Link(target=target, source=source):
+            return Type("real", space.ordered((target, source)))
+        case Draw(axes=axes):
+            return Type("real", space.join(axes))
+        case Map():
+            return _map(op, types, space)
         case Pool():
             return _pool(op, types, space)
         case Count(over, where, weight):
@@ -105,52 +105,74 @@ def type_of(op: Op, types: Mapping[Ref, Type], declarations: Declarations) -> Ty
             if types[value].kind != "real":
                 raise IllTyped("an exchange of what is no number")
             return types[value]
-        case FromSums(_, sums, near):
-            operands_read = sums if near is None else (*sums, near)
-            return Type("real", space.join(*(types[ref].axes for ref in operands_read)))
+        case FromSums() | Mode():
+            return Type("real", _joined_axes(op, types, space))
         case AxisMap(value=value, axis=axis):
             if axis not in types[value].axes:
                 raise IllTyped(f"no axis {axis} to map along")
-            return Type("real", space.join(*(types[ref].axes for ref in operands(op))))
-        case Lookup(table, axis, index):
-            if axis not in types[table].axes:
-                raise IllTyped(f"no axis {axis} to look up")
-            rest = tuple(a for a in types[table].axes if a != axis)
-            return Type(
-                "real", space.join(rest, () if isinstance(index, int) else types[index].axes)
-            )
-        case Piece(value, piece):
-            piece_of = space[piece].piece_of
-            if piece_of is None or piece_of[0] not in types[value].axes:
-                raise IllTyped(f"no axis that {piece} is a piece of")
-            cut = (piece if a == piece_of[0] else a for a in types[value].axes)
-            return Type(types[value].kind, space.ordered(cut))
-        case Concat(values, pieces, axis):
-            others = [a for ref in values for a in types[ref].axes if a not in pieces]
-            if axis in {space.base(a) for a in others}:
-                raise IllTyped(f"the whole of {axis} in a piece of it")
-            return Type("real", space.join((axis,), *((a,) for a in others)))
-        case Rename(value, old, new):
-            if old not in types[value].axes or new in types[value].axes:
-                raise IllTyped(f"cannot rename {old} to {new}")
-            renamed = (new if a == old else a for a in types[value].axes)
-            return Type(types[value].kind, space.ordered(renamed))
-        case Position(axis):
-            return Type("real", (axis,))
-        case Link(target=target, source=source):
-            return Type("real", space.ordered((target, source)))
-        case Draw(axes=axes):
-            return Type("real", space.join(axes))
+            return Type("real", _joined_axes(op, types, space))
+        case Lookup():
+            return _lookup(op, types, space)
+        case Piece():
+            return _piece(op, types, space)
+        case Concat():
+            return _concat(op, types, space)
+        case Rename():
+            return _rename(op, types, space)
         case Detach(value):
             return types[value]
         case Cast(value):
             return Type("real", types[value].axes)
-        case Mode(train, evaluated, _):
-            return Type("real", space.join(types[train].axes, types[evaluated].axes))
         case Expand(value, axes):
             return Type(types[value].kind, space.join(types[value].axes, axes))
         case Repeat(initial=initial, position=position):
             return types[initial[position]]
+
+
+def _joined_axes(op: Op, types: Mapping[Ref, Type], space: Space) -> tuple[str, ...]:
+    """The axes of all operands."""
+    return space.join(*(types[ref].axes for ref in operands(op)))
+
+
+def _map(op: Map, types: Mapping[Ref, Type], space: Space) -> Type:
+    row, count = ELEMENTWISE.get(op.function), len(op.arguments)
+    if row is None or not row.min_arguments <= count <= len(row.parameters):
+        raise IllTyped(f"{op.function} with {count} arguments")
+    if any(types[a].kind == "int" for a in op.arguments) and not row.boolean:
+        raise IllTyped(f"{op.function} of an index")
+    return Type("bool" if row.boolean else "real", _joined_axes(op, types, space))
+
+
+def _lookup(op: Lookup, types: Mapping[Ref, Type], space: Space) -> Type:
+    table_axes = types[op.table].axes
+    if op.axis not in table_axes:
+        raise IllTyped(f"no axis {op.axis} to look up")
+    row_axes = tuple(axis for axis in table_axes if axis != op.axis)
+    index_axes = () if isinstance(op.index, int) else types[op.index].axes
+    return Type("real", space.join(row_axes, index_axes))
+
+
+def _piece(op: Piece, types: Mapping[Ref, Type], space: Space) -> Type:
+    value, piece_of = types[op.value], space[op.piece].piece_of
+    if piece_of is None or piece_of[0] not in value.axes:
+        raise IllTyped(f"no axis that {op.piece} is a piece of")
+    cut = (op.piece if axis == piece_of[0] else axis for axis in value.axes)
+    return Type(value.kind, space.ordered(cut))
+
+
+def _concat(op: Concat, types: Mapping[Ref, Type], space: Space) -> Type:
+    others = [axis for ref in op.values for axis in types[ref].axes if axis not in op.pieces]
+    if op.axis in {space.base(axis) for axis in others}:
+        raise IllTyped(f"the whole of {op.axis} in a piece of it")
+    return Type("real", space.join((op.axis,), *((axis,) for axis in others)))
+
+
+def _rename(op: Rename, types: Mapping[Ref, Type], space: Space) -> Type:
+    value = types[op.value]
+    if op.old not in value.axes or op.new in value.axes:
+        raise IllTyped(f"cannot rename {op.old} to {op.new}")
+    renamed = (op.new if axis == op.old else axis for axis in value.axes)
+    return Type(value.kind, space.ordered(renamed))
 
 
 def _pool(op: Pool, types: Mapping[Ref, Type], space: Space) -> Type:
