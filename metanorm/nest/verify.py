@@ -78,7 +78,6 @@ class _Verifier:
         self._demand(loop_axes.issuperset(self.nest.islands), "islands along loops")
 
     def _statement(self, block: Block, statement: Statement) -> None:
-        in_sweep = block.when == "sweep"
         match statement:
             case Load(let, array):
                 declared = self.nest.array.get(array)
@@ -86,64 +85,94 @@ class _Verifier:
                 if declared is not None:
                     self._demand({*declared.axes} == {*let.type.axes}, f"the axes of {array}")
                 self._define(block, let.name)
-            case Compute(let) | Gather(let) | Pool(let) | Scan(let):
-                readable_axes = self.nest.determined_axes(let.type.axes)
-                match let.op:
-                    case PoolOp(over=over):
-                        readable_axes |= {x for a, _ in over for x in self.index.space.leaves(a)}
-                    case Rename(old=axis) | Lookup(axis=axis) | AxisMap(axis=axis):
-                        readable_axes.add(axis)
-                    case Link(edges=edges):
-                        is_known = edges in self.nest.array
-                        self._demand(is_known and not in_sweep, f"edges {edges} to follow")
-                    case Cast(to=to) if to.like:
-                        is_known = to.name in self.nest.followed_dtypes
-                        self._demand(is_known, f"the dtype of {to.name} for {let.name}")
-                if isinstance(statement, Scan):
-                    self._scan(let)
-                self._whole_axis(block, let)
-                for ref in operands(let.op):
-                    self._require(block, ref)
-                    if not in_sweep:
-                        axes = self.index.types[ref].axes
-                        self._demand(
-                            readable_axes.issuperset(axes), f"{ref} at the place of {let.name}"
-                        )
-                if in_sweep and isinstance(statement, Pool):
-                    self._pool_of_element(let)
-                elif in_sweep:
-                    self._demand(isinstance(statement, (Compute, Scan)), "sweeps do not gather")
-                self._define(block, let.name)
+            case Compute() | Gather() | Pool() | Scan():
+                self._compute(block, statement)
             case Accumulate(number):
-                r = self.nest.reductions[number]
-                self._demand(in_sweep, "elements are taken in in sweeps")
-                for read in (r.value, r.where, r.weight):
-                    if read is not None:
-                        self._require(block, read)
-                self.accumulated.append(number)
-            case Finish(let, number, name):
-                r = self.nest.reductions[number]
-                self._demand(
-                    number in self.accumulated, f"{let.name} is measured before it is finished"
-                )
-                self._demand(name in r.row.statistics, f"{name} is found by {r.kind}")
-                at_end = block.when == "end"
-                self._demand(at_end == r.terminal, f"{let.name} is finished when it is complete")
-                self._define(block, let.name)
-            case Store(array, value):
-                self._require(block, value)
-                role = self.nest.array[array].role if array in self.nest.array else ""
-                self._demand(role == "result" if in_sweep else role in ("returned", "saved"),
-                             f"a place for {array}")  # fmt: skip
-                self.written.append(array)
-            case Update(array, value):
-                self._require(block, value)
-                order = self.nest.axis_orders.get(value, ())  # set by whatever array comes first
-                covers_axes = {*order} == {*self.index.types[value].axes}
-                keeps_order = covers_axes and self.nest.array[array].axes == order
-                self._demand(
-                    block.when == "end" and keeps_order, f"{array} follows {value} at the end"
-                )
+                self._accumulate(block, number)
+            case Finish():
+                self._finish(block, statement)
+            case Store():
+                self._store(block, statement)
+            case Update():
+                self._update(block, statement)
+
+    def _compute(self, block: Block, statement: Compute | Gather | Pool | Scan) -> None:
+        """Operands are there, and those of cells in the block of the cells that read them."""
+        let, in_sweep = statement.let, block.when == "sweep"
+        self._demand_names(block, let)
+        if isinstance(statement, Scan):
+            self._scan(let)
+        self._whole_axis(block, let)
+        readable_axes = self._readable_axes(let)
+        for ref in operands(let.op):
+            self._require(block, ref)
+            if not in_sweep:
+                is_readable = readable_axes.issuperset(self.index.types[ref].axes)
+                self._demand(is_readable, f"{ref} at the place of {let.name}")
+        if in_sweep and isinstance(statement, Pool):
+            self._pool_of_element(let)
+        elif in_sweep:
+            self._demand(isinstance(statement, (Compute, Scan)), "sweeps do not gather")
+        self._define(block, let.name)
+
+    def _demand_names(self, block: Block, let: Let) -> None:
+        """Edges and dtypes that an operation has by name are known where it is computed."""
+        match let.op:
+            case Link(edges=edges):
+                is_known = edges in self.nest.array and block.when != "sweep"
+                self._demand(is_known, f"edges {edges} to follow")
+            case Cast(to=to) if to.like:
+                is_known = to.name in self.nest.followed_dtypes
+                self._demand(is_known, f"the dtype of {to.name} for {let.name}")
+
+    def _readable_axes(self, let: Let) -> set[str]:
+        """The axes that operands of a value may have outside of sweeps: its own, and those along
+        which it reads."""
+        axes = self.nest.determined_axes(let.type.axes)
+        match let.op:
+            case PoolOp(over=over):
+                axes |= {leaf for axis, _ in over for leaf in self.index.space.leaves(axis)}
+            case Rename(old=axis) | Lookup(axis=axis) | AxisMap(axis=axis):
+                axes.add(axis)
+        return axes
+
+    def _accumulate(self, block: Block, number: int) -> None:
+        reduction = self.nest.reductions[number]
+        self._demand(block.when == "sweep", "elements are taken in in sweeps")
+        for ref in (reduction.value, reduction.where, reduction.weight):
+            if ref is not None:
+                self._require(block, ref)
+        self.accumulated.append(number)
+
+    def _finish(self, block: Block, statement: Finish) -> None:
+        """A statistic is computed from a reduction that is complete."""
+        name = statement.let.name
+        reduction = self.nest.reductions[statement.reduction]
+        is_measured = statement.reduction in self.accumulated
+        self._demand(is_measured, f"{name} is measured before it is finished")
+        is_found = statement.statistic in reduction.row.statistics
+        self._demand(is_found, f"{statement.statistic} is found by {reduction.kind}")
+        is_complete = (block.when == "end") == reduction.terminal
+        self._demand(is_complete, f"{name} is finished when it is complete")
+        self._define(block, name)
+
+    def _store(self, block: Block, statement: Store) -> None:
+        """Results are written in sweeps, values of cells outside of them."""
+        array = statement.array
+        self._require(block, statement.value)
+        role = self.nest.array[array].role if array in self.nest.array else ""
+        roles = ("result",) if block.when == "sweep" else ("returned", "saved")
+        self._demand(role in roles, f"a place for {array}")
+        self.written.append(array)
+
+    def _update(self, block: Block, statement: Update) -> None:
+        """Buffers are written at the end, by values in the order of their axes."""
+        array, value = statement.array, statement.value
+        self._require(block, value)
+        order = self.nest.axis_orders.get(value, ())  # set by whatever array comes first
+        covers_axes = {*order} == {*self.index.types[value].axes}
+        keeps_order = covers_axes and self.nest.array[array].axes == order
+        self._demand(block.when == "end" and keeps_order, f"{array} follows {value} at the end")
 
     def _pool_of_element(self, let: Let) -> None:
         """A sweep pools what one element has along the extra axes, all of it."""

@@ -112,21 +112,9 @@ class _Run:
             case Input(name):
                 return self._input(name)
             case Param(name):
-                decl = next(p for p in self.program.params if p.name == name)
-                param = self.call.params.get(name)
-                if param is None:
-                    shape = [self.v.size(axis) for axis in type_.axes]
-                    return torch.full(shape, decl.absent or 0.0, dtype=F64)
-                return self.v.flat(param.to(F64), decl.dims)
+                return self._param(name, type_)
             case Buffer(name):
-                dims = next(b.dims for b in self.program.buffers if b.name == name)
-                buffer = self.call.buffers.get(name)
-                shape = [self.v.size(axis) for axis in type_.axes]
-                return (
-                    torch.zeros(shape, dtype=F64)
-                    if buffer is None
-                    else self.v.flat(buffer.to(F64), dims)
-                )
+                return self._buffer(name, type_)
             case Position(axis):
                 return torch.arange(self.v.size(axis), dtype=F64)
             case Map(function, arguments):
@@ -141,29 +129,16 @@ class _Run:
                 return torch.softmax(self.v.values[value], type_.axes.index(axis))
             case Lookup():
                 return self._lookup(op, type_)
-            case AxisMap("sparsestmax", _, axis, radius):
-                assert radius is not None
-                full = [self.v.size(a) for a in type_.axes]
-                tensors = [self.v.aligned(r, type_.axes).to(F64).expand(full) for r in operands(op)]
-                size, dim = self.env.number(radius), type_.axes.index(axis)
-                if op.adjoint is not None:
-                    return simplex.adjoint(tensors[0], size, dim, tensors[1])
-                return simplex.along(tensors[0], size, dim)
+            case AxisMap("sparsestmax"):
+                return self._sparsestmax(op, type_)
             case Link(edges, target, source, loop):
                 size = self.v.size(target)
                 dense, _ = pooling_matrix(Neighbours(edges, loop), size, self.env.grouping_data)
                 return dense if type_.axes == (target, source) else dense.T
-            case Piece(value, piece):
-                piece_of = self.env.space[piece].piece_of
-                assert piece_of is not None
-                whole, start = piece_of[0], int(self.env.number(piece_of[1]))
-                axes = [piece if a == whole else a for a in self.v.types[value].axes]
-                cut = self.v.values[value].narrow(axes.index(piece), start, self.v.size(piece))
-                return cut.permute([axes.index(a) for a in type_.axes])
-            case Concat(values, pieces, axis):
-                on_pieces = [tuple(p if a == axis else a for a in type_.axes) for p in pieces]
-                parts = [self.v.broadcast(ref, axes) for ref, axes in zip(values, on_pieces)]
-                return torch.cat([part.to(F64) for part in parts], type_.axes.index(axis))
+            case Piece():
+                return self._piece(op, type_)
+            case Concat():
+                return self._concat(op, type_)
             case Rename(value, old, new):
                 axes = [new if a == old else a for a in self.v.types[value].axes]
                 return self.v.values[value].permute([axes.index(a) for a in type_.axes])
@@ -178,11 +153,57 @@ class _Run:
                 return self.v.broadcast(train if live else evaluated, type_.axes)
             case Draw():
                 numbers = [self.env.number(a) for a in op.arguments]
-                sizes = [self.v.size(axis) for axis in type_.axes]
-                return drawn(op.distribution, numbers, sizes, self.call.draws_in).to(F64)
+                shape = self._shape(type_)
+                return drawn(op.distribution, numbers, shape, self.call.draws_in).to(F64)
             case Repeat():
                 return self._repeat(op)
         raise NotImplementedError(f"the oracle does not know {op}")
+
+    def _param(self, name: str, type_: Type) -> Tensor:
+        """A parameter, or what stands for it where it is left out."""
+        decl = next(p for p in self.program.params if p.name == name)
+        param = self.call.params.get(name)
+        if param is None:
+            return torch.full(self._shape(type_), decl.absent or 0.0, dtype=F64)
+        return self.v.flat(param.to(F64), decl.dims)
+
+    def _buffer(self, name: str, type_: Type) -> Tensor:
+        """A buffer, or zeros for one that the call does not keep."""
+        dims = next(b.dims for b in self.program.buffers if b.name == name)
+        buffer = self.call.buffers.get(name)
+        if buffer is None:
+            return torch.zeros(self._shape(type_), dtype=F64)
+        return self.v.flat(buffer.to(F64), dims)
+
+    def _shape(self, type_: Type) -> list[int]:
+        return [self.v.size(axis) for axis in type_.axes]
+
+    def _sparsestmax(self, op: AxisMap, type_: Type) -> Tensor:
+        """The projection onto a part of the simplex, or the adjoint of that."""
+        assert op.argument is not None
+        full = self._shape(type_)
+        tensors = [self.v.aligned(r, type_.axes).to(F64).expand(full) for r in operands(op)]
+        radius, dim = self.env.number(op.argument), type_.axes.index(op.axis)
+        if op.adjoint is not None:
+            return simplex.adjoint(tensors[0], radius, dim, tensors[1])
+        return simplex.along(tensors[0], radius, dim)
+
+    def _piece(self, op: Piece, type_: Type) -> Tensor:
+        """A run of positions of an axis."""
+        piece_of = self.env.space[op.piece].piece_of
+        assert piece_of is not None
+        whole, start = piece_of[0], int(self.env.number(piece_of[1]))
+        axes = [op.piece if a == whole else a for a in self.v.types[op.value].axes]
+        dim, length = axes.index(op.piece), self.v.size(op.piece)
+        run = self.v.values[op.value].narrow(dim, start, length)
+        return run.permute([axes.index(a) for a in type_.axes])
+
+    def _concat(self, op: Concat, type_: Type) -> Tensor:
+        """Runs of positions of an axis, one behind the other."""
+        dim = type_.axes.index(op.axis)
+        on_pieces = [(*type_.axes[:dim], piece, *type_.axes[dim + 1 :]) for piece in op.pieces]
+        runs = [self.v.broadcast(ref, axes).to(F64) for ref, axes in zip(op.values, on_pieces)]
+        return torch.cat(runs, dim)
 
     def _cast(self, value: Tensor, to: Dtype) -> Tensor:
         """The value rounded to a dtype. Its gradient is that of the identity."""
