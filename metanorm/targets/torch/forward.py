@@ -81,62 +81,58 @@ class ForwardPrinter:
         for constructor arguments of which a process has a share.
         """
         inputs = self.inputs()
-        inner = [p.name for p in inputs]
-        body = list(before)
         checks = CallChecks(self.program)
-        body += checks.defaults()
-        body += demanded
-        start = len(body)
+        head = [*before, *checks.defaults(), *demanded]
         checks.shapes()  # which finds out where lengths can be read
         idle = checks.idle()
-        body += [s for statements in idle.values() for s in statements]
-        uses_running, counter = Name(self._local("kept")), Name(self._local("counter"))
+        local_names = {*idle, *(p.name for p in (*first, *inputs))}
         segments = segments_of_call(self.program, self._local)
-        running = {b.name for b in self.signature.tracked}
-        momenta = {name: momentum for momentum, name in self.momenta.items()}
 
-        def attribute_or_argument(name: str) -> Expr:
+        def argument(name: str) -> Expr:
             if name == self.functions.measuring:
                 return checks.measuring()
-            if name in shares:
-                return shares[name]
-            is_local = name in inner or name in idle or name in {p.name for p in first}
-            return Name(name if is_local else f"self.{name}")
+            return shares.get(name) or Name(name if name in local_names else f"self.{name}")
 
-        def argument_expr(name: str) -> Expr:
-            if name in segments.arguments:
-                return segments.arguments[name]
-            if name in momenta:
-                return self._momentum(momenta[name], counter)
-            return (
-                IfElse(uses_running, attribute_or_argument(name), Literal(None))
-                if name in running
-                else attribute_or_argument(name)
-            )
+        body = [s for statements in idle.values() for s in statements]
+        checked_arguments = tuple(argument(p.name) for p in self.check.parameters)
+        body += [ExprStmt(Call(Name(self.check.name), checked_arguments)), *checked]
+        body += segments.statements
+        names = [p.name for p in self.function.function.parameters]
+        body += self._call({**{name: argument(name) for name in names}, **segments.arguments})
+        parameters = (*first, *inputs)
+        statements = (*head, *self._reading_once(body))
+        return Function(name, parameters, self.signature.returns(), statements, tuple(doc))
 
-        check, function = self.check, self.function.function
-        arguments = tuple(attribute_or_argument(p.name) for p in check.parameters)
-        body += [ExprStmt(Call(Name(check.name), arguments)), *checked, *segments.statements]
+    def _call(self, arguments: Mapping[str, Expr]) -> list[Stmt]:
+        """The call of the function, with running statistics and momenta as they are at the time."""
+        uses_running, counter = Name(self._local("kept")), Name(self._local("counter"))
+        running = [buffer.name for buffer in self.signature.tracked]
+        body: list[Stmt] = []
         if running:
-            used: Expr = Name("self.track_running_stats")
-            if not flag_alone_decides(self.program):
-                used = Binary("or", (used, Unary("not ", Name("self.training"))))
-            body.append(Assign((uses_running,), used))
+            body.append(Assign((uses_running,), self._uses_running()))
         counts = counts_batches(self.program)
         if counts:
             body.append(Assign((counter,), call("runtime.counter_of", Name("self"))))
+        kept = {n: IfElse(uses_running, arguments[n], Literal(None)) for n in running}
+        momenta = {name: self._momentum(value, counter) for value, name in self.momenta.items()}
+        by_name: Mapping[str, Expr] = {**arguments, **kept, **momenta}
+        function = self.function.function
         result: Expr = Call(
-            Name(function.name), tuple(argument_expr(p.name) for p in function.parameters)
+            Name(function.name), tuple(by_name[p.name] for p in function.parameters)
         )
         if counts:  # only after everything that can fail
             output = Name(self._local("result"))
             count = call("runtime.count_batch", counter, Name(self.program.inputs[0].name))
             body += [Assign((output,), result), ExprStmt(count)]
             result = output
-        body.append(Return(result))
-        body[start:] = self._reading_once(body[start:])
-        parameters = (*first, *inputs)
-        return Function(name, parameters, self.signature.returns(), tuple(body), tuple(doc))
+        return [*body, Return(result)]
+
+    def _uses_running(self) -> Expr:
+        """Whether a call reads and writes running statistics, if the module has any."""
+        keeps = Name("self.track_running_stats")
+        if flag_alone_decides(self.program):
+            return keeps
+        return Binary("or", (keeps, Unary("not ", Name("self.training"))))
 
     def attribute(self, name: str) -> str:
         """The attribute of the module that has this parameter or buffer."""
