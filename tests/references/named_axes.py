@@ -16,6 +16,16 @@ from torch import Tensor
 _rounding = 0.0  # relative error that every operation makes: see `rounded`
 
 
+_values_of_variances: list[int] = []  # see `values_of_variances`
+
+
+@contextmanager
+def values_of_variances() -> Iterator[list[int]]:
+    """How many values there are in the largest pool of each variance that is taken in a `with`."""
+    _values_of_variances.clear()
+    yield _values_of_variances
+
+
 @contextmanager
 def rounded(size: float) -> Iterator[None]:
     """Let every operation be wrong by about this much, to see how well conditioned a norm is."""
@@ -194,6 +204,8 @@ def statistic(
     elif kind == "mean":
         result = mean(x)
     elif kind in ("var", "std"):
+        values_of_pools = there.expand(shape).sum(dims)
+        _values_of_variances.append(int(values_of_pools.max()) if total.numel() else 0)
         result = variance()
         if ddof:
             result = torch.where(
