@@ -180,7 +180,7 @@ class ModePrinter:
         return set(self.ctx.lets[op.train].type.axes) <= set(self._axes(let, op))
 
     def _axes(self, let: Let, op: Mode) -> tuple[str, ...]:
-        """The axes of a mode, without cells of one arm that do not divide the axis in the other."""
+        """The axes of a mode, without cells of one branch that do not divide the other's axis."""
         space = self.ctx.space
         shared_axes = set(self.ctx.lets[op.train].type.axes) & set(self.ctx.lets[op.eval].type.axes)
         cell_axes = {a.name for a in space if a.cells_of and isinstance(a.cells_of[1], REGULAR)}

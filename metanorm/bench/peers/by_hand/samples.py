@@ -1,4 +1,4 @@
-"""What each sample has in each channel, for norms that look at images only once."""
+"""What each sample has in each channel, for norms that read images only once."""
 
 from __future__ import annotations
 

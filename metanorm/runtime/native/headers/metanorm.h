@@ -60,11 +60,11 @@ BY_VECTORS(log1p)
 #endif
 #endif
 
-#define TILE 4096        /* elements of a row that are looked at together */
-#define TILE_AREA 65536  /* elements of several rows that are: two looks at them stay in L2 */
+#define TILE 4096        /* elements of a row that are worked on together */
+#define TILE_AREA 65536  /* elements of several rows that are: a second pass finds them in L2 */
 #define TILE_ROWS 256    /* rows at most: so many numbers are added to one in `real` */
 #define STRIP 256        /* columns of narrow values that are added up together */
-#define CACHE 65536      /* bytes that a worker looks at twice in a row, so that they should stay near it */
+#define CACHE 65536      /* bytes that a worker reads several times in a row, from the nearest cache */
 #define AHEAD 8192       /* bytes between a row and the one that is asked for beside it */
 #ifndef SERIAL
 #define SERIAL 32768     /* elements for which more than one thread is not worth while */

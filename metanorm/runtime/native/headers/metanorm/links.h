@@ -35,7 +35,7 @@ static inline edge_list edges_of(const int64_t *own, const int64_t *other, int64
 }
 
 /* Find the edges that lead to each node, and those that lead away from it, as far as they are
- * wanted. Their ends are looked at again in a backward call, and may have been written to. */
+ * wanted. Their ends are read again in a backward call, and may have been written to. */
 static inline links links_of(const edge_ends *given, int64_t nodes, int loop, int to, int from,
                              arena *a) {
     const int64_t count = given->count, *source = given->data, *target = source + count;

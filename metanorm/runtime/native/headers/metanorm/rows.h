@@ -204,7 +204,7 @@ static inline int64_t ahead(int64_t count) {
     return AHEAD / max(count * (int64_t)sizeof(real), 1);
 }
 
-/* Ask for a row, if it is short: those that are looked at several times before the next ones come
+/* Ask for a row, if it is short: those that are read several times before the next ones come
  * too suddenly for the processor to foresee them. */
 static inline void prefetch(const tensor *t, const int64_t *at, int64_t count) {
 #ifdef __GNUC__
