@@ -229,6 +229,12 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_timed(tmp_path: P
     assert none.returncode == 1 and "fits" in none.stderr
 
 
+def test_without_an_input_there_is_no_table() -> None:
+    done = run("bench", str(ROOT / "specs/layer_norm.norm"), "--only", "no such input")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == ("metanorm: no norm fits any input with 'no such input' in its name\n")
+
+
 def test_only_norms_for_activations_are_timed() -> None:
     done = run("bench", str(ROOT / "specs/centralization.norm"), "--rounds", "1")
     assert done.returncode == 1

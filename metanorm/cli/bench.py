@@ -114,8 +114,9 @@ def command(
     if chart is not None and find_spec("matplotlib") is None:
         raise WorkspaceError("a chart needs matplotlib: pip install 'metanorm[demo]'")
     outcome = benchmark(run, request)
-    width = None if sys.stdout.isatty() else WIDTH
-    Console(highlight=False, width=width).print(outcome.table, markup=False)
+    if outcome.timed:
+        width = None if sys.stdout.isatty() else WIDTH
+        Console(highlight=False, width=width).print(outcome.table, markup=False)
     for line in outcome.lines:
         sys.stdout.write(f"{line}\n")
     if json is not None:
