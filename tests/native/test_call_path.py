@@ -13,9 +13,10 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -295,10 +296,10 @@ def test_a_backward_pass_may_be_all_that_needs_no_gradient(norm: nn.Module) -> N
 # ---- what it keeps, and for how long
 
 
-def test_more_kinds_of_calls_than_it_keeps_plans(norm: nn.Module) -> None:
-    x = torch.randn(3, 6, requires_grad=True)
+def counted_in_python(norm: nn.Module) -> list[Any]:
+    """The last arguments of calls that Python runs from now on; no plan is known any more."""
     (function,) = functions(norm)
-    in_python: list[float] = []
+    in_python: list[Any] = []
 
     def slow(*args: Any) -> Any:
         in_python.append(args[-1])
@@ -307,6 +308,12 @@ def test_more_kinds_of_calls_than_it_keeps_plans(norm: nn.Module) -> None:
     function._entry = dispatch._call_paths.entry(slow)
     assert function._entry is not None
     function._enter = function._entry.function
+    return in_python
+
+
+def test_more_kinds_of_calls_than_it_keeps_plans(norm: nn.Module) -> None:
+    x = torch.randn(3, 6, requires_grad=True)
+    in_python = counted_in_python(norm)
     kinds = [eps / 10 for eps in range(1, 300)]
     for eps in [*kinds, 0.1, 0.2, 29.9]:
         norm.eps = eps
@@ -319,6 +326,46 @@ def test_more_kinds_of_calls_than_it_keeps_plans(norm: nn.Module) -> None:
         norm.eps = eps
         norm(x)
     assert in_python == [*kinds, 0.1, 0.2]
+
+
+@pytest.mark.parametrize("first", [torch.inference_mode, torch.no_grad])
+def test_calls_in_and_out_of_inference_mode(first: Any, norm: nn.Module) -> None:
+    """Tensors of both kinds have plans of their own, whichever comes first."""
+    in_python = counted_in_python(norm)
+    modes = [torch.inference_mode, torch.no_grad]
+    for mode in [first, *modes, *modes]:
+        with mode():
+            x = torch.randn(7, 2, 6)
+            torch.testing.assert_close(norm(x), nn.functional.layer_norm(x, (6,)))
+    assert len(in_python) == 2
+
+
+class Length(int):
+    """A number of a user's own kind, whose comparison is Python code, which may call norms."""
+
+    def __eq__(self, other: object) -> bool:
+        return int.__eq__(self, other)
+
+    __hash__ = int.__hash__
+
+
+class Shape(NamedTuple):
+    length: int
+
+
+SHAPES = {"named": Shape(6), "own": (Length(6),), "size": torch.Size([6]), "plain": (6,)}
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_a_shape_of_another_class(kind: str, norm: nn.Module) -> None:
+    """C compares with builtin types alone: other code could change the plans it looks through."""
+    in_python = counted_in_python(norm)
+    (function,) = functions(norm)
+    x = torch.randn(7, 2, 6)
+    for _ in range(4):
+        y = function._enter(x, norm.weight, norm.bias, SHAPES[kind], 1e-5)
+        torch.testing.assert_close(y, nn.functional.layer_norm(x, (6,)))
+    assert len(in_python) == (1 if kind in ("size", "plain") else 4)
 
 
 def test_functions_are_freed(norm: nn.Module) -> None:
@@ -415,6 +462,23 @@ def test_extreme_labels(library: ModuleType) -> None:
         with through_python(), pytest.raises(IndexError) as in_python:
             module(x, batch)
         assert str(in_c.value) == str(in_python.value)
+
+
+def test_calls_that_fail_keep_nothing(library: ModuleType) -> None:
+    """A backward pass whose labels were changed behind autograd's back lets go of its inputs."""
+    module, seen = library.GraphNorm(4), []
+    for way in (nullcontext, through_python):
+        for _ in range(3):
+            x, batch = torch.randn(6, 4, requires_grad=True), torch.arange(6) // 3
+            seen.append(weakref.ref(x))
+            with way():
+                y = module(x, batch)
+                batch.numpy()[-1] = 50
+                with pytest.raises(RuntimeError, match="labels of groups were changed"):
+                    y.sum().backward()
+            del x, y
+    gc.collect()
+    assert not any(x() is not None for x in seen)
 
 
 def test_a_count_of_batches_below_zero(library: ModuleType) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -15,9 +16,11 @@ import torch
 from conftest import ROOT
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._pytree import tree_map_only
 
 import metanorm
 from metanorm import runtime
+from metanorm.runtime.backends import through_python
 
 Hook = Callable[[Tensor], Tensor]
 
@@ -105,6 +108,58 @@ def test_an_input_that_shares_no_axis_with_the_output_is_refused(how: str, targe
     said = "saved for the backward pass came back as" if target == "native" else "."
     with pytest.raises(RuntimeError, match=said):
         run(lambda t: changed(t) if t.shape == (4, 3, 5) else t)
+
+
+class Wrapped(Tensor):
+    """A tensor with no memory of its own: that of another one, as offloaded tensors have."""
+
+    inner: Tensor
+
+    @staticmethod
+    def __new__(cls, inner: Tensor) -> Wrapped:
+        wrapped: Wrapped = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+            cls, inner.shape, strides=inner.stride(), dtype=inner.dtype
+        )
+        wrapped.inner = inner
+        return wrapped
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        inner = tree_map_only(Wrapped, lambda t: t.inner, (args, kwargs or {}))
+        return func(*inner[0], **inner[1])
+
+
+ONLY_TORCH_READS: dict[str, Hook] = {
+    "without memory": Wrapped,
+    "the negative of its memory": lambda t: torch._neg_view(-t),
+    "of a subclass": lambda t: t.as_subclass(type("Marked", (Tensor,), {})),
+}
+
+
+@pytest.mark.parametrize("path", [nullcontext, through_python], ids=["", "python"])
+@pytest.mark.parametrize("how", ONLY_TORCH_READS)
+def test_what_comes_back_as_a_tensor_that_only_torch_reads(how: str, path: Any) -> None:
+    """Kernels leave it to torch, be there a plan for its layout or not."""
+    for _ in range(2):
+        with path():
+            right = gradient(lambda t: t, target="auto")
+            got = gradient(ONLY_TORCH_READS[how], target="auto")
+        torch.testing.assert_close(got.as_subclass(Tensor), right)
+
+
+@pytest.mark.parametrize("path", [nullcontext, through_python], ids=["", "python"])
+def test_a_hook_that_raises_leaves_no_secret_change(path: Any) -> None:
+    """The kernel has updated the statistics by then: a graph that saved the old ones knows."""
+    norm, x = specs("batch_norm").BatchNorm(4), torch.randn(3, 4, requires_grad=True)
+    with path():
+        for _ in range(2):
+            norm(x)
+            weight = torch.ones(4, requires_grad=True)
+            drift = (weight * norm.running_mean).sum()
+            with pytest.raises(ZeroDivisionError), saved_tensors_hooks(lambda t: 1 / 0, id):
+                norm(x)
+            with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+                drift.backward()
 
 
 def test_what_is_saved_is_of_a_float_type_and_finite() -> None:

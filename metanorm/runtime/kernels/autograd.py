@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metanorm.runtime.kernels.call_plan import CallPlan, Gradients, Operands
 from metanorm.runtime.kernels.errors import CannotBuild, Unsupported, warn_once
-from metanorm.runtime.tensors import demand_memory, is_kernel_input, is_traced
+from metanorm.runtime.tensors import demand_memory, is_kernel_input, is_plain_tensor, is_traced
 
 
 def run_plan(plan: CallPlan, operands: Sequence[Tensor], momenta: Sequence[float]) -> Any:
@@ -18,13 +18,15 @@ def run_plan(plan: CallPlan, operands: Sequence[Tensor], momenta: Sequence[float
     for number in plan.mutated:
         if operands[number].is_inference() and not torch.is_inference_mode_enabled():
             raise Unsupported("a buffer that was made in inference mode")
-    if plan.differentiable and torch.is_grad_enabled():
-        outputs = _apply(plan, momenta, *operands)
-        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-    else:
-        outputs, _ = plan.forward(operands, momenta, save=False)
-    if plan.mutated:  # autograd has to refuse graphs that saved the old values
-        torch.autograd.graph.increment_version([operands[i] for i in plan.mutated])
+    try:
+        if plan.differentiable and torch.is_grad_enabled():
+            outputs = _apply(plan, momenta, *operands)
+            outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        else:
+            outputs, _ = plan.forward(operands, momenta, save=False)
+    finally:  # hooks on saved tensors may raise when the kernel has run
+        if plan.mutated:  # autograd has to refuse graphs that saved the old values
+            torch.autograd.graph.increment_version([operands[i] for i in plan.mutated])
     return outputs[0] if plan.output_class is None else plan.output_class(*outputs)
 
 
@@ -68,7 +70,7 @@ def gradients_of(
     plan.demand_unchanged(operands, saved, gradients[0].device)
     for gradient in gradients:
         demand_memory(gradient)
-    if runs_on_kernel(plan, gradients):
+    if runs_on_kernel(plan, saved_tensors, gradients):
         try:
             return plan.backward(operands, gradients, needed, saved)
         except Unsupported:
@@ -79,9 +81,15 @@ def gradients_of(
     return differentiable_gradients(plan, operands, needed, gradients)
 
 
-def runs_on_kernel(plan: CallPlan, gradients: Sequence[Tensor]) -> bool:
-    """Whether the backward kernel of a plan may take these gradients."""
+def runs_on_kernel(plan: CallPlan, saved_tensors: Operands, gradients: Sequence[Tensor]) -> bool:
+    """Whether the backward kernel of a plan may take these tensors.
+
+    Hooks may give saved tensors back as others that only torch reads: of a subclass that has no
+    memory of its own, or views that stand for the negative of their memory.
+    """
     if torch.is_grad_enabled() or plan.backward_failed or is_traced():
+        return False
+    if not all(t is None or is_plain_tensor(t, plan.device) for t in saved_tensors):
         return False
     return all(is_kernel_input(gradient, plan.device) for gradient in gradients)
 

@@ -1,7 +1,8 @@
 """Call plans: what calls with one signature have in common, in both directions.
 
-The signature of a call is the shape, strides, dtype, device and `requires_grad` of each tensor, and
-the value of every other argument. `plan_cache.py` makes one plan for each signature.
+The signature of a call is the shape, strides, dtype, device and `requires_grad` of each tensor,
+whether it was made in inference mode, and the value of every other argument. `plan_cache.py` makes
+one plan for each signature.
 """
 
 from __future__ import annotations

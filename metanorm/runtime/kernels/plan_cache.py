@@ -68,7 +68,7 @@ class PlanCache:
                 operands.append(value)
                 signature.append((
                     value.shape, value.stride(), value.dtype, value.requires_grad,
-                    value.get_device(),
+                    value.get_device(), value.is_inference(),
                 ))  # fmt: skip
             elif isinstance(value, Tensor):
                 raise Unsupported(f"a tensor that is not a plain one on the {self.device_name}")

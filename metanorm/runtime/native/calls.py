@@ -35,10 +35,17 @@ def macros(section: str, real: torch.dtype, dtypes: Mapping[str, torch.dtype]) -
 
 
 # The errors by the code that a kernel returns if it did nothing.
-FAILURES: Mapping[int, Exception] = {
-    1: MemoryError("no memory for the statistics of a norm"),
-    2: RuntimeError("the labels of groups were changed in place after the forward call"),
+FAILURES: Mapping[int, tuple[type[Exception], str]] = {
+    1: (MemoryError, "no memory for the statistics of a norm"),
+    2: (RuntimeError, "the labels of groups were changed in place after the forward call"),
 }
+
+
+def failure_of(status: int) -> Exception:
+    """A new error for a code: one that is raised again would keep the frames of all its calls."""
+    error, message = FAILURES[status]
+    return error(message)
+
 
 runs = (ctypes.c_int64 * 2)()  # count of forward and of backward kernels of this process
 
@@ -125,7 +132,7 @@ def run(
         words[prepared.saved_offset] = saved.data_ptr()
     status = prepared.function(prepared.pack(*words))
     if status:
-        raise FAILURES[status]
+        raise failure_of(status)
 
 
 def kernel_name(function: str, *, backward: bool) -> str:

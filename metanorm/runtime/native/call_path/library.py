@@ -27,7 +27,7 @@ from metanorm.runtime.native.call_path.plans import (
 )
 from metanorm.runtime.native.call_path.records import plan_from_record
 from metanorm.runtime.native.call_path.symbols import Torch, Unverified, verified
-from metanorm.runtime.native.calls import FAILURES, PreparedKernel
+from metanorm.runtime.native.calls import PreparedKernel, failure_of
 from metanorm.runtime.native.compiler import HEADERS
 
 SOURCE = HEADERS / "call_path" / "call_path.c"
@@ -121,7 +121,7 @@ class CallPathLibrary:
         *operands, saved = saved_tensors
         plan.demand_unchanged(operands, saved, gradients[0].device)
         try:
-            if not runs_on_kernel(plan, gradients):
+            if not runs_on_kernel(plan, saved_tensors, gradients):
                 return False
             prepared, gradients_read = plan.backward_call(operands, gradients, needed)
         except (Unsupported, CannotBuild):
@@ -162,7 +162,7 @@ def _as_method(function: Any) -> Any:
 
 
 def _raise_failure(status: int) -> None:
-    raise FAILURES[status]
+    raise failure_of(status)
 
 
 def _node_name(function: str) -> str:

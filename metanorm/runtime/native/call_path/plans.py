@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, cast
 
+import torch
 from torch import Tensor
 
 from metanorm.runtime.kernels.binding import MANY, Span
@@ -201,8 +202,11 @@ def _table_length_source(dim: str | None, prepared: PreparedKernel) -> tuple[int
 
 
 def _comparable(value: Any) -> Any:
-    """A copy of a value whose type C can compare. Raises `TooLarge` for any other."""
-    if isinstance(value, (list, tuple)):
+    """A copy of a value whose type C can compare. Raises `TooLarge` for any other.
+
+    Classes of users are no such types: their comparisons may do anything, such as call norms.
+    """
+    if type(value) in (tuple, torch.Size):
         return type(value)(map(_comparable, value))
     if value is None or type(value) in (bool, int, float, str):
         return value

@@ -66,7 +66,7 @@ class Torch(ctypes.Structure):
 
     _fields_ = (
         *((name, INT) for name in ("type_at", "impl_at", "keys_at", "plain_keys")),
-        *((name, POINTER) for name in ("tensor", "parameter", "int_", "float_")),
+        *((name, POINTER) for name in ("tensor", "parameter", "int_", "float_", "tuple", "size")),
         *((name, POINTER) for name in (
             "get_sizes", "get_strides", "get_dim", "get_dtype", "get_data_ptr", "get_storage_size",
             "empty_strided", "delete_tensor", "grad_mode_is_enabled", "record_start", "record_end",
@@ -107,8 +107,9 @@ def _find_and_check(
     _check_functions(torch_)
     torch_.plain_keys = dispatch_keys(torch.empty(1, device="cpu"))
     pointers = {
-        "tensor": Tensor, "parameter": Parameter, "int_": int, "float_": float, "backend": backend,
-        "automatic": allowing[0], "native": allowing[1], "forward_ad": forward_ad.__dict__,
+        "tensor": Tensor, "parameter": Parameter, "int_": int, "float_": float, "tuple": tuple,
+        "size": torch.Size, "backend": backend, "automatic": allowing[0], "native": allowing[1],
+        "forward_ad": forward_ad.__dict__,
     }  # fmt: skip
     torch_.runs = ctypes.addressof(runs)
     for name, value in pointers.items():  # these objects live as long as the process

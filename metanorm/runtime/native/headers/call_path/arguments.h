@@ -6,10 +6,17 @@
 static bool is_constant(PyObject *given, PyObject *constant) {
     if (given == constant) return true;
     void *type = type_of(given);
-    if (given == NONE || type != type_of(constant) || is_tensor(given)) return false;
+    if (type != type_of(constant)) return false;
     if (type == torch.float_) {
         double one = PyFloat_AsDouble(given), other = PyFloat_AsDouble(constant);
         return !memcmp(&one, &other, sizeof one);
+    }
+    if (type == torch.tuple || type == torch.size) {
+        Py_ssize_t n = PyTuple_Size(given);
+        if (n != PyTuple_Size(constant)) return false;
+        for (Py_ssize_t i = 0; i < n; i++)
+            if (!is_constant(PyTuple_GetItem(given, i), PyTuple_GetItem(constant, i))) return false;
+        return true;
     }
     int equal = PyObject_RichCompareBool(given, constant, Py_EQ);
     if (equal < 0) PyErr_Clear();

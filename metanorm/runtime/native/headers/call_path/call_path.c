@@ -97,7 +97,7 @@ static PyObject *call_norm(PyObject *self, PyObject *const *arguments, Py_ssize_
         PyObject *outputs = NULL;
         Py_IncRef((PyObject *)plan);
         int outcome = (is_differentiable(&plan->forward) ? run_with_graph : run_without_graph)(plan, &call, &outputs);
-        if (outcome == DONE)
+        if (outcome != NOT_SERVED) /* hooks on saved tensors may raise when the kernel has run */
             for (int64_t i = 0; i < call.n_tensors; i++)
                 if (plan->forward.mutated >> i & 1) torch.bump_version(handle_of(call.views[i].object));
         Py_DecRef((PyObject *)plan);

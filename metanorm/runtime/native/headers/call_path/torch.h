@@ -11,7 +11,7 @@ typedef struct {
     int64_t type_at, impl_at, keys_at;
     int64_t plain_keys; /* of a plain tensor on the CPU */
     /* Types that are compared by identity. */
-    void *tensor, *parameter, *int_, *float_;
+    void *tensor, *parameter, *int_, *float_, *tuple, *size;
     /* The stable C interface. */
     int (*get_sizes)(void *, int64_t **), (*get_strides)(void *, int64_t **);
     int (*get_dim)(void *, int64_t *), (*get_dtype)(void *, int32_t *);
