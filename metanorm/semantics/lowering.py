@@ -81,8 +81,10 @@ class Lowering:
         self.checks: list[Check] = []
         self.counted_pools: list[dict[str, Grouping]] = []  # the pools of `count`
         self.body: list[Let] = []
+        self.ops: dict[Ref, Op] = {}
         self.types: dict[Ref, Type] = {}
         self.spans: dict[Ref, Span] = {}
+        self.known_orders: dict[Ref, tuple[str, ...]] = {}  # of dimensions, by `OutputOrders`
         self.divisors: list[tuple[Ref, Span]] = []
         self.samples: tuple[str, ...] = ()  # the leading axis of the first input
         # The axes of `let d[N, C]`, in that order
@@ -112,6 +114,7 @@ class Lowering:
             name = f"%{self._count}"
         type_ = type_of(op, self.types, self.declarations())
         self.body.append(Let(name, op, type_, span))
+        self.ops[name] = op
         self.types[name] = type_
         self.spans[name] = span
         self.first_equal[name] = self._firsts.setdefault(map_operands(op, self.first_equal), name)
@@ -170,6 +173,7 @@ class Lowering:
         if name in self.types or isinstance(last.op, Number):
             return tensor
         self.body[-1] = replace(last, name=name)
+        self.ops[name] = self.ops.pop(tensor.ref)
         self.types[name] = self.types.pop(tensor.ref)
         self.spans[name] = self.spans.pop(tensor.ref)
         self.first_equal[name] = self.first_equal.pop(tensor.ref)

@@ -19,7 +19,7 @@ from metanorm.ir.nodes import (
     Rename,
     Repeat,
 )
-from metanorm.ir.operands import every_let, operands
+from metanorm.ir.operands import operands
 from metanorm.ir.program import Declaration
 from metanorm.semantics.lowering import Lowering
 
@@ -36,12 +36,8 @@ class OutputOrders:
     def __init__(self, low: Lowering) -> None:
         self.low = low
         self.space = low.table.space
-        self.lets = {let.name: let for let in every_let(low.body)}
         declared: list[Declaration] = [*low.inputs, *low.params, *low.buffers]
         self.declared_dims = {decl.name: decl.dims for decl in declared}
-        self.order_by_ref: dict[Ref, Axes] = {}
-        for name in self.lets:  # operands come first, so there is no deep recursion
-            self.of(name)
 
     def unsplit(self, ref: Ref) -> Axes:
         """The dimensions of a value, with split axes joined."""
@@ -49,15 +45,24 @@ class OutputOrders:
 
     def of(self, ref: Ref) -> Axes:
         """The axes of a value in order, with the base axis of each cell axis."""
-        if ref not in self.order_by_ref:
-            axes = self.space.ordered(self.space.base(a) for a in self.low.types[ref].axes)
-            self.order_by_ref[ref] = axes  # a carried value of a loop has no binding
-            if ref in self.lets:
-                candidates = self._candidate_orders(ref, self.lets[ref].op)
-                self.order_by_ref[ref] = next(
-                    (o for o in candidates if self.space.ordered(o) == axes), axes
-                )
-        return self.order_by_ref[ref]
+        known_orders, pending = self.low.known_orders, [ref]
+        while pending:  # operands first, and no recursion: a chain of values can be long
+            value = pending[-1]
+            op = self.low.ops.get(value)  # a carried value of a loop has none
+            unknown = [r for r in operands(op) if r not in known_orders] if op is not None else []
+            if value not in known_orders and unknown:
+                pending += unknown
+                continue
+            pending.pop()
+            if value not in known_orders:
+                known_orders[value] = self._order(value, op)
+        return known_orders[ref]
+
+    def _order(self, ref: Ref, op: Op | None) -> Axes:
+        """The order of a value whose operands have one."""
+        axes = self.space.ordered(self.space.base(a) for a in self.low.types[ref].axes)
+        candidates = self._candidate_orders(ref, op) if op is not None else ()
+        return next((o for o in candidates if self.space.ordered(o) == axes), axes)
 
     def _candidate_orders(self, ref: Ref, op: Op) -> Iterable[Axes]:
         """Candidates for the order of a value. They may have further axes."""
