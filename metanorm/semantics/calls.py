@@ -98,9 +98,28 @@ class Calls:
         axes = bindings.input_axes()
         if not self._bind_hypers(call, caller, callee, axes) or not bindings.bind(arguments):
             return POISON
+        if caller.fixed_switches.get("track") is False:  # a norm keeps what those it calls keep
+            callee.fixed_switches["track"] = False
         value = self._lower(callee, callee_norms, whole=caller.let_call is call)
+        caller.switched |= callee.switched & {"track"}
         callee.failed = isinstance(value, Poison)
+        if not callee.failed:
+            self._check_switches(call, callee)
         return value
+
+    def _check_switches(self, call: ast.Call, callee: CallScope) -> None:
+        """Report a switch of a call that turns nothing off."""
+        name = callee.norm.name.name
+        others = [s for s in SWITCHES if s in callee.switched]
+        arguments = (
+            *(h.name.name for h in callee.norm.hypers),
+            *_switches_of(callee.norm),
+            *others,
+        )
+        for keyword in call.keywords:
+            switch = keyword.name
+            if switch in SWITCHES and switch not in (*callee.switched, *arguments):
+                self.problems.add(UnknownArgument(keyword.span, switch, name, arguments))
 
     def _argument(self, statements: Statements, expr: ast.Expr) -> Value:
         """A value that a norm can take as an input: a number, an index, edges or a matrix."""

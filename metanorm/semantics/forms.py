@@ -274,6 +274,7 @@ class Forms:
         affine_axes = self._affine_axes(call.per)
         if value is None or affine_axes is None:
             return POISON
+        self.expressions.scope.switched.add("affine")
         if self.expressions.scope.fixed_switches.get("affine") is False:
             return value
         switches = self._switches(call.per, affine_axes)

@@ -45,6 +45,7 @@ class CallScope:
     axes: dict[str, tuple[str, ...]] | None = None
     prefix: str = ""
     fixed_switches: dict[str, bool] = field(default_factory=dict)  # those that the call sets
+    switched: set[str] = field(default_factory=set)  # switches that have something to turn off
     call_path: tuple[str, ...] = ()  # the norms that called each other, down to this one
     call_spans: tuple[Span, ...] = ()  # where they did
     introduced_later: dict[str, Span] = field(default_factory=dict)  # names of later statements

@@ -48,7 +48,10 @@ class RunningStatistics:
     ) -> Tensor:
         """The statistic in training mode, and its running statistic in evaluation."""
         tracked = pool.tracked
-        if tracked is None or self.scope.fixed_switches.get("track") is False:
+        if tracked is None:
+            return live
+        self.scope.switched.add("track")
+        if self.scope.fixed_switches.get("track") is False:
             return live
         momentum = self._momentum(tracked)
         if isinstance(momentum, bool) or not self._can_track(tracked.span):

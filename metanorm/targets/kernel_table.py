@@ -14,6 +14,7 @@ from metanorm.ir.space import Space
 from metanorm.nest.arguments import Field, window_widths
 from metanorm.nest.kernels import NormKernels, Variant
 from metanorm.nest.nest import Nest
+from metanorm.nest.nest_from_plan import EXTERNAL_OPS
 from metanorm.passes.variants import without_statistics
 
 # From the function of a norm and one of its nests to the name of the kernel in the file.
@@ -157,11 +158,25 @@ def _variant_table(
             **dtypes,
         }
 
+    through = _read_through_statistics(variant)
     return {
         "cells": _statistic_cells(variant, space),
         "forward": entry(variant.forward),
-        "backward": entry(variant.backward),
+        "backward": entry(variant.backward) | ({"through": through} if through else {}),
     }
+
+
+def _read_through_statistics(variant: Variant) -> list[str]:
+    """The tensors that the backward kernel knows by the saved statistics alone.
+
+    Gradients depend on them all the same, so gradients of gradients need them.
+    """
+    forward, backward = (next(iter(d.values())) for d in (variant.forward, variant.backward))
+    program = forward.program
+    behind = program.index.closure(ref for name, ref in program.outputs if name in forward.kept)
+    read = {field.name for field in backward.fields}
+    names = {op.name for ref in behind if isinstance(op := program.index.ops[ref], EXTERNAL_OPS)}
+    return [d.name for d in program.declarations if d.name in names - read]
 
 
 def _statistic_cells(variant: Variant, space: Space) -> list[list[str]]:

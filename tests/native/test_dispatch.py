@@ -18,6 +18,7 @@ from torch.func import functional_call, grad, jvp, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.checkpoint import checkpoint
 
+import metanorm
 from metanorm.runtime.kernels.call_plan import CallPlan
 
 Norm = tuple[nn.Module, Tensor]
@@ -159,6 +160,36 @@ def test_double_backward(name: str, training: bool, library: ModuleType) -> None
     after = {n: b.clone() for n, b in module.named_buffers()}
     torch.autograd.grad(y, x, weighted(y), create_graph=True)[0].square().sum().backward()  # type: ignore[no-untyped-call]
     assert all(torch.equal(b, after[n]) for n, b in module.named_buffers())
+
+
+@pytest.mark.parametrize("target", ["native", "torch"])
+def test_double_backward_of_what_only_a_statistic_reads(target: str) -> None:
+    """The backward kernel knows the input by its mean, and what recomputes the norm needs it."""
+    spec = "norm A { input x[N, C], h[N, C] = 1  output 2 * x + h + tanh(mean(x * h over C)) }"
+    x, h, direction = torch.randn(3, 4, 5, dtype=F64).unbind()
+    x, h = x.requires_grad_(), h.requires_grad_()
+    with use(target):  # type: ignore[arg-type]
+        y = metanorm.loads(spec).A()(x, h)
+    expected = 2 * x + h + (x * h).mean(1, keepdim=True).tanh()
+    gradients = [
+        torch.autograd.grad(out, (x, h), direction, create_graph=True) for out in (y, expected)
+    ]
+    torch.testing.assert_close(*gradients)
+    seconds = [torch.autograd.grad(g[0].square().sum(), (x, h)) for g in gradients]
+    torch.testing.assert_close(*seconds)
+
+
+def test_double_backward_of_as_many_groups_as_each_call_has() -> None:
+    """The plan of another call, of as many nodes and fewer groups, serves it."""
+    spec = "norm A { input x[N, C], cu: offsets[N]  output x + tanh(mean(x over N: cu)) }"
+    module, x = metanorm.loads(spec).A(), torch.randn(6, 3, dtype=F64, requires_grad=True)
+    for lengths in ([2, 4], [0, 3, 3], [6], [1, 1, 1, 3]):
+        y = module(x, torch.tensor([0, *lengths]).cumsum(0))
+        means = [p.mean(0).expand(len(p), 3) for p in x.split(lengths)]
+        expected = x + torch.cat(means).tanh()
+        direction = torch.randn(6, 3, dtype=F64)
+        found = [torch.autograd.grad(o, x, direction, create_graph=True)[0] for o in (y, expected)]
+        torch.testing.assert_close(*found)
 
 
 def test_use_is_undone(norm: Norm) -> None:

@@ -24,6 +24,7 @@ TOLERANCE = {F64: 1e-9, torch.float32: 2e-4, torch.bfloat16: 3e-2}
 ROUNDING = {F64: 1e-15, torch.float32: 1e-6, torch.bfloat16: 1e-6}
 ZEROS = 0.25  # how many weights are zero, in some calls
 TOO_FEW = "Expected more than 1 value"  # as layers of torch refuse in training
+GRADIENT, DIFFERENTIABLE = "gradient", "differentiable gradient"  # that can be derived again
 KNOWN_LENGTHS = {"G": 3, "D": 4, "K": 3}
 
 
@@ -237,7 +238,10 @@ def by_reference(
     if isinstance(total, Tensor) and total.requires_grad:
         gradients = torch.autograd.grad(total, list(own.values()), allow_unused=True)
         for (name, leaf), gradient in zip(own.items(), gradients):
-            found[f"gradient of {name}"] = torch.zeros_like(leaf) if gradient is None else gradient
+            for what in (GRADIENT, DIFFERENTIABLE):
+                found[f"{what} of {name}"] = (
+                    torch.zeros_like(leaf) if gradient is None else gradient
+                )
     new = {n: t.clone() for n, t in state.items()}
     for name, tensor in call.new_state.items():
         new[name] = tensor.reshape(state[name].shape)
@@ -287,10 +291,16 @@ def by_module(
         if o.shape != c.shape:
             raise Mismatch(f"an output has shape {tuple(o.shape)}, not {tuple(c.shape)}")
     if pairs:
-        torch.autograd.backward([o for o, _ in pairs], [c for _, c in pairs])
-        for name, leaf in own.items():
-            gradient = leaf.grad
-            found[f"gradient of {name}"] = torch.zeros_like(leaf) if gradient is None else gradient
+        results, weights = [o for o, _ in pairs], [c for _, c in pairs]
+        again = torch.autograd.grad(
+            results, list(own.values()), weights, create_graph=True, allow_unused=True
+        )
+        torch.autograd.backward(results, weights)
+        for (name, leaf), differentiable in zip(own.items(), again):
+            for what, gradient in ((GRADIENT, leaf.grad), (DIFFERENTIABLE, differentiable)):
+                found[f"{what} of {name}"] = (
+                    torch.zeros_like(leaf) if gradient is None else gradient.detach()
+                )
     state = {n: b.detach().clone() for n, b in module.named_buffers()}
     return Outcome(found, state)
 

@@ -168,6 +168,22 @@ def switches(x: Tensor) -> Tensor:
     return (x - x.mean(0)) / torch.sqrt(x.var(0, correction=0) + 1e-5)
 
 
+@references(
+    """
+    norm Kept { input x[N, C = c]  let seen = mean(x over N track 0.1)  output affine(x - seen per C) }
+    norm Around { input x[N, C = c]  let inner = Kept(x)  output inner + 1 }
+    norm Outside { input x[N, C = c]  output Around(x, track = false) }
+    """,
+    {"c": 4},
+    x=(5, 4),
+)
+def switches_of_what_is_called_by_a_called_norm(
+    x: Tensor, inner_weight: Tensor, inner_bias: Tensor
+) -> Tensor:
+    """It keeps nothing: the state has no running mean."""
+    return inner_weight * (x - x.mean(0)) + inner_bias + 1
+
+
 @TARGETS
 @pytest.mark.parametrize("name", references.names())
 def test_reference(name: str, target: str) -> None:

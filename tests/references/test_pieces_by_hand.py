@@ -30,6 +30,14 @@ norm Begin {
   input  x[N, T, C]
   axis   T = (Begin = 2) + End
   output x - mean(x[Begin] over Begin) }
+norm Places(last: int = 2) {
+  input  x[N, C, *S]
+  axis   C = A + (M = size(C) / 3)
+  axis   C = P + (Q = 1) + (R = last)
+  axis   C = (F = 1) + G + (H = last)
+  let    y = concat(mean(x[A] over A) * x[A], x[M] over C)
+  let    z = concat(2 * x[P], mean(x[P] over P) * x[Q], x[R] - mean(x[Q] over Q) over C)
+  output concat(x[F], x[G] - mean(x[G] over G), x[H] over C) + y + z }
 """
 
 
@@ -139,3 +147,21 @@ def test_ibn_is_that_of_its_authors(planes: int, ratio: float) -> None:
         x = data(5, planes, 3, 4)
         held_against(ours.train(training)(x), theirs.train(training)(x), x)
     torch.testing.assert_close(ours.batch_running_var, theirs.batch.running_var)
+
+
+@pytest.mark.parametrize("shape", [(2, 7), (2, 8, 3), (2, 6, 4, 3)])
+@pytest.mark.parametrize("last", [2, 3])
+def test_the_run_without_a_length_may_stand_anywhere(
+    norms: ModuleType, shape: tuple[int, ...], last: int
+) -> None:
+    x, c = torch.randn(shape, dtype=F64), shape[1]
+
+    def mean(t: Tensor) -> Tensor:
+        return t.mean(1, keepdim=True)
+
+    a, m = x.split([c - c // 3, c // 3], 1)
+    p, q, r = x.split([c - 1 - last, 1, last], 1)
+    f, g, h = x.split([1, c - 1 - last, last], 1)
+    expected = torch.cat([f, g - mean(g), h], 1) + torch.cat([mean(a) * a, m], 1)
+    expected = expected + torch.cat([2 * p, mean(p) * q, r - q], 1)
+    torch.testing.assert_close(norms.Places(last)(x), expected)

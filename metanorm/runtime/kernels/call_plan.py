@@ -53,7 +53,7 @@ class CallPlan:
     edge_lists: tuple[tuple[int, int], ...]  # operands that are edge lists, and their node counts
     mutated: tuple[int, ...]  # operands that a call writes to
     cloned: tuple[int, ...]  # operands of which the backward pass needs the state at the call
-    unsaved: tuple[int, ...]  # operands that the backward pass does not read
+    unsaved: tuple[int, ...]  # operands that no gradient depends on
     operand_specs: tuple[TensorSpec, ...]
     output_class: Callable[..., Any] | None  # the named tuple of several outputs
     device: str = "cpu"  # the device type

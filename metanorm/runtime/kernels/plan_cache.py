@@ -169,7 +169,8 @@ class PlanCache:
         binding = self.plan_class.binding_class(self.library, table, {**values, **extra}, order)
         binding.demand_few(table.cells[variant])
         self._check_lengths(binding.sizes, values)
-        unsaved = set(order) - {f.name for f in kernels["backward"].fields}
+        backward = kernels["backward"]
+        unsaved = set(order) - {f.name for f in backward.fields} - set(backward.through)
 
         def numbers(names: Container[str]) -> tuple[int, ...]:
             return tuple(i for i, name in enumerate(order) if name in names)

@@ -33,12 +33,14 @@ class Field:
 class KernelEntry:
     """The kernels of one variant in one direction: a section of the file for each vector dimension.
 
-    They are compiled for the dtypes of the tensors that `dtypes` names.
+    They are compiled for the dtypes of the tensors that `dtypes` names. A backward kernel knows the
+    tensors in `through` by the statistics that the forward kernel saved.
     """
 
     sections: Mapping[str, str]
     fields: tuple[Field, ...]
     dtypes: tuple[str, ...] = ()
+    through: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,8 @@ def table_from_data(data: Mapping[str, Any]) -> Table:
 
 def _entry_from_data(data: Mapping[str, Any]) -> KernelEntry:
     fields = tuple(_field_from_text(text) for text in data["fields"])
-    return KernelEntry(data["sections"], fields, tuple(data.get("dtypes", ())))
+    dtypes, through = (tuple(data.get(key, ())) for key in ("dtypes", "through"))
+    return KernelEntry(data["sections"], fields, dtypes, through)
 
 
 def _field_from_text(text: str) -> Field:

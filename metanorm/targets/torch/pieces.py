@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from metanorm.ir.nodes import Concat, Let, Piece
-from metanorm.ir.scalar import Apply, Const, Scalar
+from metanorm.ir.scalar import Apply, Const, Scalar, SizeOf
 from metanorm.targets.python.pyir import Expr, Name, Slice, Stmt, Subscript, Tuple
 from metanorm.targets.torch.broadcaster import Broadcaster
 from metanorm.targets.torch.context import Context
@@ -49,7 +49,9 @@ class PiecePrinter:
         length = self.ctx.space[piece].size
         assert length is not None
         begin = None if start == Const(0.0) else self._number(start, piece)
-        is_last = isinstance(length, Apply) and length.function == "sub"
+        # The last run of a cut ends with the axis; the one without a length may be any of them.
+        whole = SizeOf(value.dims[index].axis)
+        is_last = length == _difference(whole, start) or start == _difference(whole, length)
         end = None if is_last else self._number(_sum(start, length), piece)
         brackets = self._brackets(value.dims, index, Slice(begin, end))
         if brackets is not None:
@@ -73,6 +75,10 @@ class PiecePrinter:
         return (
             self.ctx.set_up(f"{piece.lower()}_bound", expr) if isinstance(scalar, Apply) else expr
         )
+
+
+def _difference(first: Scalar, second: Scalar) -> Scalar:
+    return Apply("sub", (first, second))
 
 
 def _sum(first: Scalar, second: Scalar) -> Scalar:

@@ -33,9 +33,15 @@ def plan_from_record(record: bytes, plan: CallPlan) -> CallPlan:
         for name, count in zip(plan.operand_names, counts)
         if f"{name}.count" in plan.extra_values
     }
+    sizes_of_groups = {
+        size: group_counts[f"{name}.count"]
+        for name in plan.operand_names
+        if f"{name}.count" in group_counts and (size := f"{name}_size") in plan.arguments
+    }
     prepared = cast(PreparedKernel, plan.prepared)
     return replace(
         plan,
+        arguments={**plan.arguments, **sizes_of_groups},
         operand_specs=tuple(specs),
         extra_values={**plan.extra_values, **group_counts},
         prepared=replace(prepared, saved_numel=words[0] // prepared.real.itemsize),
