@@ -44,10 +44,8 @@ def update_statistics(
         model.train()
         with torch.no_grad(), average_all_batches() as batches:
             for batch in loader:
-                for (
-                    layer,
-                    _,
-                ) in torch_momenta:  # torch's instance norm cannot average over all batches
+                for layer, _ in torch_momenta:
+                    # Of torch's layers, instance norm cannot average over all batches by itself.
                     counts = isinstance(layer, _BatchNorm)
                     layer.momentum = None if counts else 1 / (batches.item() + 1)
                 _call_model(model, batch, device)
