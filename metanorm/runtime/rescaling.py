@@ -105,9 +105,12 @@ class _CompiledRescale(torch.autograd.Function):
         parts, (gradient,) = saved(ctx), gradients
         x, centre, scale, weight, _ = parts
         if ctx.gaps:  # zero times NaN is zero
-            has_gradient = gradient != 0
+            kept = gradient != 0
+            if torch.is_grad_enabled():
+                # A gradient of this one by what arrives is the slope, also where nothing arrived.
+                kept = kept | _formula(x, centre, scale, weight).detach().isfinite()
             x, centre, scale, weight = (
-                None if part is None else torch.where(has_gradient, part, 0) for part in parts[:4]
+                None if part is None else torch.where(kept, part, 0) for part in parts[:4]
             )
         weighted_gradient = gradient if weight is None else gradient * weight
         x_gradient = weighted_gradient if scale is None else weighted_gradient * scale

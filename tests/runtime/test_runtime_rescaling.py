@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -50,6 +51,23 @@ def test_first_and_second_derivatives(names: tuple[str, ...]) -> None:
 
     assert torch.autograd.gradcheck(run, leaves, check_forward_ad=True)
     assert torch.autograd.gradgradcheck(run, leaves)
+
+
+@pytest.mark.parametrize("names", SUBSETS, ids="+".join)
+def test_second_derivatives_where_no_gradient_arrives(names: tuple[str, ...]) -> None:
+    """A weight of zero has a gradient, and that one has gradients."""
+    some = (torch.arange(60).view(3, 4, 5) % 3 > 0).to(F64)
+    found = []
+    for function in (rescale, formula):
+        leaves = [t.requires_grad_() for t in (wide(), *parts(names).values(), some.clone())]
+        given: dict[str, Any] = dict(zip(names, leaves[1:-1]))
+        if function is rescale:
+            given["gaps"] = True
+        y = (leaves[-1] * function(leaves[0], **given)).sum().sin()
+        gradients = torch.autograd.grad(y, leaves, create_graph=True)
+        total = sum((g * g.detach().cos()).sum() for g in gradients)
+        found.append(torch.autograd.grad(total, leaves))
+    torch.testing.assert_close(*found)
 
 
 @pytest.mark.parametrize("fixed", ["x", *NAMES])
