@@ -7,6 +7,8 @@ import torch
 from by_hand import References
 from torch import Tensor
 
+from metanorm import loads, runtime
+
 references = References()
 F64 = torch.float64
 EDGES = torch.tensor([[0, 1, 1, 3, 3, 4], [1, 0, 2, 2, 2, 0]])  # one of them twice, none to 3 and 4
@@ -378,3 +380,37 @@ def weighed_by_each_of_several(x: Tensor, g: Tensor) -> Tensor:
 @pytest.mark.parametrize("name", references.names())
 def test_what_is_written_by_hand_agrees(name: str, target: str) -> None:
     references.check(name, target)
+
+
+@pytest.mark.parametrize("cut", ["blocks(2)", "chunks(2)", "interleave(2)", "blocks(parts)"])
+@pytest.mark.parametrize("split", ["(G = 2, D)", "(D, E = 3)", "(G = 2, D, E = 3)"])
+def test_a_part_of_an_axis_that_cannot_be_cut_is_refused(cut: str, split: str) -> None:
+    """Kernels went on, beyond the end of the data."""
+    spec = f"""
+    norm Cut(parts: int = 2) {{ input x[N, C = channels]  axis C = {split}
+      output x - mean(x over D: {cut}) }}
+    norm Split(parts: int = 2) {{ input x[N, C = channels]  axis C = {split}  param p[D] = 1
+      output affine(p * x - mean(x over D: {cut}) per C) }}
+    """
+    module = loads(spec)
+    for norm in (module.Cut, module.Split):
+        assert norm(24)(torch.randn(2, 24)).shape == (2, 24)
+        with pytest.raises(runtime.ShapeError, match="D = "):
+            norm(18 if "E" in split and "G" in split else 30 if "G" in split else 15)
+
+
+def test_the_rows_of_a_table_behind_the_parts_of_an_axis() -> None:
+    spec = """
+    norm A { input x[N, T, C = channels], label: index[N] of K = 3
+      axis   C = (G = 2, D, E = 3)
+      param  table[G, D, E, K] = 0.5
+      output x - mean(x + table[label] over N: label, T, G, E) }
+    """
+    norm, label = loads(spec).A(12), torch.tensor([0, 2, 0, 0])
+    x = torch.randn(4, 3, 12)
+    with torch.no_grad():
+        norm.table.copy_(torch.randn(12, 3))
+    parts = (x + norm.table.T[label][:, None]).view(4, 3, 2, 2, 3)
+    means = torch.stack([parts[label == k].mean((0, 1, 2, 4)) for k in label.tolist()])
+    expected = x.view(4, 3, 2, 2, 3) - means.view(4, 1, 1, 2, 1)
+    torch.testing.assert_close(norm(x, label), expected.view(4, 3, 12))

@@ -161,9 +161,10 @@ class Constructor:
                 continue
             size = self.scalar(SizeOf(check.axis), names)
             by = self.scalar(check.by, names)
-            if isinstance(size, Name):
+            if not (isinstance(size, Literal) and isinstance(by, Literal)):  # those are checked
                 shown = by.text.removeprefix(names) if isinstance(by, Name) else "parts"
-                what = Literal(size.text.removeprefix(names))
+                argument = size.text.removeprefix(names) if isinstance(size, Name) else ""
+                what = Literal(argument or check.axis)
                 arguments = Literal(self.program.name), what, size, Literal(shown), by
                 bad: Expr = Binary("%", (size, by))
                 if not isinstance(by, Literal):  # a number in the spec is known to be positive

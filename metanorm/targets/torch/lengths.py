@@ -55,14 +55,16 @@ class Lengths:
         if (cells_of := self.space[axis].cells_of) is not None:
             return self._cells(*cells_of)
         tensors = [
-            (i.name, i.dims)
+            (i.name, self.layouts.full_dims(i.dims))
             for i in self.program.inputs
             if i.required or isinstance(i.default, str)
         ]
         if self.program.target != "initial":  # where a parameter is what is being computed
-            tensors += [(p.name, p.dims) for p in self.program.params if not p.switches]
-        for name, declared in tensors:
-            dims = self.layouts.full_dims(declared)
+            # Inputs are unflattened under their own names, and parameters are not.
+            tensors += [
+                (p.name, tuple(map(Dim, p.dims))) for p in self.program.params if not p.switches
+            ]
+        for name, dims in tensors:
             for index, dim in enumerate(dims):
                 if dim.axis == axis:
                     shape = Attribute(Name(name), "shape")
