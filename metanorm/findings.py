@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from metanorm import frontend
 from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.model import Applicability, Diagnostic, Fix, Severity
+from metanorm.diagnostics.targets import BadModuleName
 from metanorm.frontend import Checked
-from metanorm.module_names import naming_problems_by_folder
-from metanorm.source import Source, apply_edits
+from metanorm.module_names import naming_problems_by_folder, naming_problems_of_each
+from metanorm.source import Source, Span, apply_edits
 from metanorm.workspace import Workspace
 
 MAX_ROUNDS = 100  # of fixes: each round may reveal further diagnostics
+
+NamingProblems = Callable[
+    [Mapping[str, Source], Sequence[str], Mapping[str, Sequence[tuple[str, Span]]]],
+    Iterable[BadModuleName],
+]
 
 # Load the same specs, with these texts instead of the contents of their files.
 Reload = Callable[[Mapping[str, str]], Workspace]
@@ -26,6 +32,13 @@ class Findings:
     workspace: Workspace
     checked: Checked
     diagnostics: tuple[Diagnostic, ...]
+
+    @property
+    def roots_without_errors(self) -> list[str]:
+        """The roots that have no errors, nor has anything that they use."""
+        flawed = {d.primary.span.source for d in self.diagnostics if d.severity is Severity.ERROR}
+        reads = self.checked.reads
+        return [root for root in self.workspace.roots if not flawed.intersection(reads[root])]
 
     def fixes(self, unsafe: bool) -> dict[str, list[tuple[Diagnostic, Fix]]]:
         """For each root, the first fix of every diagnostic that has one and may be applied."""
@@ -48,10 +61,19 @@ class FixResult:
 
 
 def findings(workspace: Workspace) -> Findings:
-    """Check the roots of a workspace."""
+    """Check the roots of a workspace; the specs of each folder have to fit into a package."""
+    return _findings(workspace, naming_problems_by_folder)
+
+
+def findings_to_run(workspace: Workspace) -> Findings:
+    """Check the roots of a workspace; each has to fit into a module by itself, which is run."""
+    return _findings(workspace, naming_problems_of_each)
+
+
+def _findings(workspace: Workspace, naming_problems: NamingProblems) -> Findings:
     checked = frontend.check(workspace.sources, workspace.roots)
     names = Collector()
-    for clash in naming_problems_by_folder(workspace.sources, workspace.roots, checked.names):
+    for clash in naming_problems(workspace.sources, workspace.roots, checked.names):
         names.add(clash)
     diagnostics = (*workspace.diagnostics, *checked.diagnostics, *names.sorted())
     return Findings(workspace, checked, diagnostics)

@@ -70,6 +70,16 @@ def naming_problems(
             yield _file_problem(sources[root], reason)
 
 
+def naming_problems_of_each(
+    sources: Mapping[str, Source],
+    roots: Sequence[str],
+    names: Mapping[str, Sequence[tuple[str, Span]]],
+) -> Iterator[BadModuleName]:
+    """The same problems, if each spec becomes a module by itself, for as long as a command runs."""
+    for root in roots:
+        yield from naming_problems(sources, [root], names)
+
+
 def naming_problems_by_folder(
     sources: Mapping[str, Source],
     roots: Sequence[str],

@@ -402,3 +402,16 @@ def test_a_bug_is_reported_in_two_lines(
     assert end.value.code == 3
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2 and "internal error: RuntimeError: oh" in lines[0]
+
+
+@pytest.mark.parametrize("name", ["class.norm", "my norm.norm"])
+@pytest.mark.parametrize("command", ["verify", "test", "bench", "inspect", "explain", "repro"])
+def test_files_that_cannot_be_modules(command: str, name: str, tmp_path: Path) -> None:
+    """Commands that run a module say what the file has to be called; the others take it."""
+    text = "norm A {\n  input x[N, C]\n  reduce C\n  example x = [[1, 3]] gives [[-1, 1]]\n}\n"
+    (tmp_path / name).write_text(text)
+    done = run(command, name, folder=tmp_path)
+    runs_module = command in ("verify", "test", "bench")
+    assert done.returncode == (1 if runs_module else 0), done.stderr
+    assert ("MN0804" in done.stderr) == runs_module
+    assert "internal error" not in done.stdout + done.stderr

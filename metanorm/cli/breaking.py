@@ -73,7 +73,8 @@ def command(
         others = len(changes) - breaks
         added = ", ".join(name for name in new if name not in old)
         norms = f"{len(old)} norm{'s' if len(old) != 1 else ''}"
-        print_result(f"{breaks} breaking and {others} other changes in {norms} of {against}")
+        noun = "change" if others == 1 else "changes"
+        print_result(f"{breaks} breaking and {others} other {noun} in {norms} of {against}")
         print_result(f"; new: {added}\n" if added else "\n")
     raise typer.Exit(FINDINGS if breaks else OK)
 

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from metanorm import frontend
 from metanorm.cli.console import (
     Failure,
     print_error,
@@ -20,6 +19,7 @@ from metanorm.cli.context import start_run
 from metanorm.cli.exit_codes import FINDINGS, OK
 from metanorm.diagnostics.model import Severity
 from metanorm.diagnostics.render.json import CheckReport, report_fields
+from metanorm.findings import findings_to_run
 from metanorm.json_document import json_text
 from metanorm.torch_extra import import_failure
 from metanorm.verify.example_results import ExampleResult, summary
@@ -42,9 +42,8 @@ def command(
     """Run the examples in specs, by the reference interpreter and on every target there is."""
     run = start_run()
     workspace = run.workspace(specs or [])
-    checked = frontend.check(workspace.sources, workspace.roots)
-    diagnostics = (*workspace.diagnostics, *checked.diagnostics)
-    errors = [d for d in diagnostics if d.severity is Severity.ERROR]
+    found = findings_to_run(workspace)
+    errors = [d for d in found.diagnostics if d.severity is Severity.ERROR]
     if errors and not json:
         write_diagnostics(errors, workspace.sources, sys.stderr)
         write_summary(errors, len(workspace.roots), run.milliseconds, sys.stderr)
@@ -53,17 +52,14 @@ def command(
     except ImportError as error:
         raise Failure(f"test runs modules: {import_failure(error)}") from error
     results: list[ExampleResult] = []
-    flawed = {d.primary.span.source for d in errors}
-    for root in workspace.roots:
-        if flawed.intersection(checked.reads[root]):
-            continue
-        for result in results_of_file(checked.norms[root], workspace.sources, root):
+    for root in found.roots_without_errors:
+        for result in results_of_file(found.checked.norms[root], workspace.sources, root):
             results.append(result)
             if not json:
                 print_result(_lines(result))
     good = not errors and bool(results) and all(result.good for result in results)
     if json:
-        fields = report_fields(diagnostics, workspace.sources)
+        fields = report_fields(found.diagnostics, workspace.sources)
         sys.stdout.write(json_text(Tests(good=good, examples=tuple(results), **fields)))
     elif results:
         print_result(f"{summary(results)}\n")

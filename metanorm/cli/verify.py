@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metanorm import frontend
 from metanorm.cli.console import (
     Failure,
     print_error,
@@ -23,6 +22,7 @@ from metanorm.cli.exit_codes import FINDINGS, OK
 from metanorm.cli.progress import ProgressBar
 from metanorm.diagnostics.model import Severity
 from metanorm.diagnostics.render.json import CheckReport, report_fields
+from metanorm.findings import findings_to_run
 from metanorm.json_document import json_text
 from metanorm.torch_extra import import_failure
 from metanorm.verify.finding import Verification, totals
@@ -59,8 +59,8 @@ def command(
     require_device(device)
     run = start_run()
     workspace = run.workspace(specs or [])
-    checked = frontend.check(workspace.sources, workspace.roots)
-    diagnostics = (*workspace.diagnostics, *checked.diagnostics)
+    found = findings_to_run(workspace)
+    diagnostics = found.diagnostics
     errors = [d for d in diagnostics if d.severity is Severity.ERROR]
     if errors and not json:
         write_diagnostics(diagnostics, workspace.sources, sys.stderr)
@@ -70,7 +70,9 @@ def command(
     except ImportError as error:
         raise Failure(f"verify runs modules: {import_failure(error)}") from error
     options = options_for(device, run.config.options())
-    every_task = tasks(checked, workspace.sources, workspace.roots, options, device, quick)
+    every_task = tasks(
+        found.checked, workspace.sources, found.roots_without_errors, options, device, quick
+    )
     reports = []
     show = _Table([task.norm for task in every_task], every)
     with ProgressBar(len(every_task)) as bar:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from types import ModuleType
 
 from metanorm import driver, frontend
-from metanorm.diagnostics.model import Severity
 from metanorm.module_names import module_name
 from metanorm.options import Options
 from metanorm.runtime.kernels.errors import MissingKernels, failures_recorded
@@ -39,14 +38,10 @@ def tasks(
     device: str = "cpu",
     quick: bool = False,
 ) -> list[Task]:
-    """A task for each norm of the files without errors, and for each of its entries."""
-    sources_with_errors = {
-        d.primary.span.source for d in checked.diagnostics if d.severity is Severity.ERROR
-    }
+    """A task for each norm of the files, which have no errors, and for each of its entries."""
     return [
         Task(used_sources, root, program.name, options, device, quick)
         for root in roots
-        if not sources_with_errors.intersection(checked.reads[root])
         for used_sources in [{name: sources[name] for name in checked.reads[root]}]
         for norm in checked.norms[root]
         for program in norm.programs
