@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial, reduce
 from typing import Literal
 
 from metanorm.ir.aggregation import Causal, Reach, Window
@@ -15,7 +16,7 @@ from metanorm.ir.momenta import momenta
 from metanorm.ir.nodes import AxisMap, Buffer, Cast, Count, Input, Let, Link, Number, Param, Pool
 from metanorm.ir.outputs import output_axes
 from metanorm.ir.program import Divisible, Program
-from metanorm.ir.scalar import Apply, Const, Hyper, Scalar, SizeOf, leaves
+from metanorm.ir.scalar import Apply, Const, Hyper, Scalar, SizeOf, apply, leaves
 from metanorm.ir.space import Space
 from metanorm.plan.sweeps import Plan
 
@@ -118,11 +119,29 @@ def divisors(program: Program) -> Iterator[tuple[str, tuple[str | int, ...]]]:
     """Dimensions whose length must be divisible, each with the factors of its divisor: names of
     arguments, and numbers."""
     dims_of_sizes = size_argument_dims(program)
+    longest: dict[str, tuple[str | int, ...]] = {}  # what divides a part is a multiple of the split
     for check in program.checks:
         if isinstance(check, Divisible):
-            divisor = factors(check.by, dims_of_sizes)
+            axis, by = _divided_dimension(check, program.index.space)
+            divisor = factors(by, dims_of_sizes)
             assert divisor is not None
-            yield check.axis, divisor
+            longest[axis] = max(divisor, longest.get(axis, ()), key=len)
+    yield from longest.items()
+
+
+def _divided_dimension(check: Divisible, space: Space) -> tuple[str, Scalar]:
+    """The dimension of which the axis of a check is a part, and by what its length is divided."""
+    axis, by = check.axis, check.by
+    while isinstance(size := space[axis].size, Apply) and size.function == "floordiv":
+        others: list[Scalar] = []
+        whole: Scalar = size
+        while isinstance(whole, Apply) and whole.function == "floordiv":
+            whole, other = whole.arguments
+            others.append(other)
+        if not isinstance(whole, SizeOf):
+            break
+        axis, by = whole.axis, reduce(partial(apply, "mul"), others, by)
+    return axis, by
 
 
 def window_widths(program: Program) -> Iterator[str]:

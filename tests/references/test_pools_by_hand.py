@@ -395,8 +395,13 @@ def test_a_part_of_an_axis_that_cannot_be_cut_is_refused(cut: str, split: str) -
     module = loads(spec)
     for norm in (module.Cut, module.Split):
         assert norm(24)(torch.randn(2, 24)).shape == (2, 24)
+        odd = 18 if "E" in split and "G" in split else 30 if "G" in split else 15
         with pytest.raises(runtime.ShapeError, match="D = "):
-            norm(18 if "E" in split and "G" in split else 30 if "G" in split else 15)
+            norm(odd)
+        changed = norm(24)
+        changed.channels = odd  # kernels look by themselves
+        with pytest.raises(RuntimeError):
+            changed(torch.randn(2, odd))
 
 
 def test_the_rows_of_a_table_behind_the_parts_of_an_axis() -> None:
