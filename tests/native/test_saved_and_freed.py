@@ -16,6 +16,7 @@ import torch
 from conftest import ROOT
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 import metanorm
@@ -108,6 +109,26 @@ def test_an_input_that_shares_no_axis_with_the_output_is_refused(how: str, targe
     said = "saved for the backward pass came back as" if target == "native" else "."
     with pytest.raises(RuntimeError, match=said):
         run(lambda t: changed(t) if t.shape == (4, 3, 5) else t)
+
+
+class Watching(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """A mode that sees operations, of which a call of kernels is one then."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("how", CHANGED)
+def test_what_came_back_changed_to_an_operation_is_refused(how: str) -> None:
+    """Of tensors that the kernels read, whether or not they have a gradient."""
+    norm = group()
+    for of_input in (True, False):
+        x = torch.randn(8, 4, 6).requires_grad_(of_input)
+        with Watching(), saved_tensors_hooks(lambda t: t, CHANGED[how]):  # type: ignore[no-untyped-call]
+            y = norm(x)
+        # Autograd itself refuses bytes for a leaf.
+        with pytest.raises(RuntimeError, match=r"came back as|Only Tensors of floating"):
+            torch.autograd.grad(y.sum(), norm.weight)
 
 
 class Wrapped(Tensor):

@@ -33,6 +33,7 @@ from metanorm.runtime.kernels.fake_tensors import (
     without_tracing,
 )  # fmt: skip
 from metanorm.runtime.kernels.plan_cache import PlanCache
+from metanorm.runtime.saving import demand_unchanged
 from metanorm.runtime.tensors import is_batched, is_transformed
 
 # The type of an argument in a schema, by its annotation; of a union, the part that kernels take.
@@ -192,6 +193,9 @@ class Operation:
         """The gradients of all arguments."""
         *operands, saved = ctx.saved_tensors
         like = next(tensor for tensor in (*gradients, *operands) if tensor is not None)
+        for tensor, (shape, _, dtype) in zip(operands, ctx.layouts):
+            if tensor is not None and not is_fake(tensor):
+                demand_unchanged(tensor, shape, dtype, like.device)
         output_gradients = [
             like.new_zeros(shape, dtype=dtype) if g is None else g
             for g, (shape, dtype) in zip(gradients, ctx.outputs)
