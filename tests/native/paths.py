@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from conftest import ROOT
 from torch import nn
 
 from metanorm import runtime
+from metanorm.driver import compile_specs
+from metanorm.options import Options
 from metanorm.runtime.dispatch import _Dispatcher
+from metanorm.source import Source
+from metanorm.targets.live import module_from_files
 
 through_c = pytest.mark.skipif(
     runtime.call_path().name != "c", reason="calls take the path through Python here"
@@ -27,3 +33,19 @@ def used(module: nn.Module) -> list[_Dispatcher]:
 def takes_c(module: nn.Module) -> bool:
     """Whether calls of a layer take the path through C."""
     return any(f._entry is not None for f in functions(module))
+
+
+def uncalled() -> nn.Module:
+    """A layer norm of a module of its own, which no call has seen."""
+    path = ROOT / "specs" / "layer_norm.norm"
+    sources = {"layer_norm.norm": Source.of("layer_norm.norm", path.read_text())}
+    files = compile_specs(sources, ["layer_norm.norm"], Options()).files
+    return module_from_files(files, "layer_norm").LayerNorm(6)  # type: ignore[no-any-return]
+
+
+def called() -> nn.Module:
+    """The same after a first call, which has taken the path through C."""
+    module = uncalled()
+    module(torch.randn(2, 6))
+    assert takes_c(module)
+    return module

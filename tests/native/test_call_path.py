@@ -1,7 +1,7 @@
-"""The path of calls through C: when it is taken, what else sees a call, and what it leaves alone.
+"""The path of calls through C: when it is taken, what it keeps, and what it leaves alone.
 
-What it computes is compared in `test_call_path_bits.py`, and it serves nearly every call of all
-other tests.
+What it computes is compared in `test_call_path_bits.py`, and what else sees a call is in
+`test_call_path_seen.py`. Nearly every call of all other tests takes it, too.
 """
 
 from __future__ import annotations
@@ -23,23 +23,16 @@ import torch
 from conftest import ROOT
 from layers import kernels_counted, layer, use
 from limited import HANGS
-from paths import functions, takes_c, through_c
+from paths import called, functions, takes_c, through_c, uncalled
 from recorded import CC
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.profiler import ProfilerActivity, profile
-from torch.utils.checkpoint import checkpoint
 
-import metanorm
 from metanorm import runtime
-from metanorm.driver import compile_specs
-from metanorm.options import Options
 from metanorm.runtime import dispatch
 from metanorm.runtime.backends import ALLOWING_CALL_PATH, BACKEND, through_python
 from metanorm.runtime.native.call_path import path, plans, symbols
 from metanorm.runtime.native.call_path.path import CallPaths
-from metanorm.source import Source
-from metanorm.targets.live import module_from_files
 
 pytestmark = through_c
 SYMBOLS = {name: symbol for own in symbols.LIBRARIES.values() for name, symbol in own.items()}
@@ -50,20 +43,9 @@ def paths() -> CallPaths:
     return CallPaths(BACKEND, ALLOWING_CALL_PATH)
 
 
-def fresh() -> nn.Module:
-    """A norm of a module of its own, which no call has seen."""
-    path = ROOT / "specs" / "layer_norm.norm"
-    sources = {"layer_norm.norm": Source.of("layer_norm.norm", path.read_text())}
-    files = compile_specs(sources, ["layer_norm.norm"], Options()).files
-    return module_from_files(files, "layer_norm").LayerNorm(6)  # type: ignore[no-any-return]
-
-
 @pytest.fixture
 def norm() -> nn.Module:
-    module = fresh()
-    module(torch.randn(2, 6))
-    assert takes_c(module)
-    return module
+    return called()
 
 
 # ---- when it is taken
@@ -84,7 +66,7 @@ def test_a_torch_without_a_symbol(name: str, monkeypatch: pytest.MonkeyPatch) ->
         "python",
         f"torch {torch.__version__} has no function hidden",
     )
-    module, x = fresh(), torch.randn(3, 6, requires_grad=True)
+    module, x = uncalled(), torch.randn(3, 6, requires_grad=True)
     with kernels_counted() as kernels:
         y = module(x)
         y.sum().backward()
@@ -180,117 +162,6 @@ def test_version_says_so() -> None:
     environment = {**os.environ, path.VARIABLE: "python"}
     done = subprocess.run(run, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.endswith("calls through Python: METANORM_CALL_PATH says so\n")
-
-
-# ---- who sees a call
-
-
-@pytest.mark.parametrize("through", ["c", "python"])
-def test_a_profiler_sees_kernels_by_name(norm: nn.Module, through: str) -> None:
-    x = torch.randn(3, 6, requires_grad=True)
-
-    def step() -> list[str]:
-        with profile(activities=[ProfilerActivity.CPU]) as seen:
-            norm(x).sum().backward()
-        return [event.name for event in seen.events()]
-
-    if through == "c":
-        names = step()
-    else:
-        with through_python():
-            names = step()
-    assert {"metanorm::layer_norm", "metanorm::layer_norm_backward"} <= set(names)
-
-
-def test_nodes_are_named_after_the_norm(norm: nn.Module) -> None:
-    assert norm(torch.randn(2, 6)).grad_fn.name() == "LayerNormBackward"
-
-
-def test_hooks_of_nodes_and_tensors(norm: nn.Module) -> None:
-    x = torch.randn(3, 6, requires_grad=True)
-    seen: list[str] = []
-    y = norm(x)
-    y.register_hook(lambda gradient: seen.append("output"))
-    y.grad_fn.register_prehook(lambda gradients: seen.append("before"))
-    y.grad_fn.register_hook(lambda inputs, outputs: seen.append("after"))
-    x.register_hook(lambda gradient: seen.append("input"))
-    (y * y.detach()).sum().backward()
-    assert seen == ["output", "before", "after", "input"]
-
-
-def test_a_hook_may_replace_a_gradient(norm: nn.Module) -> None:
-    x, gradients = torch.randn(3, 6, requires_grad=True), []
-    for how in (lambda g: 2 * g, lambda g: (2 * g.T).contiguous().T, lambda g: g + g):
-        y = norm(x)
-        y.register_hook(how)
-        (gradient,) = torch.autograd.grad(y, x, y.detach().cos())
-        gradients.append(gradient)
-    assert torch.equal(gradients[0], gradients[1]) and torch.equal(gradients[0], gradients[2])
-
-
-@pytest.mark.parametrize("reentrant", [True, False])
-def test_checkpoints(norm: nn.Module, reentrant: bool) -> None:
-    """Of a layout that no plan serves yet, and then again."""
-    for shape in ((5, 6), (5, 6), (4, 2, 6)):
-        x = torch.randn(shape, requires_grad=True)
-        y = checkpoint(norm, x, use_reentrant=reentrant)
-        torch.testing.assert_close(
-            torch.autograd.grad(y.square().sum(), norm.weight, retain_graph=reentrant)[0]
-            if not reentrant
-            else _by_backward(y.square().sum(), norm.weight),
-            torch.autograd.grad(norm(x).square().sum(), norm.weight)[0],
-        )
-
-
-def _by_backward(loss: Tensor, leaf: Any) -> Tensor:
-    leaf.grad = None
-    loss.backward()  # type: ignore[no-untyped-call]
-    return leaf.grad  # type: ignore[no-any-return]
-
-
-def test_anomaly_detection(norm: nn.Module) -> None:
-    x = torch.full((3, 6), torch.nan, requires_grad=True)
-    with (
-        pytest.warns(UserWarning, match="Anomaly Detection|Error detected"),
-        torch.autograd.detect_anomaly(check_nan=True),
-        pytest.raises(RuntimeError, match=r"LayerNormBackward.*nan values"),
-    ):
-        norm(x).sum().backward()
-
-
-def test_an_output_that_nobody_needs() -> None:
-    """Autograd brings zeros as its gradient."""
-    module = metanorm.loads("""
-norm Two(eps = 1e-5) {
-  input  x[N, C]
-  output y = normalize(x over C), size = sum(x^2 over C)
-}
-""").Two()
-    x = torch.randn(3, 5, requires_grad=True)
-    for _ in range(2):
-        result = module(x)
-        (gradient,) = torch.autograd.grad(result.size.sum(), x)
-        torch.testing.assert_close(gradient, 2 * x)
-    assert takes_c(module)
-
-
-def test_a_backward_pass_may_be_all_that_needs_no_gradient(norm: nn.Module) -> None:
-    """Frozen parameters, or a frozen input."""
-    x = torch.randn(3, 6)
-    for of_x, of_weight, of_bias in (
-        (True, False, False),
-        (False, True, False),
-        (True, True, True),
-    ):
-        leaf = x.clone().requires_grad_(of_x)
-        norm.weight.requires_grad_(of_weight)  # type: ignore[operator]
-        norm.bias.requires_grad_(of_bias)  # type: ignore[operator]
-        wanted = [t for t in (leaf, norm.weight, norm.bias) if t.requires_grad]
-        y, right = norm(leaf), nn.functional.layer_norm(leaf, (6,), norm.weight, norm.bias)
-        for one, other in zip(
-            torch.autograd.grad(y, wanted, x), torch.autograd.grad(right, wanted, x)
-        ):
-            torch.testing.assert_close(one, other)
 
 
 # ---- what it keeps, and for how long
