@@ -334,6 +334,7 @@ def _switches_of(norm: ast.Norm) -> Iterator[str]:
 def _keeps_state(scope: CallScope) -> bool:
     """Whether a called norm has buffers or running statistics, or calls a norm that has."""
     keepers = (node for node in nodes_in(scope.norm) if isinstance(node, (ast.Tracked, ast.Buffer)))
-    tracks = scope.fixed_switches.get("track", True)
-    has_buffers = any(tracks or isinstance(node, ast.Buffer) for node in keepers)
+    has_buffers = any(
+        isinstance(node, ast.Buffer) or not scope.leaves_out("track", node.off) for node in keepers
+    )
     return has_buffers or any(map(_keeps_state, scope.inner_scopes))

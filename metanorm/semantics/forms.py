@@ -275,7 +275,7 @@ class Forms:
         if value is None or affine_axes is None:
             return POISON
         self.expressions.scope.switched.add("affine")
-        if self.expressions.scope.fixed_switches.get("affine") is False:
+        if self.expressions.scope.leaves_out("affine", call.per.off):
             return value
         switches = self._switches(call.per, affine_axes)
         for part, function, neutral in (("weight", "mul", 1.0), ("bias", "add", 0.0)):

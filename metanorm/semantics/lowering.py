@@ -60,6 +60,15 @@ class CallScope:
     param_names: dict[str, str] = field(default_factory=dict)  # name in the spec to the program's
     first_output: ast.Expr | None = None  # the first output, while it is lowered
 
+    @property
+    def is_called(self) -> bool:
+        """Whether another norm calls this one, which sets its switches."""
+        return self.axes is not None
+
+    def leaves_out(self, switch: str, is_off: bool) -> bool:
+        """Whether a call leaves out what a switch turns on, which is off by default if `is_off`."""
+        return self.is_called and not self.fixed_switches.get(switch, not is_off)
+
 
 class Lowering:
     """Everything that ends up in the program."""

@@ -121,9 +121,7 @@ class StateLowering:
 
     def _is_turned_off(self, item: ast.ParamItem) -> bool:
         """Whether the call of this norm leaves a parameter out."""
-        if item.switch is None or self.scope.axes is None:
-            return False
-        return not self.scope.fixed_switches.get(item.switch.name, not item.off)
+        return item.switch is not None and self.scope.leaves_out(item.switch.name, item.off)
 
     def _constant(self, value: Const, item: ast.ParamItem, dims: tuple[str, ...]) -> Tensor:
         """What stands for a parameter that is left out: one number on all of its axes."""

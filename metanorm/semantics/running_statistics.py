@@ -51,7 +51,7 @@ class RunningStatistics:
         if tracked is None:
             return live
         self.scope.switched.add("track")
-        if self.scope.fixed_switches.get("track") is False:
+        if self.scope.leaves_out("track", tracked.off):
             return live
         momentum = self._momentum(tracked)
         if isinstance(momentum, bool) or not self._can_track(tracked.span):
@@ -276,7 +276,7 @@ class RunningStatistics:
     def _add_switch(self, tracked: ast.Tracked) -> None:
         name = "track_running_stats"
         if name not in (s.name for s in self.low.switches):
-            self.low.switches.append(Switch(name, not tracked.off))
+            self.low.switches.append(Switch(name, self.scope.is_called or not tracked.off))
 
 
 def _is_size(node: ast.Node) -> bool:

@@ -171,8 +171,8 @@ def switches(x: Tensor) -> Tensor:
 @references(
     """
     norm Kept { input x[N, C = c]  let seen = mean(x over N track 0.1)  output affine(x - seen per C) }
-    norm Around { input x[N, C = c]  let inner = Kept(x)  output inner + 1 }
-    norm Outside { input x[N, C = c]  output Around(x, track = false) }
+    norm Wrapped { input x[N, C = c]  let inner = Kept(x)  output inner + 1 }
+    norm Outside { input x[N, C = c]  output Wrapped(x, track = false) }
     """,
     {"c": 4},
     x=(5, 4),

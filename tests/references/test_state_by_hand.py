@@ -38,6 +38,10 @@ norm Reused { input x[N, C = c]
   let a = moments(x over N track 0.1)
   output affine(x * 2 + a.var per weight[C]) }
 norm OffAtFirst { input x[N, C = c]  reduce N  track 0.1 off  affine C off }
+norm OffInACall { input x[N, C = c]  output 2 * OffAtFirst(x) }
+norm OnInACall { input x[N, C = c]
+  let y = OffAtFirst(x, affine = true, track = true)
+  output 2 * y }
 norm Kept { input x[N, C = c]
   buffer seen[C] = 0.5, steps = 0
   update seen = 0.9 * seen + 0.1 * mean(x over N)
@@ -271,6 +275,20 @@ def test_switches_that_are_off_at_first(norms: ModuleType) -> None:
     assert not norms.OffAtFirst(3).state_dict()
     on = norms.OffAtFirst(3, affine=True, track_running_stats=True).state_dict()
     assert list(on) == ["weight", "bias", "running_mean", "running_var", "num_batches_tracked"]
+
+
+@TARGETS
+def test_they_are_off_in_a_call_that_does_not_turn_them_on(norms: ModuleType, target: str) -> None:
+    off, on, x = norms.OffInACall(3), norms.OnInACall(3, dtype=F64), data(4, 3)
+    assert not off.state_dict()
+    theirs = nn.BatchNorm1d(3, dtype=F64)
+    with torch.no_grad():
+        theirs.weight.copy_(on.y_weight.fill_(3))
+    with runtime.use(target):  # type: ignore[arg-type]
+        close(off(x), 2 * nn.functional.batch_norm(x, None, None, training=True))
+        for norm in (on, on.eval()):
+            close(norm(x), 2 * theirs.train(norm.training)(x))
+    close(on.y_running_mean, theirs.running_mean)
 
 
 @TARGETS
