@@ -144,10 +144,18 @@ def failing(*_: Any, **__: Any) -> Any:
     raise RuntimeError("planted")
 
 
+def of_inference(like: Tensor) -> Tensor:
+    with torch.inference_mode():
+        return like.clone()
+
+
 FAILURES: dict[str, tuple[str, str, tuple[Any, ...], tuple[Tensor, ...]]] = {
     "too few values": ("batch_norm", "BatchNorm", (3,), (torch.ones(1, 3),)),
     "another shape": ("batch_norm", "BatchNorm", (3,), (torch.ones(2, 4),)),
     "whole numbers": ("batch_norm", "BatchNorm", (3,), (torch.ones(2, 3).long(),)),
+    "a tensor that cannot be saved": (
+        "batch_norm", "BatchNorm", (3,), (of_inference(torch.randn(4, 3)),),
+    ),
     "a class that is none": (
         "conditional_norm", "ConditionalBatchNorm", (5, 3),
         (torch.randn(4, 3), torch.tensor([0, 1, 2, 99])),
@@ -239,11 +247,6 @@ def test_what_affine_learns_comes_first(case: tuple[str, str, tuple[int, ...]]) 
     names = [name for name, _ in layer.named_parameters()]
     assert names == ORDERS[case]
     assert list(layer.state_dict())[: len(names)] == names
-
-
-def of_inference(like: Tensor) -> Tensor:
-    with torch.inference_mode():
-        return like.clone()
 
 
 UNFIT: dict[str, Callable[[Tensor], Tensor]] = {

@@ -18,8 +18,11 @@ def run_plan(plan: CallPlan, operands: Sequence[Tensor], momenta: Sequence[float
     for number in plan.mutated:
         if operands[number].is_inference() and not torch.is_inference_mode_enabled():
             raise Unsupported("a buffer that was made in inference mode")
+    recorded = plan.differentiable and torch.is_grad_enabled()
+    if recorded and cannot_be_saved(plan, operands):
+        raise Unsupported("a tensor that was made in inference mode, and cannot be saved")
     try:
-        if plan.differentiable and torch.is_grad_enabled():
+        if recorded:
             outputs = _apply(plan, momenta, *operands)
             outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         else:
@@ -28,6 +31,14 @@ def run_plan(plan: CallPlan, operands: Sequence[Tensor], momenta: Sequence[float
         if plan.mutated:  # autograd has to refuse graphs that saved the old values
             torch.autograd.graph.increment_version([operands[i] for i in plan.mutated])
     return outputs[0] if plan.output_class is None else plan.output_class(*outputs)
+
+
+def cannot_be_saved(plan: CallPlan, operands: Sequence[Tensor]) -> bool:
+    """Whether autograd would refuse to save what a gradient needs, once the buffers have moved."""
+    return bool(plan.mutated) and any(
+        operand.is_inference() and number not in plan.unsaved and number not in plan.cloned
+        for number, operand in enumerate(operands)
+    )
 
 
 class Normalized(torch.autograd.Function):

@@ -18,6 +18,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from metanorm.runtime.kernels.autograd import cannot_be_saved
 from metanorm.runtime.kernels.binding import MANY, Span
 from metanorm.runtime.kernels.call_plan import CallPlan, Operands
 from metanorm.runtime.kernels.plan_cache import PlanCache
@@ -84,6 +85,8 @@ def encode_forward(plans: PlanCache, plan: CallPlan, args: Sequence[Any]) -> Enc
     if plan.edge_lists:  # no guard reads the ends of edges
         return None
     if plan.noncontiguous or any(operands[number].is_inference() for number in plan.mutated):
+        return None
+    if plan.differentiable and cannot_be_saved(plan, operands):
         return None
     prepared = cast(PreparedKernel, plan.prepared)
     pinned = _is_pinned(plan, prepared)
