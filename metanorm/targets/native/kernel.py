@@ -164,7 +164,7 @@ class KernelPrinter:
 
     def _begin_function(self) -> Function:
         body = self.cell_printer.statements(self.cell_blocks[0])
-        doc = "What is known before the data is looked at."
+        doc = "What is computed before the first sweep over the data."
         head = [VALUES] if body else [ExprStmt(Name("(void)values_"))]
         return Function(doc, "void", "begin", (("void *", "values_"),), (*head, *body))
 
@@ -174,7 +174,7 @@ class KernelPrinter:
             return None
         doc = f"What follows from sweep {number} for the islands of the range."
         if number == 0:
-            doc = "What is known of the islands of the range before the data is looked at."
+            doc = "What is computed for the islands of the range before their first sweep."
         return self._function_of_cells(f"finalize_{number}", doc, body)
 
     def _function_of_cells(self, name: str, doc: str, body: Sequence[Stmt]) -> Function:
@@ -202,7 +202,7 @@ class KernelPrinter:
                 body.append(
                     ExprStmt(Apply("give", (pointer, Name(f"v->{self.ctx.name(ref)}"), size)))
                 )
-        doc = "What is left to do when all data has been looked at."
+        doc = "What is computed after the last sweep over the data."
         return self._function_of_cells("finish", doc, body)
 
     def _sweep_doc(self, number: int) -> str:

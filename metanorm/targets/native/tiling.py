@@ -79,7 +79,7 @@ def loops_of_tile(nest: Nest, sweep: Block) -> tuple[AxisGroup, ...]:
     """The loops along which a sweep has all elements at hand that it scans, of loops in their
     order; without scans, all loops over the data.
 
-    These are the loops along scans, and the innermost other one, a strip of which is looked at.
+    These are the loops along scans, and the innermost other one, of which a strip is swept.
     """
     loops = nest.loops[len(nest.extra_axes) :]
     scanned = {scan.axis for scan in sweep.scans}
