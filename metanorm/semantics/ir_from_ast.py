@@ -240,6 +240,7 @@ class _Norm:
         required = [a for a in self.arguments if a.required]
         optional = [a for a in self.arguments if not a.required]
         sizes = list(self.low.table.arguments.values())
+        affine_params = self.scope.affine_params
         return Program(
             name=self.norm.name.name,
             target=target,  # type: ignore[arg-type]
@@ -247,9 +248,9 @@ class _Norm:
             axes=tuple(self.low.table.space),
             arguments=(*required, *sizes, *optional, *self._flags()),
             inputs=tuple(self.low.inputs),
-            # What `affine` learns comes first, as in the layers of torch and PyG: optimizers keep
-            # their state by the position of a parameter.
-            params=tuple(sorted(self.low.params, key=lambda param: not param.switches)),
+            # What `affine` learns comes first, as in the layers of torch and PyG, the rest as it is
+            # declared: optimizers keep their state by the position of a parameter.
+            params=tuple(sorted(self.low.params, key=lambda p: p.name not in affine_params)),
             buffers=tuple(self.low.buffers),
             switches=tuple(self.low.switches),
             body=tuple(self.low.body),

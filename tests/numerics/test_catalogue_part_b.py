@@ -249,6 +249,8 @@ CASES = (
     Case("SphereStep", {"dim": 5}, ((2, 3, 5), (2, 3, 5)), sphere_step),
     Case("QKNorm", {}, ((2, 3, 4, 5), (2, 3, 4, 5)), qk_norm),
     Case("QKRMSNorm", {"head_dim": 5}, ((2, 3, 4, 5), (2, 3, 4, 5)), qk_rms_norm),
+    Case("QKNorm", {}, ((2, 6, 4, 5), (2, 3, 7, 5)), qk_norm),
+    Case("QKRMSNorm", {"head_dim": 5}, ((2, 6, 4, 5), (2, 3, 7, 5)), qk_rms_norm),
     Case("ExtendedBatchNorm", {"num_features": 6}, (IMAGE,), extended_batch_norm),
     Case("FrozenBatchNorm", {"num_features": 6}, (IMAGE,), frozen_batch_norm),
     Case("DomainBatchNorm", {"num_domains": 3, "num_features": 6}, (IMAGE,), domain_batch_norm,

@@ -167,7 +167,7 @@ def test_formulas_of_small_norms(library: ModuleType) -> None:
     globally = library.GlobalResponseNorm(5).double()
     torch.testing.assert_close(globally(last), last)
     with torch.no_grad():
-        globally.gamma.fill_(0.5)
+        globally.weight.fill_(0.5)
     energy = last.norm(dim=(1, 2), keepdim=True)
     wanted = last * (1 + 0.5 * energy / (energy.mean(-1, keepdim=True) + 1e-6))
     close(globally(last), wanted, last)

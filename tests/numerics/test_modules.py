@@ -66,6 +66,7 @@ def test_few_norms_stop_gradients() -> None:
         "DetachNorm",
         "EstimatedBatchChannelNorm",
         "HeteroBatchNorm",
+        "ObservationNorm",
         "ReturnNorm",
         "RevIN",
         "SpectralNorm",

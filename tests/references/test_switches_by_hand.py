@@ -26,6 +26,10 @@ norm Shared {
   input  x[N, C = c], kind: index[N] of K = kinds
   let    first = Switched(x, kind, affine = false)
   output first * first(2 * x, kind) }
+norm Ordered {
+  input  x[N, C = c]
+  param  gain[C] = 1, slope = 2 if sloped, after[C] = 0, before[C] = 1 if early off
+  output gain * (before + slope * affine(x per C)) + after }
 """
 KINDS = torch.tensor([1, 0, 1, 1, 2, 0])
 
@@ -99,3 +103,13 @@ def test_calls_that_share_parameters_share_what_is_left_out(norms: ModuleType) -
     x = torch.randn(6, 4, dtype=F64, requires_grad=True)
     first, second = (norm.first_scale * 0.5 * (3 * normalized(k * x) + 0.25) for k in (1, 2))
     held_against(norm, first * second, x, "torch")
+
+
+def test_parameters_come_as_they_are_declared_behind_those_of_affine(norms: ModuleType) -> None:
+    """A switch moves none: optimizers keep their state by the position of a parameter."""
+    norm = norms.Ordered(3, early=True)
+    names = [name for name, _ in norm.named_parameters()]
+    assert names == ["weight", "bias", "gain", "slope", "after", "before"]
+    assert [n for n, _ in norms.Ordered(3).named_parameters()] == names[:-1]
+    switched = [name for name, _ in norms.Switched(3, 2, gated=True).named_parameters()]
+    assert switched == ["weight", "bias", "gate", "scale"]
