@@ -57,6 +57,8 @@ def called(node: Any, names: Mapping[str, str]) -> Any:
     changes = {f.name: called(getattr(node, f.name), names) for f in fields(node)}
     if isinstance(node, ast.FieldOf):
         changes["field"] = node.field
+    if isinstance(node, ast.ParamItem):  # an argument of the constructor
+        changes["switch"] = node.switch
     named = (ast.Identifier, ast.AxisRef, ast.Name, ast.Spread, ast.Matrix)
     if isinstance(node, named):
         changes["name"] = names.get(node.name, node.name)

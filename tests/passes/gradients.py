@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -41,15 +41,23 @@ class Point:
 
     def derived(self, backward: Program, further: Mapping[str, Tensor]) -> Tensors:
         """By a backward program, given its further inputs; what it leaves out is zero."""
-        found = values(backward, replace(self.call, inputs={**self.call.inputs, **further}))
         dims = {d.name: d.dims for d in backward.declarations}
         space = Space(backward.axes)
+        given = {n: as_stored(x, dims[n], space) for n, x in further.items() if n in dims}
+        found = values(backward, replace(self.call, inputs={**self.call.inputs, **given}))
         gradients = {GRADIENT + name: torch.zeros_like(leaf) for name, leaf in self.leaves.items()}
         for name, own in found.items():
-            stored = [x for dim in dims[name[len(GRADIENT) :]] for x in space.leaves(dim)]
-            order = space.ordered(stored)
-            gradients[name] = own.permute([order.index(axis) for axis in stored])
+            gradients[name] = as_stored(own, dims[name[len(GRADIENT) :]], space)
         return {name: g.reshape(self.leaves[name[2:]].shape) for name, g in gradients.items()}
+
+
+def as_stored(tensor: Tensor, dims: Sequence[str], space: Space) -> Tensor:
+    """A tensor with a dimension for each axis, in the order in which a call has them."""
+    stored = [axis for dim in dims for axis in space.leaves(dim)]
+    order = space.ordered(stored)
+    if tensor.dim() != len(order):  # of a first output: as large as the first input
+        return tensor
+    return tensor.permute([order.index(axis) for axis in stored])
 
 
 def point(program: Program, arm: str = "train") -> Point:
