@@ -415,3 +415,17 @@ def test_files_that_cannot_be_modules(command: str, name: str, tmp_path: Path) -
     assert done.returncode == (1 if runs_module else 0), done.stderr
     assert ("MN0804" in done.stderr) == runs_module
     assert "internal error" not in done.stdout + done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals end no process there")
+def test_an_interrupt_while_the_command_is_imported(tmp_path: Path) -> None:
+    """No traceback, as later: here at the import of the first package that takes time."""
+    (tmp_path / "typer.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "metanorm", "check", "."],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+        capture_output=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # as in a terminal
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")

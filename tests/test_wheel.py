@@ -113,7 +113,7 @@ def test_links_of_the_readme_live_on_the_index(unpacked: Path) -> None:
 def test_the_command_is_declared(unpacked: Path) -> None:
     points = configparser.ConfigParser()
     points.read(unpacked / f"metanorm-{VERSION}.dist-info" / "entry_points.txt")
-    assert dict(points["console_scripts"]) == {"metanorm": "metanorm.cli:main"}
+    assert dict(points["console_scripts"]) == {"metanorm": "metanorm.__main__:main"}
 
 
 def test_it_is_the_unpacked_one_that_runs(unpacked: Path) -> None:
