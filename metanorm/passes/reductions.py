@@ -42,7 +42,10 @@ def summed(b: Builder, op: Count) -> Ref:
     value = b.number(1) if op.weight is None else op.weight
     if op.where is not None:
         value = b.map("where", op.where, value, b.number(0))
-    weighted_axes = tuple(pair for pair in op.over if pair[0] in b.types[value].axes)
+    own_axes = b.types[value].axes
+    # A weight on cells weighs all of their elements.
+    weighted = {*own_axes, *map(b.space.base, own_axes)}
+    weighted_axes = tuple(pair for pair in op.over if pair[0] in weighted)
     total = b.emit(Pool("sum", value, weighted_axes)) if weighted_axes else value
     others = tuple(
         (axis, _without_padding(m)) for axis, m in op.over if (axis, m) not in weighted_axes

@@ -100,12 +100,26 @@ class Calls:
             return POISON
         if caller.fixed_switches.get("track") is False:  # a norm keeps what those it calls keep
             callee.fixed_switches["track"] = False
+        if self.low.in_loop and not self._check_steps(call, callee):
+            return POISON
         value = self._lower(callee, callee_norms, whole=caller.let_call is call)
         caller.switched |= callee.switched & {"track"}
         callee.failed = isinstance(value, Poison)
         if not callee.failed:
             self._check_switches(call, callee)
         return value
+
+    def _check_steps(self, call: ast.Call, callee: CallScope) -> bool:
+        """Whether a norm may be called in each step of a `repeat`; reports why not."""
+        name, hint = callee.norm.name.name, ""
+        kept = next((reason for node in nodes_in(callee.norm) if (reason := _kept(node))), "")
+        if not kept and any(not callee.leaves_out("track", t.off) for t in _tracked_in(callee)):
+            kept, hint = "running statistics", f"`{name}(..., track = false)` keeps none"
+        if kept:
+            reason = f"it has {kept}, of which a step of `repeat` keeps nothing"
+            hint = hint or "call it before the loop, or behind it"
+            self.problems.add(CallMismatch(call.span, name, reason, hint=hint))
+        return not kept
 
     def _check_switches(self, call: ast.Call, callee: CallScope) -> None:
         """Report a switch of a call that turns nothing off."""
@@ -333,8 +347,19 @@ def _switches_of(norm: ast.Norm) -> Iterator[str]:
 
 def _keeps_state(scope: CallScope) -> bool:
     """Whether a called norm has buffers or running statistics, or calls a norm that has."""
-    keepers = (node for node in nodes_in(scope.norm) if isinstance(node, (ast.Tracked, ast.Buffer)))
-    has_buffers = any(
-        isinstance(node, ast.Buffer) or not scope.leaves_out("track", node.off) for node in keepers
-    )
-    return has_buffers or any(map(_keeps_state, scope.inner_scopes))
+    has_buffers = any(isinstance(node, ast.Buffer) for node in nodes_in(scope.norm))
+    has_tracked = any(not scope.leaves_out("track", node.off) for node in _tracked_in(scope))
+    return has_buffers or has_tracked or any(map(_keeps_state, scope.inner_scopes))
+
+
+def _tracked_in(scope: CallScope) -> Iterator[ast.Tracked]:
+    return (node for node in nodes_in(scope.norm) if isinstance(node, ast.Tracked))
+
+
+def _kept(node: ast.Node) -> str:
+    """What a statement of a norm keeps for later calls, in words; empty if it keeps nothing."""
+    if isinstance(node, ast.Update):
+        return "buffers that it updates"
+    if isinstance(node, (ast.ParamItem, ast.BufferItem)) and node.first is not None:
+        return "values that come from the first batch"
+    return ""

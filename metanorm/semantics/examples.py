@@ -318,10 +318,10 @@ def _is_whole(value: Constant) -> bool:
 
 
 def _whole(value: Constant) -> Constant:
-    """Whole numbers as `int`."""
+    """Whole numbers as `int`; what is none was reported."""
     if isinstance(value, tuple):
         return tuple(map(_whole, value))
-    return int(value) if isinstance(value, float) else value
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _is_bool(value: Constant) -> bool:

@@ -108,6 +108,7 @@ class Lowering:
         self._firsts: dict[Op, Ref] = {}
         self._leaves: dict[Op, Tensor] = {}
         self._count = 0
+        self._loops = 0  # that are open
 
     def declarations(self) -> Declarations:
         """The declarations so far."""
@@ -141,13 +142,20 @@ class Lowering:
         """Begin the body of a `repeat`: further bindings are local to it."""
         outer = self.body, dict(self._leaves)
         self.body = []
+        self._loops += 1
         return outer
 
     def leave_body(self, outer: tuple[list[Let], dict[Op, Tensor]]) -> tuple[Let, ...]:
         """End the body of a `repeat`; returns its bindings."""
         steps = tuple(self.body)
         self.body, self._leaves = outer
+        self._loops -= 1
         return steps
+
+    @property
+    def in_loop(self) -> bool:
+        """Whether what is lowered stands in a `repeat`."""
+        return self._loops > 0
 
     def number(self, value: float | Scalar, span: Span) -> Tensor:
         """A scalar."""

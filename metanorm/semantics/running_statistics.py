@@ -129,13 +129,16 @@ class RunningStatistics:
         return False if momentum is None else momentum
 
     def _can_track(self, span: Span) -> bool:
-        target = self.low.target
+        target, reason = self.low.target, ""
         if target != "activation":
-            self.low.problems.add(CannotTrack(span, f"this is a norm for a {target}"))
+            reason = f"this is a norm for a {target}"
         elif self.low.is_entry:
             reason = "an entry keeps nothing: track in the norm, and hand the statistic on"
+        elif self.low.in_loop:
+            reason = "a step of `repeat` keeps nothing: track before the loop, or behind it"
+        if reason:
             self.low.problems.add(CannotTrack(span, reason))
-        return target == "activation" and not self.low.is_entry
+        return not reason
 
     def _buffer_name(
         self,

@@ -224,6 +224,22 @@ def shares(x: Tensor) -> Tensor:
     return x * between + x.amax(2, keepdim=True) - x.view(3, 2, 2, 5).amin(1).repeat(1, 2, 1)
 
 
+@references("norm CellsThatWeigh { input x[N, C, T]\n"
+            " let w = mean(x^2 over C, T, N: interleave(2))\n"
+            " let s = sum(x over C, T)\n"
+            " output x - mean(x over N: blocks(2) weight w)"
+            " + count(over N: blocks(2) weight w) * count(over N, C: blocks(2) where s > 0) }",
+            x=(4, 4, 3))  # fmt: skip
+def cells_that_weigh(x: Tensor) -> Tensor:
+    """Weights on other cells of the pooled axis, and a mask that lacks one of the pooled axes."""
+    w = x.square().view(2, 2, 4, 3).mean((0, 2, 3)).repeat(2)[:, None, None]
+    blocks = (2, 2, 4, 3)
+    total = w.view(2, 2, 1, 1).sum(1, keepdim=True)
+    mean = (x * w).view(blocks).sum(1, keepdim=True) / total
+    positive = 2 * (x.sum((1, 2)) > 0).sum()
+    return (x.view(blocks) - mean + total * positive).reshape(x.shape)
+
+
 SOME_ROWS = torch.tensor([[True, False, True, True, True], [False] * 5, [False] * 4 + [True]])
 
 

@@ -299,6 +299,8 @@ class PoolPrinter:
             if not isinstance(matrix, REGULAR) or axis not in axes:
                 continue
             index = axes.index(axis)
+            if not value.dims[index].full:  # of length one, as a pool with `keepdim` leaves it
+                continue
             cells, rest_dim = Dim(self.space.cell_axis(axis, matrix)), Dim(axis)
             rest_size = integer(-1)
             match matrix:
