@@ -10,7 +10,7 @@ from lark import Token
 from metanorm.ir.ops import FORMS
 from metanorm.lsp.project import View
 from metanorm.syntax import ast, words
-from metanorm.syntax.grammar import parser
+from metanorm.syntax.grammar import SOFT_STATEMENT_WORDS, parser
 from metanorm.syntax.tokens import CLOSERS, OPENERS
 
 
@@ -45,9 +45,17 @@ class CursorContext:
         for position in reversed(range(end)):
             following = self.tokens[position + 1 : position + 2]
             is_name = bool(following) and following[0] == "="
-            if self.tokens[position] in words.STATEMENTS and not is_name:
-                return str(self.tokens[position])
+            word = self.tokens[position]
+            if word in SOFT_STATEMENT_WORDS and not self._is_first(position):
+                continue  # a value of that name: `1 + example`
+            if word in words.STATEMENTS and not is_name:
+                return str(word)
         return ""
+
+    def _is_first(self, position: int) -> bool:
+        """Whether a token is the first one on its line or in its braces."""
+        before = self.tokens[position - 1] if position else None
+        return before is None or before == "{" or before.line != self.tokens[position].line
 
     @property
     def entry(self) -> ast.Entry | None:

@@ -285,7 +285,7 @@ def test_open_documents_shadow_files(tmp_path: Path) -> None:
 # ---- completion
 
 
-@pytest.mark.parametrize("path", SPECS[::2], ids=ids)
+@pytest.mark.parametrize("path", SPECS, ids=ids)
 def test_what_stands_there_is_offered_there(path: Path) -> None:
     _, view = opened(path)
     for o in view.occurrences:

@@ -70,7 +70,7 @@ def rows_of_groups(index: Tensor, count: int) -> SortedRows:
 
 @cached_by_version
 def _rows(index: Tensor, count: int, stream: int) -> SortedRows:
-    index = index.contiguous()
+    index = index.reshape(-1).contiguous()  # that of a table may have several dimensions
     order: Tensor | None = None
     ordered = index
     if not bool((index[1:] >= index[:-1]).all()):
