@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,12 @@ def in_this(
         with pytest.raises(SystemExit) as end:
             cli.main()
     return ended(list(arguments), int(end.value.code or 0), _written(out), _written(err))
+
+
+def heeds_interrupts() -> None:
+    """For `preexec_fn`: what a shell starts in the background ignores ctrl-C, and so would its
+    children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def in_a_child(

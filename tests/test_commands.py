@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from commands import in_a_child
+from commands import heeds_interrupts, in_a_child
 from commands import in_this as run
 from conftest import PROGRAMS, ROOT
 
@@ -438,6 +438,6 @@ def test_an_interrupt_while_the_command_is_imported(tmp_path: Path) -> None:
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
         capture_output=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # as in a terminal
+        preexec_fn=heeds_interrupts,
     )
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from commands import TERMINAL, in_this
+from commands import TERMINAL, heeds_interrupts, in_this
 from limited import HANGS
 
 GOOD = "norm Good {\n  input  x[N, C]\n  reduce C\n}\n"
@@ -50,11 +50,6 @@ class Watching:
             except queue.Empty:
                 raise AssertionError(f"no `{text}` after {seen}") from None
         return seen
-
-
-def heeds_interrupts() -> None:
-    """What a shell starts in the background ignores them, and so would its children."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @contextmanager

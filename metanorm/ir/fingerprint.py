@@ -315,10 +315,8 @@ class Fingerprint:
 
     def _pool(self, op: Pool) -> str:
         """A pool. Mean squares are the same however they are written."""
-        over, counted = (
-            self._over(op.over),
-            f"{self._optional(op.where)} {self._optional(op.weight)}",
-        )
+        over = self._over(op.over)
+        counted = f"{self._optional(op.where)} {self._optional(op.weight)}"
         root = self._squared_value(op)
         if root is not None:
             return f"mean of squares of {self._value(root)} over {over} {counted}"

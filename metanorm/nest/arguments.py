@@ -6,6 +6,7 @@ this list, so that they cannot disagree.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
@@ -119,18 +120,23 @@ def divisors(program: Program) -> Iterator[tuple[str, tuple[str | int, ...]]]:
     """Dimensions whose length must be divisible, each with the factors of its divisor: names of
     arguments, and numbers."""
     dims_of_sizes = size_argument_dims(program)
-    longest: dict[str, tuple[str | int, ...]] = {}  # what divides a part is a multiple of the split
+    # By dimension; what divides a part has the factors of the split in it already.
+    factors_by_axis: dict[str, Counter[str | int]] = {}
     for check in program.checks:
         if isinstance(check, Divisible):
             axis, by = _divided_dimension(check, program.index.space)
             divisor = factors(by, dims_of_sizes)
             assert divisor is not None
-            longest[axis] = max(divisor, longest.get(axis, ()), key=len)
-    yield from longest.items()
+            factors_by_axis[axis] = Counter(divisor) | factors_by_axis.get(axis, Counter())
+    for axis, counted in factors_by_axis.items():
+        yield axis, tuple(counted.elements())
 
 
 def _divided_dimension(check: Divisible, space: Space) -> tuple[str, Scalar]:
-    """The dimension of which the axis of a check is a part, and by what its length is divided."""
+    """The dimension of which the axis of a check is a part, and by what its length is divided.
+
+    With `axis C = (G = 3, D)`, what demands that 2 divides D demands that 6 divides C.
+    """
     axis, by = check.axis, check.by
     while isinstance(size := space[axis].size, Apply) and size.function == "floordiv":
         others: list[Scalar] = []

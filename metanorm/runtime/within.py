@@ -90,6 +90,14 @@ class _Within(Window):
         return merge(past, [part.flip(dim) for part in flipped.before(future)])
 
 
+def is_whole_past(back: int) -> bool:
+    """Whether a pool reaches back to the beginning of an axis, however long that is.
+
+    A future is pooled without its own position, so that it reaches one position less.
+    """
+    return back >= EVERYTHING - 1
+
+
 class _Cut:
     """Merges pools along a dimension where they are of one segment. `labels` broadcast."""
 
@@ -98,7 +106,7 @@ class _Cut:
 
     def past(self, cells: Parts, back: int) -> Parts:
         """The pools of each position and `back` before it."""
-        if torch.compiler.is_exporting() and back == EVERYTHING:
+        if torch.compiler.is_exporting() and is_whole_past(back):
             return self._whole_past(cells)
         width = self._width(back)
         values = [padded(part, self.dim, width - 1, 0, e) for part, e in zip(cells, self.empty)]
@@ -128,7 +136,7 @@ class _Cut:
 
     def _width(self, back: int) -> int:
         """The width of windows. One as long as the axis is a power of two, which takes less."""
-        if torch.compiler.is_exporting() and back != EVERYTHING:
+        if torch.compiler.is_exporting():
             return back + 1  # a comparison would bind the program to lengths like the example's
         length = self.labels.shape[self.dim]
         if back < length:

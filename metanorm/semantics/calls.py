@@ -123,17 +123,12 @@ class Calls:
 
     def _check_switches(self, call: ast.Call, callee: CallScope) -> None:
         """Report a switch of a call that turns nothing off."""
-        name = callee.norm.name.name
-        others = [s for s in SWITCHES if s in callee.switched]
-        arguments = (
-            *(h.name.name for h in callee.norm.hypers),
-            *_switches_of(callee.norm),
-            *others,
-        )
+        name, hypers = callee.norm.name.name, (h.name.name for h in callee.norm.hypers)
+        switched = (s for s in SWITCHES if s in callee.switched)
+        arguments = (*hypers, *_switches_of(callee.norm), *switched)
         for keyword in call.keywords:
-            switch = keyword.name
-            if switch in SWITCHES and switch not in (*callee.switched, *arguments):
-                self.problems.add(UnknownArgument(keyword.span, switch, name, arguments))
+            if keyword.name in SWITCHES and keyword.name not in arguments:
+                self.problems.add(UnknownArgument(keyword.span, keyword.name, name, arguments))
 
     def _argument(self, statements: Statements, expr: ast.Expr) -> Value:
         """A value that a norm can take as an input: a number, an index, edges or a matrix."""

@@ -317,7 +317,7 @@ class Forms:
         They are `elementwise_affine` and `bias` if pools and `affine` have the same axes (layer
         norm), else `affine`, and `bias` by keyword.
         """
-        if self.expressions.scope.axes is not None:
+        if self.expressions.scope.is_called:
             return {"weight": (), "bias": ()}
         axes = next(iter(affine_axes.values()))
         pools = self.low.pools()
@@ -373,6 +373,6 @@ class Forms:
         )
         self.low.params.append(decl)
         tensor = self.low.emit(Param(name), call.span, name)
-        if scope.axes is None and name not in scope.names:
+        if not scope.is_called and name not in scope.names:
             scope.names.enter(name, Entity("parameter", call.span, tensor, True, warns=False))
         return tensor

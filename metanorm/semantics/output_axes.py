@@ -47,14 +47,14 @@ class OutputOrders:
         """The axes of a value in order, with the base axis of each cell axis."""
         known_orders, pending = self.low.known_orders, [ref]
         while pending:  # operands first, and no recursion: a chain of values can be long
-            value = pending[-1]
+            value = pending.pop()
+            if value in known_orders:
+                continue
             op = self.low.ops.get(value)  # a carried value of a loop has none
             unknown = [r for r in operands(op) if r not in known_orders] if op is not None else []
-            if value not in known_orders and unknown:
-                pending += unknown
-                continue
-            pending.pop()
-            if value not in known_orders:
+            if unknown:
+                pending += [value, *unknown]
+            else:
                 known_orders[value] = self._order(value, op)
         return known_orders[ref]
 

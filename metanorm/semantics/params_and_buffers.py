@@ -35,7 +35,7 @@ class StateLowering:
         """The name in the program of a parameter or buffer."""
         check_name(name, self.problems, attribute=True)
         full = self.scope.prefix + name.name
-        if self.scope.axes is not None:
+        if self.scope.is_called:
             return self.low.unique(full)
         return full
 
@@ -107,7 +107,7 @@ class StateLowering:
             return ()
         if name not in AFFINE_SWITCHES:
             check_name(item.switch, self.problems, attribute=True)
-        if self.scope.axes is not None:
+        if self.scope.is_called:
             return ()
         declared = next((s for s in self.low.switches if s.name == name), None)
         if declared is None:

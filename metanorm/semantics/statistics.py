@@ -190,7 +190,7 @@ class Statistics:
         if any(isinstance(m, Ones) and self._has_fixed_length(axis) for axis, m in over.items()):
             return
         cells = {axis: m for axis, m in over.items() if not isinstance(m, Ones)}
-        if any(not self._has_fixed_length(axis) for axis in cells) or self.scope.axes is not None:
+        if any(not self._has_fixed_length(axis) for axis in cells) or self.scope.is_called:
             return
         if cells:
             input_axes = (

@@ -45,9 +45,8 @@ def metadata_text(kernel: HubKernel, files: Mapping[str, str]) -> str:
         "version": kernel.version,
         "license": kernel.license,
         "python-depends": [],
-        "backend": {
-            "type": "cpu"
-        },  # the format has no word for every device, and `kernels` reads none
+        # The format has no word for all devices, and `kernels` does not read this one.
+        "backend": {"type": "cpu"},
         "digest": {"algorithm": "sha256", "files": digests},
     }
     return json.dumps({"id": _identifier(metadata), **metadata}, indent=2) + "\n"

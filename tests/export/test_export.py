@@ -74,6 +74,21 @@ def test_pools_within_segments_that_are_shorter_or_longer_than_the_window() -> N
             torch.testing.assert_close(program(x, torch.tensor(offsets)), expected)
 
 
+def test_gradients_of_pasts_within_segments_take_as_many_steps_for_any_length(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As in a program that has the backward pass in it: a future is one shorter than a past."""
+    x = torch.randn(9, 2, dtype=torch.float64)
+    labels = torch.tensor([0, 0, 0, 1, 2, 2, 2, 2, 4])
+    past = runtime.within(runtime.Causal(), runtime.Groups(labels, 5, 9))
+    largest = past.largest(x, 0)
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
+    torch.testing.assert_close(past.largest(x, 0), largest)
+    same_segment = labels[:, None] == labels
+    torch.testing.assert_close(past.total(x, 0), same_segment.tril().double() @ x)
+    torch.testing.assert_close(past.transposed(x, 0), same_segment.triu().double() @ x)
+
+
 def test_kernels_are_no_part_of_a_program(library: ModuleType) -> None:
     program = export(library.LayerNorm(8), (torch.randn(2, 8),))
     operations = {str(n.target) for n in program.graph.nodes if n.op == "call_function"}

@@ -9,11 +9,16 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from conftest import LIBRARY
 from torch import Tensor, nn
 
+from metanorm.driver import compile_specs
+from metanorm.module_names import module_name
+from metanorm.options import Options
 from metanorm.runtime.backends import Target
 from metanorm.runtime.backends import use as use  # for all tests here
 from metanorm.runtime.native import calls
+from metanorm.targets.live import module_from_files
 
 F64 = torch.float64
 Make = Callable[[ModuleType], nn.Module]
@@ -33,6 +38,13 @@ LAYERS: Mapping[str, tuple[Make, tuple[int, ...]]] = {
     "ada_layer_norm": (lambda m: m.AdaLayerNorm(), (3, 4, 5)),
     "meta_norm": (lambda m: m.MetaNorm(4, U="ones", V=MIXING), (3, 4, 5, 3)),
 }
+
+
+def fresh_module(name: str) -> ModuleType:
+    """The module of a spec of the library, of which no call has been and no kernel is loaded."""
+    roots = [root for root in LIBRARY.roots if module_name(root) == name]
+    files = compile_specs(LIBRARY.sources, roots, Options()).files
+    return module_from_files(files, name)
 
 
 def layer(name: str, library: ModuleType, dtype: torch.dtype = F64) -> nn.Module:

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import ROOT
+from layers import fresh_module
 from torch import nn
 
 from metanorm import runtime
-from metanorm.driver import compile_specs
-from metanorm.options import Options
 from metanorm.runtime.dispatch import _Dispatcher
-from metanorm.source import Source
-from metanorm.targets.live import module_from_files
 
 through_c = pytest.mark.skipif(
     runtime.call_path().name != "c", reason="calls take the path through Python here"
@@ -37,10 +33,7 @@ def takes_c(module: nn.Module) -> bool:
 
 def uncalled() -> nn.Module:
     """A layer norm of a module of its own, which no call has seen."""
-    path = ROOT / "specs" / "layer_norm.norm"
-    sources = {"layer_norm.norm": Source.of("layer_norm.norm", path.read_text())}
-    files = compile_specs(sources, ["layer_norm.norm"], Options()).files
-    return module_from_files(files, "layer_norm").LayerNorm(6)  # type: ignore[no-any-return]
+    return fresh_module("layer_norm").LayerNorm(6)  # type: ignore[no-any-return]
 
 
 def called() -> nn.Module:

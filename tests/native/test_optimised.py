@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 import os
-from types import ModuleType
 
 import pytest
 import torch
-from conftest import LIBRARY
-from layers import LAYERS, agree, beside, everything, kernels_counted, layer, weighted
-
-from metanorm.driver import compile_specs
-from metanorm.module_names import module_name
-from metanorm.options import Options
-from metanorm.targets.live import module_from_files
-
-
-def fresh(name: str) -> ModuleType:
-    """A module of a spec of which no kernel has been loaded."""
-    roots = [root for root in LIBRARY.roots if module_name(root) == name]
-    files = compile_specs(LIBRARY.sources, roots, Options()).files
-    return module_from_files(files, name)
+from layers import LAYERS, agree, beside, everything, fresh_module, kernels_counted, layer, weighted
 
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_optimised_kernels_agree(name: str, optimised: None) -> None:
-    own = layer(name, fresh(name), torch.float32)
+    own = layer(name, fresh_module(name), torch.float32)
     x = torch.randn(LAYERS[name][1])
     others = beside(name, x)
     right = everything("torch", own, x, others, weighted)
