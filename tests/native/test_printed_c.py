@@ -10,13 +10,14 @@ import pytest
 from metanorm.driver import compile_specs
 from metanorm.options import Options
 from metanorm.targets.native.alternatives import with_alternatives
-from metanorm.targets.native.cir import Alternatives, Define
+from metanorm.targets.native.cir import Alternatives, Define, Function, ReturnVoid
+from metanorm.targets.native.text_from_cir import text_from_cir
 from metanorm.workspace import load
 
 ROOT = Path(__file__).parent.parent.parent
 A, B, C, D = (Define(name, "1") for name in "ABCD")
 # As many lines as a spec's C has at most, so that it can be read; 10,854 was the longest.
-LONGEST = 6600
+LONGEST = 5600
 
 
 def c_of(spec: str) -> str:
@@ -32,12 +33,28 @@ def sections(text: str) -> dict[str, str]:
 
 def test_what_all_layouts_have_is_there_once() -> None:
     merged = list(with_alternatives({"X": (A, B, C), "Y": (A, D, C)}))
-    assert merged == [A, Alternatives((("X", (B,)), ("Y", (D,)))), C]
+    assert merged == [A, Alternatives(((("X",), (B,)), (("Y",), (D,)))), C]
 
 
 def test_what_one_layout_lacks_is_left_out_for_it() -> None:
     merged = list(with_alternatives({"X": (A, B), "Y": (A,)}))
-    assert merged == [A, Alternatives((("X", (B,)),))]
+    assert merged == [A, Alternatives(((("X",), (B,)),))]
+
+
+def test_layouts_that_agree_share_a_case() -> None:
+    f, g = (Function("", "int", "f", (), (ReturnVoid(),) * n) for n in (1, 2))
+    merged = list(with_alternatives({"X": (A, f), "Y": (A, g), "Z": (A, f)}))
+    assert merged == [A, Alternatives(((("X", "Z"), (f,)), (("Y",), (g,))))]
+    assert "#if defined X || defined Z" in text_from_cir(merged)
+
+
+def test_constants_go_with_the_functions_beside_them() -> None:
+    f, g = (Function("", "int", "f", (), (ReturnVoid(),) * n) for n in (1, 2))
+    other = Define("A", "2")
+    merged = list(with_alternatives({"X": (f, A), "Y": (g, A), "Z": (f, other)}))
+    (block,) = merged
+    assert isinstance(block, Alternatives)
+    assert [names for names, _ in block.cases] == [("X",), ("Y",), ("Z",)]
 
 
 def test_what_is_in_another_order_is_not_shared() -> None:
@@ -49,7 +66,7 @@ def test_what_is_in_another_order_is_not_shared() -> None:
 
 def expanded(part: object, name: str) -> list[object]:
     if isinstance(part, Alternatives):
-        return list(dict(part.cases).get(name, ()))
+        return [d for names, definitions in part.cases if name in names for d in definitions]
     return [part]
 
 

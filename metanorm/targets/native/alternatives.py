@@ -2,45 +2,92 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 
-from metanorm.targets.native.cir import Alternatives, Definition
+from metanorm.targets.native.cir import Alternatives, Definition, Enum, Function, Include
+
+# The definition that each layout has at one place of the file; a layout may have none.
+Slot = dict[str, Definition]
 
 
 def with_alternatives(layouts: Mapping[str, Sequence[Definition]]) -> Iterator[Definition]:
     """The merged definitions. `layouts` has those of each layout, by the macro that selects it.
 
-    A definition that all layouts have in the same order appears once. The definitions between two
-    shared ones become `Alternatives`.
+    A definition appears once for all layouts that have it alike. What some layouts have otherwise
+    becomes `Alternatives`.
     """
-    common = _common(list(layouts.values()))
-    if len(layouts) == 1:
-        yield from common
-        return
-    remaining = {name: list(definitions) for name, definitions in layouts.items()}
-    for definition in [*common, None]:
-        cases = []
-        for name, definitions in remaining.items():
-            end = len(definitions) if definition is None else definitions.index(definition)
-            if specific := tuple(definitions[:end]):
-                cases.append((name, specific))
-            del definitions[: end + 1]
-        if cases:
-            yield Alternatives(tuple(cases))
-        if definition is not None:
-            yield definition
+    for is_shared, slots in groupby(_slots(layouts), lambda s: _sharing([s]) == [tuple(layouts)]):
+        if is_shared:
+            yield from (next(iter(slot.values())) for slot in slots)
+        else:
+            yield from (_alternatives(block) for block in _blocks(slots))
 
 
-def _common(layouts: Sequence[Sequence[Definition]]) -> list[Definition]:
-    """The definitions that all layouts have in the same order."""
-    first, *other_layouts = layouts
-    last_positions = [-1] * len(other_layouts)
-    common: list[Definition] = []
-    for definition in first:
-        positions = [
-            other.index(definition) if definition in other else -1 for other in other_layouts
-        ]
-        if all(position > previous for position, previous in zip(positions, last_positions)):
-            common.append(definition)
-            last_positions = positions
-    return common
+def _blocks(slots: Iterable[Slot]) -> list[list[Slot]]:
+    """The slots that are alternatives together, since the same layouts share their functions.
+    Constants go with the functions beside them: directives of their own would be longer."""
+    blocks: list[list[Slot]] = []
+    for slot in slots:
+        functions = [s for s in blocks[-1] if _is_function(s)] if blocks else []
+        if blocks and (
+            not functions or not _is_function(slot) or _sharing(functions) == _sharing([slot])
+        ):
+            blocks[-1].append(slot)
+        else:
+            blocks.append([slot])
+    return blocks
+
+
+def _alternatives(block: Sequence[Slot]) -> Alternatives:
+    return Alternatives(
+        tuple(
+            (names, tuple(slot[names[0]] for slot in block if names[0] in slot))
+            for names in _sharing(block)
+        )
+    )
+
+
+def _sharing(block: Sequence[Slot]) -> list[tuple[str, ...]]:
+    """The layouts of a block, those with the same definitions together."""
+    cases: dict[tuple[Definition | None, ...], tuple[str, ...]] = {}
+    for name in dict.fromkeys(name for slot in block for name in slot):
+        definitions = tuple(slot.get(name) for slot in block)
+        cases[definitions] = (*cases.get(definitions, ()), name)
+    return list(cases.values())
+
+
+def _is_function(slot: Slot) -> bool:
+    return any(isinstance(definition, Function) for definition in slot.values())
+
+
+def _slots(layouts: Mapping[str, Sequence[Definition]]) -> Iterator[Slot]:
+    """Definitions of one name side by side, in an order that is that of every layout."""
+    remaining = {name: list(definitions) for name, definitions in layouts.items() if definitions}
+    while remaining:
+        heads = {name: definitions[0] for name, definitions in remaining.items()}
+        waiting = {_key(d) for definitions in remaining.values() for d in definitions[1:]}
+        keys = [_key(head) for head in heads.values()]
+        # Where layouts disagree about the order, the first one goes on alone.
+        key = next((key for key in keys if key not in waiting), None)
+        slot = {name: head for name, head in heads.items() if key in (_key(head), None)}
+        if key is None:
+            slot = dict([next(iter(slot.items()))])
+        yield slot
+        for name in slot:
+            del remaining[name][0]
+        remaining = {name: definitions for name, definitions in remaining.items() if definitions}
+
+
+def _key(definition: Definition) -> tuple[str, str]:
+    """What is one definition in all layouts: its kind and name."""
+    match definition:
+        case Include(file):
+            name = file
+        case Enum():
+            name = ""
+        case Alternatives():
+            raise AssertionError("alternatives are made here")
+        case _:
+            name = definition.name
+    return type(definition).__name__, name

@@ -212,9 +212,9 @@ class Guarded:
 
 @dataclass(frozen=True, slots=True)
 class Alternatives:
-    """`#if defined ... #elif defined ...`: the definitions for each of several macros."""
+    """`#if defined A || defined B ... #elif defined ...`: the definitions of each case."""
 
-    cases: tuple[tuple[str, tuple[Definition, ...]], ...]
+    cases: tuple[tuple[tuple[str, ...], tuple[Definition, ...]], ...]
 
 
 Definition = Union[Function, Struct, Table, Enum, Define, Include, Guarded, Alternatives]

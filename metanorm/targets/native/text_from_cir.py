@@ -72,8 +72,9 @@ def _definition(d: Definition) -> list[str]:
             return [f"#ifdef {name}", "", *body, "", f"#endif /* {name} */"]
         case Alternatives(cases):
             parts = []
-            for number, (name, inner_definitions) in enumerate(cases):
-                head = f"#{'elif' if number else 'if'} defined {name}"
+            for number, (names, inner_definitions) in enumerate(cases):
+                condition = " || ".join(f"defined {name}" for name in names)
+                head = f"#{'elif' if number else 'if'} {condition}"
                 parts += [head, "", *text_from_cir(inner_definitions).rstrip().split("\n"), ""]
             return [*parts, "#endif"]
         case Function():
