@@ -88,17 +88,18 @@ class Neighbours:
 class Reach:
     """The positions from `back` before this one to `ahead` after it, cut at the borders.
 
-    `None` reaches to the border. Kernels have windows of any edge as scans over these
-    (`metanorm.passes.scans`).
+    `None` reaches to the border. Where `within` names offsets, the borders are those of the segment
+    of the position. Kernels have windows of any edge as scans over these (`metanorm.passes.scans`).
     """
 
     back: Scalar | None
     ahead: Scalar | None
+    within: str | None = None
 
     @property
     def mirrored(self) -> Reach:
         """The transpose: for each position, the positions whose reach contains it."""
-        return Reach(self.ahead, self.back)
+        return Reach(self.ahead, self.back, self.within)
 
 
 Grouping = Union[
@@ -121,7 +122,7 @@ def is_partition(grouping: Grouping) -> bool:
 
 def segments_of(grouping: Grouping) -> str | None:
     """The offsets whose segments the windows of a grouping stay within."""
-    return grouping.within if isinstance(grouping, (Window, Causal)) else None
+    return grouping.within if isinstance(grouping, (Window, Causal, Reach)) else None
 
 
 def index_of(grouping: Grouping) -> str | None:
@@ -166,9 +167,9 @@ def grouping_text(grouping: Grouping) -> str:
             return (f"causal({scalar_text(width)})" if width else "causal") + _within_text(within)
         case Neighbours(name, loop):
             return f"{name} with self" if loop else name
-        case Reach(back, ahead):
+        case Reach(back, ahead, within):
             ends = ("all" if end is None else scalar_text(end) for end in (back, ahead))
-            return "reach({}, {})".format(*ends)
+            return "reach({}, {})".format(*ends) + _within_text(within)
 
 
 def _within_text(within: str | None) -> str:

@@ -164,9 +164,9 @@ class Fingerprint:
                 return f"causal {reach}{self._within(within)}"
             case Neighbours(name, loop):
                 return f"neighbours {self._source(name)} {loop}"
-            case Reach(back, ahead):
+            case Reach(back, ahead, within):
                 ends = ("-" if end is None else self._scalar(end) for end in (back, ahead))
-                return "reach {} {}".format(*ends)
+                return "reach {} {}".format(*ends) + self._within(within)
             case _:
                 raise TypeError(f"no digest of the grouping {type(grouping).__name__}")
 

@@ -178,6 +178,13 @@ def factors(number: Scalar, lengths: Mapping[str, str]) -> tuple[str | int, ...]
             return None
 
 
+def segment_indices(program: Program) -> tuple[str, ...]:
+    """The index inputs by which scans find where a segment ends."""
+    pools = (let.op for let in program.body if isinstance(let.op, Pool))
+    names = (m.within for op in pools for _, m in op.over if isinstance(m, Reach))
+    return tuple(dict.fromkeys(name for name in names if name is not None))
+
+
 def followed_dtypes(program: Program) -> tuple[str, ...]:
     """The tensors to whose dtypes the program rounds values. Kernels are compiled per dtype."""
     casts = (let.op.to for let in program.body if isinstance(let.op, Cast))
@@ -199,8 +206,9 @@ def call_fields(plan: Plan, saved: Iterable[str]) -> tuple[Field, ...]:
     space = program.index.space
     input_lets = {let.op.name: let for let in program.body if isinstance(let.op, Input)}
     edge_inputs = {let.op.edges for let in program.body if isinstance(let.op, Link)}
+    labels = {plan.group_index, *segment_indices(program)}
     for decl in program.inputs:
-        if decl.name == plan.group_index:
+        if decl.name in labels:
             field_list.append(Field("index", decl.name))
         elif decl.name in edge_inputs:
             field_list.append(Field("edges", decl.name))

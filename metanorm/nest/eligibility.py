@@ -16,7 +16,6 @@ from metanorm.ir.aggregation import (
     Neighbours,
     Ones,
     Reach,
-    segments_of,
 )
 from metanorm.ir.dump import operation_name
 from metanorm.ir.flags import choosing_flags
@@ -275,8 +274,6 @@ class _Eligibility:
     def _cell(self, let: Let) -> Iterator[str]:
         op, readable_axes = let.op, self.plan.determined_axes(let.type.axes)
         match op:
-            case Count(over=over) if any(segments_of(m) for _, m in over):
-                yield "a count of windows that end with their segment"
             case Count(over=over) if any(not self._countable(m, readable_axes) for _, m in over):
                 yield "a count over a given matrix or a window"
             case Pool(over=((axis, Reach()),)) if self.plan.grouped_axis in readable_axes:

@@ -13,7 +13,13 @@ from metanorm.ir.momenta import momenta
 from metanorm.ir.nodes import AxisMap, Buffer, Input, Let, Link, Lookup, Param, Rename
 from metanorm.ir.nodes import Pool as PoolOp
 from metanorm.ir.operands import axes_read_elsewhere, operands
-from metanorm.nest.arguments import axis_orders, call_fields, followed_dtypes, returned_outputs
+from metanorm.nest.arguments import (
+    axis_orders,
+    call_fields,
+    followed_dtypes,
+    returned_outputs,
+    segment_indices,
+)
 from metanorm.nest.layouts import AxisGroup, Layout
 from metanorm.nest.nest import (
     Accumulate,
@@ -83,6 +89,8 @@ class _NestBuilder:
         self.plan, self.saved = plan, saved
         self.program, self.index = plan.program, plan.program.index
         self.axis_orders = axis_orders(plan)
+        self.labels = {*segment_indices(self.program)}  # the indices that rows or scans go by
+        self.labels |= {plan.group_index} if plan.group_index else set()
 
     # ---- arrays
 
@@ -90,7 +98,7 @@ class _NestBuilder:
         """The arrays that are read, in the order of declarations, then those that are written."""
         read_names = {let.op.name for let in self.program.body if isinstance(let.op, EXTERNAL_OPS)}
         read_names |= {update.buffer for update in self.program.updates}
-        read_names |= {self.plan.group_index} if self.plan.group_index else set()
+        read_names |= self.labels
         read_names |= {let.op.edges for let in self.program.body if isinstance(let.op, Link)}
         for name in self.index.declarations:
             if name in read_names:
@@ -116,7 +124,7 @@ class _NestBuilder:
         declared = index.inputs[name]
         if name in self.saved:
             return Array(name, "saved", axes)
-        if name == self.plan.group_index:
+        if name in self.labels:
             return Array(name, "index", axes, "int", not declared.required)
         if declared.sort == "edges":
             return Array(name, "edges", axes, "int")

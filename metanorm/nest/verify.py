@@ -183,10 +183,15 @@ class _Verifier:
         self._demand(whole, f"all of an element for {let.name}")
 
     def _scan(self, let: Let) -> None:
-        """A scan runs along one axis."""
+        """A scan runs along one axis, whose segments an index names if it stays within them."""
         assert isinstance(let.op, PoolOp)
         one_axis = len(let.op.over) == 1 and isinstance(let.op.over[0][1], Reach)
         self._demand(one_axis, f"one axis to scan for {let.name}")
+        ((axis, reach),) = let.op.over
+        if isinstance(reach, Reach) and reach.within is not None:
+            labels = self.nest.array.get(reach.within)
+            is_known = labels is not None and (labels.role, labels.axes) == ("index", (axis,))
+            self._demand(is_known, f"the segments {reach.within} of {axis} for {let.name}")
 
     def _whole_axis(self, block: Block, let: Let) -> None:
         """A worker that has a part of an axis reads no values of other parts."""

@@ -71,10 +71,11 @@ def pooling_matrix(grouping: Grouping, n: int, data: GroupingData) -> tuple[Tens
             distance = position[:, None] - position[None, :]
             past = ((distance >= 0) & (distance < reach)).to(F64)
             return (past if within is None else past * same_segment(data.indices[within])), 0
-        case Reach(distance, ahead):
+        case Reach(distance, ahead, within):
             offset = position[None, :] - position[:, None]
             first, last = (n if end is None else int(data.number(end)) for end in (distance, ahead))
-            return ((offset >= -first) & (offset <= last)).to(F64), 0
+            near = ((offset >= -first) & (offset <= last)).to(F64)
+            return (near if within is None else near * same_segment(data.indices[within])), 0
         case Neighbours(name, loop):
             source, target = data.edges[name]
             dense = torch.zeros(n, n, dtype=F64)

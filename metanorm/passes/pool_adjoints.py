@@ -18,7 +18,7 @@ class Scan:
     """Sums over the pools that contain a position, for each position of an axis.
 
     A difference of two large sums would cancel. So both values and means are first shifted by a
-    number near all means.
+    number near all means of the axis, or of the segment that pools stay within.
     """
 
     b: AdjointBuilder
@@ -48,7 +48,9 @@ class Scan:
         b, zero = self.b, self.b.number(0)
         finite = b.map("eq", b.map("mul", mean, zero), zero)
         finite_mean = b.map("where", finite, mean, zero)
-        over = ((self.axis, Ones()),)  # parts of a mean, since kernels add up in any direction
+        segment = Reach(None, None, self.reach.within)
+        over = ((self.axis, segment if segment.within is not None else Ones()),)
+        # Parts of a mean, since kernels add up in any direction.
         shift = b.emit(Pool("sum", b.map("div", finite_mean, b.emit(Count(over))), over))
         return b.map("sub", value, shift), b.map("sub", mean, shift)
 

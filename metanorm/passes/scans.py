@@ -3,7 +3,8 @@
 The pass first pools the other axes, so that a scan reads one value per cell: the moments of x over
 C and the past of T are the moments, over the past of T, of the moments of each time step. Several
 scans follow each other, by Chan's rule. A scan has one grouping, `Reach`; the pass adds what a
-window sees beyond the border. The adjoint of a scan is the mirrored scan.
+window sees beyond the border. The adjoint of a scan is the mirrored scan. Where pools stay within
+segments, scans do.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from metanorm.ir.aggregation import (
     Ones,
     Reach,
     Window,
-    segments_of,
 )
 from metanorm.ir.nodes import Count, Pool, Position, Ref
 from metanorm.ir.program import Program
@@ -60,21 +60,14 @@ def scans(program: Program) -> Program:
 def scan_obstacles(op: Pool) -> Iterator[str]:
     """The reasons why this pass left an overlapping pool as it is."""
     for _, matrix in op.over:
-        if segments_of(matrix) is not None:
-            yield f"{op.statistic} of windows that end with their segment"
-        elif type(matrix) in OBSTACLES:
+        if type(matrix) in OBSTACLES:
             yield OBSTACLES[type(matrix)].format(op.statistic)
 
 
 def _overlaps(op: object) -> bool:
-    """Whether to rewrite an operation. A pool by `Reach` is a scan already, a count is none.
-
-    Windows that end with their segment stay: lines of scans are whole.
-    """
+    """Whether to rewrite an operation. A pool by `Reach` is a scan already, a count is none."""
     kinds = (Window, Causal, Reach) if isinstance(op, Count) else (Window, Causal)
-    if not isinstance(op, (Pool, Count)) or any(segments_of(m) for _, m in op.over):
-        return False
-    return any(isinstance(m, kinds) for _, m in op.over)
+    return isinstance(op, (Pool, Count)) and any(isinstance(m, kinds) for _, m in op.over)
 
 
 def _can_be_scanned(b: Builder, op: Pool) -> bool:
@@ -119,6 +112,8 @@ class _ScanAxis:
     def position_count(self) -> Ref:
         """The number of positions of the axis in each pool."""
         b, (back, ahead) = self.b, (self.reach.back, self.reach.ahead)
+        if self.reach.within is not None:  # where a segment ends, only a scan finds
+            return b.emit(Pool("sum", b.number(1), self.over))
         first, last = b.number(0), self._last_position()
         if back is not None:
             first = b.map("max", b.map("sub", self._position(), b.number(back)), first)
@@ -157,11 +152,12 @@ class _ScanAxis:
 
 def _scan_axis(b: Builder, axis: str, grouping: Grouping) -> _ScanAxis:
     match grouping:
-        case Window(width, edge):
-            return _ScanAxis(b, axis, Reach(_half(width), _half(_minus_one(width))), edge)
-        case Causal(width):
+        case Window(width, edge, within):
+            reach = Reach(_half(width), _half(_minus_one(width)), within)
+            return _ScanAxis(b, axis, reach, edge)
+        case Causal(width, within):
             back = None if width is None else _minus_one(width)
-            return _ScanAxis(b, axis, Reach(back, Const(0)), "truncate")
+            return _ScanAxis(b, axis, Reach(back, Const(0), within), "truncate")
         case Reach():
             return _ScanAxis(b, axis, grouping, "truncate")
         case _:

@@ -51,10 +51,10 @@ def pool_rows(grouping: Grouping, n: int, call: Call) -> list[Row]:
             reach = n if width is None else int(call.number(width))
             pasts = [dict.fromkeys(range(max(0, i - reach + 1), i + 1), 1.0) for i in range(n)]
             return _cut(pasts, within, call)
-        case Reach(back, ahead):
+        case Reach(back, ahead, within):
             first, last = (n if end is None else int(call.number(end)) for end in (back, ahead))
             ranges = [range(max(0, i - first), min(n, i + last + 1)) for i in range(n)]
-            return [dict.fromkeys(positions, 1.0) for positions in ranges]
+            return _cut([dict.fromkeys(positions, 1.0) for positions in ranges], within, call)
         case Neighbours(name, loop):
             return neighbours(name, loop, n, call)
     cell_of_position, count = cells(grouping, n, call)

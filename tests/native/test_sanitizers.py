@@ -107,6 +107,22 @@ def scans() -> None:
         both_ways(norm, x)
 
 
+def scans_within_segments() -> None:
+    """Segments of nothing, of one position, of all; of cells and of elements, windows and pasts."""
+    module = metanorm.loads("""
+norm Near(w: int) {
+  input  x[N, T, C], trust[N, T], o: offsets[T]
+  let    m = moments(x over C, T: window(w) within o)
+  output (x - m.mean) / sqrt(m.var + 1) + mean(x over T: causal(w) within o weight trust) }
+""")
+    for width in (1, 4, 50):
+        for ends in ([19], [0, 1, 1, 2, 19], [18, 18, 19, 19], [*range(1, 20)]):
+            offsets = torch.tensor([0, *ends])
+            both_ways(module.Near(width), strided(18, 19, 3), torch.rand(18, 19), offsets)
+            norm = layer("packed_norm", "PackedCumulativeLayerNorm", 5)
+            both_ways(norm, strided(19, 5), offsets)
+
+
 def scans_of_elements() -> None:
     """Tiles of one strip and of several, lines across rows and along them, one channel."""
     for size in (1, 4, 9, 40):
@@ -135,6 +151,7 @@ def tables() -> None:
 SCENES: dict[str, Callable[[], None]] = {
     "batch": batch, "group": group, "rows": rows, "graphs": graphs,
     "rows of graphs": rows_of_graphs, "scans": scans,
+    "scans within segments": scans_within_segments,
     "scans of elements": scans_of_elements, "tables": tables,
 }  # fmt: skip
 
@@ -181,6 +198,12 @@ PLANTED: dict[str, tuple[tuple[str, ...], str, str, str, str]] = {
         MEMORY, "metanorm/groups.h", "if (labels[i] < 0 || labels[i] >= count) {", "if (0) {",
         "use-after-poison",
     ),
+    "a segment that ends behind the axis": (
+        MEMORY, "metanorm/scan.h",
+        "while (end < l->length && l->labels[end] == l->labels[begin]) end++;",
+        "while (end <= l->length && l->labels[end] == l->labels[begin]) end++;",
+        "heap-buffer-overflow",
+    ),
     "a length that overflows": (
         MEMORY, "metanorm/schedule.h", "d->workers = total <= SERIAL ? 1 : max(threads, 1);",
         "d->workers = total * INT64_MAX <= SERIAL ? 1 : max(threads, 1);",
@@ -214,13 +237,20 @@ def test_what_is_planted_is_found(planted: str, tmp_path: Path) -> None:
     (tmp_path / "headers" / header).write_text(text.replace(right, wrong))
     torch.manual_seed(0)
     with recording() as recorder:
-        if "label" in planted:
-            broken_labels()
-        else:
-            with runtime.use("native"):
-                layer("layer_norm", "LayerNorm", 16)(torch.randn(64, 16))
+        CALLS.get(planted, some_rows)()
     kernel = list(recorder.kernels.values())[-1]
     assert said in problems(kernel, flags, tmp_path / "build", tmp_path / "headers")
+
+
+def some_rows() -> None:
+    with runtime.use("native"):
+        layer("layer_norm", "LayerNorm", 16)(torch.randn(64, 16))
+
+
+def packed_rows() -> None:
+    with runtime.use("native"):
+        norm = layer("packed_norm", "PackedCumulativeLayerNorm", 16)
+        norm(torch.randn(64, 16), torch.tensor([0, 9, 64]))
 
 
 def broken_labels() -> None:
@@ -232,6 +262,12 @@ def broken_labels() -> None:
         labels.numpy()[3] = 8
         with pytest.raises(RuntimeError, match="changed in place"):
             y.sum().backward()
+
+
+CALLS: dict[str, Callable[[], None]] = {  # in which it shows, if not in any
+    "a label that nobody looks at": broken_labels,
+    "a segment that ends behind the axis": packed_rows,
+}
 
 
 # ---- the whole library

@@ -32,6 +32,7 @@ UNSUPPORTED = {
     "x - mean(x over C: window(3))": "a pool as large as the input",
     "x - mean(x over V: a) - mean(x over V: b)": "groups of two kinds",
     "x - mean(x over V: a) - mean(mean(x over C) over V: b)": "a narrow pool by blocks, a given",
+    "max(x over C, V: causal within o) + x": "max of the past, which overlaps",
     "x - mean(x over C: chunks(4)) - mean(x over C: blocks(4))": "blocks of several sizes",
     "softmax(x over C)": "a softmax as large as the input",
     "x + mean(x * z over M)": "a value larger than the input",
@@ -42,7 +43,7 @@ UNSUPPORTED = {
 
 @pytest.mark.parametrize("output", UNSUPPORTED)
 def test_what_no_plan_can_do_is_told(output: str) -> None:
-    inputs = "input x[V, C], a: index[V], b: index[V], z[M, V, C]"
+    inputs = "input x[V, C], a: index[V], b: index[V], z[M, V, C], o: offsets[V]"
     program = optimized(f"{inputs}\noutput {output}")
     assert any(UNSUPPORTED[output] in reason for reason in unsupported(plan_sweeps(program)))
 
@@ -52,6 +53,13 @@ def test_products_that_are_only_summed_are_left_to_torch() -> None:
     with pytest.raises(NoKernels, match="matrix products"):
         kernels_of(optimized(text.format("tanh", 0)))
     assert kernels_of(optimized(text.format("tanh", "sum(exp(x * w) over D)"))).variants
+
+
+def test_windows_beside_groups_of_their_axis_are_left_to_torch() -> None:
+    text = "input x[V, C], o: offsets[V]\noutput x - mean(x over C, V: causal within o){}"
+    with pytest.raises(NoKernels, match="windows of rows that are in groups"):
+        kernels_of(optimized(text.format(" - mean(x over V: o)")))
+    assert kernels_of(optimized(text.format(""))).variants
 
 
 EDGES = {

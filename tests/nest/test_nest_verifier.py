@@ -141,6 +141,31 @@ def test_a_scan_has_one_axis() -> None:
         verify(changed(legal, "between", scan_two_axes))
 
 
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_the_segments_that_a_scan_stays_within_are_given(direction: str) -> None:
+    legal = nest("PackedCumulativeLayerNorm", direction)
+    verify(legal)
+    labels = legal.array["cu_seqlens"]
+    assert labels.role == "index"
+    others = tuple(array for array in legal.arrays if array is not labels)
+    for arrays in (others, (*others, replace(labels, axes=("C",)))):
+        with pytest.raises(IllegalNest, match="the segments cu_seqlens of T for"):
+            verify(replace(legal, arrays=arrays, blocks=without_load(legal, "cu_seqlens")))
+
+
+def without_load(legal: Nest, name: str) -> tuple[Block, ...]:
+    """The blocks of a nest without the statement that reads an array."""
+    return tuple(
+        replace(
+            block,
+            statements=tuple(
+                s for s in block.statements if not (isinstance(s, Load) and s.array == name)
+            ),
+        )
+        for block in legal.blocks
+    )
+
+
 KEEPING = ["GroupNorm", "BatchNorm", "GraphNorm", "SwitchNorm", "MetaNorm", "LocalContextNorm"]
 
 

@@ -21,7 +21,6 @@ NOT_DERIVABLE = {  # what is torch's to derive
     "IBNNorm": "concat",
     "IterNorm": "repeat",
     "Muon": "repeat",
-    "PackedCumulativeLayerNorm": "windows that end with their segment",
     "RobustScaler": "order of the values",
     "DecorrelatedBatchNorm": "repeat",
     "SwitchableWhitening": "repeat",

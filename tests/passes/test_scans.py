@@ -48,6 +48,16 @@ MADE = {
         %25 : [N, C, H, W] = sub(x, %24)
         output %25
     """,
+    # Where a segment ends, only a scan finds: pools are counted by a scan of ones.
+    "input x[N, C, T], o: offsets[T]\noutput x - mean(x over C, T: window(3) within o)": """
+        %1 : [N, T] = mean(x over C)
+        %2 : [N, T] = sum(%1 over T: reach(1, 1) within o)
+        %3 : [T] = expand(1 to T)
+        %4 : [T] = sum(%3 over T: reach(1, 1) within o)
+        %5 : [N, T] = div(%2, %4)
+        %6 : [N, C, T] = sub(x, %5)
+        output %6
+    """,
     # Masks become weights of cells.
     "input x[N, C, T], keep: mask[N, T]\noutput x - mean(x over C, T: window(3) where keep)": """
         %1 : [N, T] = where(keep, 1, 0)

@@ -27,6 +27,12 @@ norm Past(eps = 1e-5) {
 norm Window(width: int, eps = 1e-5) {
   input  x[T, C], cu_seqlens: offsets[T]
   reduce T: window(width) within cu_seqlens }
+norm Recent(width: int, eps = 1e-5) {
+  input  x[N, T, C], trust[N, T], keep: mask[N, T], cu_seqlens: offsets[T]
+  reduce T: window(width) within cu_seqlens, C where keep weight trust }
+norm Cumulated(width: int) {
+  input  x[T, C], cu_seqlens: offsets[T]
+  output sum(x over T: causal(width) within cu_seqlens), seen = count(over T: causal(width) within cu_seqlens) }
 norm Peak(width: int) {
   input  x[N, T], cu_seqlens: offsets[T]
   output max(x over T: causal(width) within cu_seqlens) }
@@ -131,16 +137,103 @@ def test_weights_count_within_segments(route: str, norms: ModuleType) -> None:
     held_against(found, torch.cat(rows), x, trust)
 
 
+@pytest.mark.parametrize("route", ["torch", "native"])
 @pytest.mark.parametrize("width", [1, 2, 3, 6, 20])
-def test_windows_end_with_their_segment(width: int, norms: ModuleType) -> None:
+def test_windows_end_with_their_segment(route: str, width: int, norms: ModuleType) -> None:
     x = data(LENGTH, 2)
-    held_against(norms.Window(width)(x, OFFSETS), by_segment(windows(width), x), x)
+    with runtime.use(route):
+        found = norms.Window(width)(x, OFFSETS)
+    held_against(found, by_segment(windows(width), x), x)
 
 
-def test_the_past_begins_with_its_segment(norms: ModuleType) -> None:
+@pytest.mark.parametrize("route", ["torch", "native"])
+def test_the_past_begins_with_its_segment(route: str, norms: ModuleType) -> None:
     x = data(LENGTH, 2)
-    held_against(norms.Past()(x, OFFSETS), by_segment(past, x), x)
-    held_against(norms.Past()(x), past(x), x)
+    with runtime.use(route):
+        found, of_one = norms.Past()(x, OFFSETS), norms.Past()(x)
+    held_against(found, by_segment(past, x), x)
+    held_against(of_one, past(x), x)
+
+
+@pytest.mark.parametrize("route", ["torch", "native"])
+@pytest.mark.parametrize("width", [1, 4, 20])
+def test_masks_and_weights_within_segments(route: str, width: int, norms: ModuleType) -> None:
+    x, keep = data(2, LENGTH, 3), torch.rand(2, LENGTH) < 0.6
+    trust = torch.rand(2, LENGTH, dtype=F64, requires_grad=True)
+    share = torch.where(keep, trust, 0)
+    samples = []
+    for n in range(2):
+        for a, b in pairwise(OFFSETS.tolist()):
+            for t in range(a, b):
+                near = slice(max(a, t - width // 2), min(b, t + (width - 1) // 2 + 1))
+                total = share[n, near].sum()
+                if not total:  # nothing counts here
+                    samples.append(x.new_zeros(3))
+                    continue
+                weight = (share[n, near] / total / 3)[:, None]
+                mean = (weight * x[n, near]).sum()
+                var = (weight * (x[n, near] - mean) ** 2).sum()
+                samples.append((x[n, t] - mean) / (var + 1e-5).sqrt())
+    right = torch.stack(samples).view(2, LENGTH, 3)
+    with runtime.use(route):
+        found = norms.Recent(width)(x, trust, keep, OFFSETS)
+    held_against(found, right, x, trust)
+
+
+@pytest.mark.parametrize("route", ["torch", "native"])
+@pytest.mark.parametrize("width", [1, 3, 20])
+def test_sums_and_counts_of_pasts_of_segments(route: str, width: int, norms: ModuleType) -> None:
+    x = data(LENGTH, 2)
+
+    def sums(x: Tensor) -> Tensor:
+        rows = [x[max(0, t - width + 1) : t + 1].sum(0) for t in range(len(x))]
+        return torch.stack(rows) if rows else x
+
+    with runtime.use(route):
+        found, count = norms.Cumulated(width)(x, OFFSETS)
+    held_against(found, by_segment(sums, x), x)
+    lengths = [min(t + 1, width) for a, b in pairwise(OFFSETS.tolist()) for t in range(b - a)]
+    assert count.tolist() == lengths
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_kernels_of_random_segments(seed: int, dtype: torch.dtype, norms: ModuleType) -> None:
+    """More lines than are scanned at once, segments of nothing, of one position and of all."""
+    generator = torch.Generator().manual_seed(seed)
+    length = (1, 2, 33, 90, 90, 257)[seed]
+    cuts = torch.randint(0, length + 1, ((0, 3, 9, 40, 200, 5)[seed],), generator=generator)
+    offsets = torch.cat((torch.tensor([0]), cuts.sort().values, torch.tensor([length])))
+    wide = torch.randn(length, 80, dtype=F64, generator=generator).to(dtype)
+    dy = torch.randn(length, 37, dtype=F64, generator=generator).to(dtype)
+    for norm in (norms.Past(), norms.Window(4), norms.Window(2 * length)):
+        results = []
+        for route, of in (("native", dtype), ("torch", F64)):
+            x = wide.to(of)[:, 3:77:2].requires_grad_()  # with gaps between its elements
+            with runtime.use(route):
+                y = norm(x, offsets)
+            results.append((y, *torch.autograd.grad(y, x, dy.to(of))))
+        for found, right in zip(*results):
+            assert found.dtype == dtype
+            bounds = {F64: 1e-9, torch.float32: 1e-3, torch.bfloat16: 0.05}
+            error = (found.to(F64) - right).abs().max() / right.abs().max().clamp(min=1)
+            assert error < bounds[dtype], error
+
+
+def test_segments_with_far_means_lose_no_digits(norms: ModuleType) -> None:
+    """A gradient is about the mean of a segment, not that of all of them."""
+    x = data(LENGTH, 4).detach()
+    means = torch.repeat_interleave(torch.tensor([0.0, 1e5, -3e5, 0.0, 7.0]), OFFSETS.diff())
+    x = (x.float() + means[:, None]).requires_grad_()
+    dy = torch.randn(LENGTH, 4)
+    for norm in (norms.Past(), norms.Window(3)):
+        with runtime.use("native"):
+            (found,) = torch.autograd.grad(norm(x, OFFSETS), x, dy)
+        exact = x.detach().double().requires_grad_()
+        with runtime.use("torch"):
+            (right,) = torch.autograd.grad(norm(exact, OFFSETS), exact, dy.double())
+        near = means.abs() < 10
+        torch.testing.assert_close(found[near].double(), right[near], atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("width", [1, 3, 20])
@@ -154,8 +247,14 @@ def test_a_nan_stays_in_its_segment(norms: ModuleType) -> None:
     x = data(LENGTH, 2).detach()
     x[6] = torch.nan
     for norm in (norms.Past(), norms.Window(3), norms.Segments(2).double()):
-        bad = norm(x, OFFSETS).isnan().any(1).nonzero().flatten().tolist()
-        assert bad and set(bad) <= set(range(5, 11))
+        for route in ("torch", "native"):
+            x = x.detach().requires_grad_()
+            with runtime.use(route):
+                y = norm(x, OFFSETS)
+                (gradient,) = torch.autograd.grad(y, x, torch.ones_like(y))
+            for numbers in (y, gradient):
+                bad = numbers.isnan().any(1).nonzero().flatten().tolist()
+                assert bad and set(bad) <= set(range(5, 11))
 
 
 def test_a_norm_of_groups_takes_segments(norms: ModuleType) -> None:

@@ -42,9 +42,9 @@ class PlanCache:
         self.device = device
         self._plans: dict[Any, CallPlan | str] = {}  # or why there is none
         entries = [entry for kernels in table.variants.values() for entry in kernels.values()]
-        counts = [f.name for entry in entries for f in entry.fields if f.kind == "groups"]
         self.momentum_arguments = tuple(name in table.momenta for name in names)
-        self.indices = tuple(dict.fromkeys(name.removesuffix(".count") for name in counts))
+        labels = [f.name for entry in entries for f in entry.fields if f.kind == "index"]
+        self.indices = tuple(dict.fromkeys(labels))
         self.wide = {f.name for e in entries for f in e.fields if f.kind == "wide"}
         # Only training writes buffers; its forward kernel may merely read some of them.
         training = [k for variant, k in table.variants.items() if variant.startswith("train")]

@@ -50,8 +50,8 @@ RESERVED = frozenset(
     strip_begin strip_end value_lines weight_lines first_lines second_lines spare_lines NULL
     INFINITY NAN TOTALS ALIKE WEIGHED SUM MOMENTS MAXIMUM MINIMUM DONE NO_MEMORY BROKEN_LABELS
     GAP LARGE_PAGE UNCOUNTABLE piece aligned countable empty of_rows parts_in put_by report
-    room_to_align running scan scan_lanes scan_pasts scan_windows take_in times bool true false
-    size_t int64_t uintptr_t uint8_t uint16_t uint32_t""".split()
+    room_to_align running scan scan_lanes scan_pasts scan_windows scan_segments segment_end
+    take_in times bool true false size_t int64_t uintptr_t uint8_t uint16_t uint32_t""".split()
 )
 # Names of the sums of a reduction in sweeps, and of what holds one row of a value.
 DERIVED = re.compile(

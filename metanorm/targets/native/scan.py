@@ -183,8 +183,16 @@ class ScanPrinter:
         )
         result_lines = [self._line_of(FIRST), self._line_of(FIRST if self.sums else SECOND)]
         names = (VALUE, WEIGHT if self.is_weighted else VALUE, *result_lines, self._line_of(SPARE))
-        line = CompoundLiteral("lines", (*names, self.ctx.size(self.axis), LANES, *reach, LANES))
+        numbers = (self.ctx.size(self.axis), LANES, *reach, LANES)
+        line = CompoundLiteral("lines", (*names, *numbers, self._labels()))
         return ExprStmt(Apply(function, (Prefix("&", line),)))
+
+    def _labels(self) -> Expr:
+        """The segment of each position, as the call brings it; `NULL` for a scan of whole lines."""
+        if self.reach.within is None:
+            return Name("NULL")
+        labels = Name(f"v->call->{self.ctx.name(self.reach.within)}.data")
+        return Prefix("(const int64_t *)", labels)
 
     def _clamped_reach(self, end: Scalar, longest_reach: Expr) -> Expr:
         return Apply("min", (self.ctx.scalar(end, as_int=True), longest_reach))

@@ -4,6 +4,8 @@
  * blocks as long as a pool: a pool then is the end of one block and the beginning of the next, and
  * all follow from a running total through each block from either end (van Herk, 1992; Gil & Werman,
  * 1993), joined by Chan's rule. It is the same work whatever the width, and nothing is subtracted.
+ * Pools that stay within segments, such as the sequences of a packed batch, are those of each segment
+ * for itself.
  *
  * Lines of cells lie beside each other, LANES at most: `line[position * lanes + lane]`. */
 
@@ -46,6 +48,7 @@ typedef struct {
     double *first, *second, *spare;
     int64_t length, lanes, back, ahead;
     int64_t step; /* from one position to the next: negative from the far end on */
+    const int64_t *labels; /* the segment of each position, or NULL where all are of one */
 } lines;
 
 /* A running total of each lane; `count` is that of positions. */
@@ -183,15 +186,35 @@ static inline void scan_lanes(int kind, lines l, int64_t lanes) {
     scan_pasts(kind, &l, lanes);
 }
 
+/* Where the segment that begins at a position ends. */
+static inline int64_t segment_end(const lines *l, int64_t begin) {
+    if (!l->labels) return l->length;
+    int64_t end = begin + 1;
+    while (end < l->length && l->labels[end] == l->labels[begin]) end++;
+    return end;
+}
+
+/* Scan each segment for itself. */
+static inline void scan_segments(int kind, const lines *l, int64_t lanes) {
+    for (int64_t begin = 0, end; begin < l->length; begin = end) {
+        end = segment_end(l, begin);
+        lines segment = *l;
+        segment.length = end - begin;
+        segment.value += begin * l->step;
+        segment.first += begin * l->step, segment.second += begin * l->step;
+        if (kind == WEIGHED) segment.weight += begin * l->step;
+        scan_lanes(kind, segment, lanes);
+    }
+}
+
 /* Scan all lines; as many as there can be are worth loops of that very length. */
 static inline void scan(int kind, const lines *l) {
-    if (l->length == 0) return;
     if (l->lanes == LANES)
-        scan_lanes(kind, *l, LANES);
+        scan_segments(kind, l, LANES);
     else if (l->lanes == 1)
-        scan_lanes(kind, *l, 1);
+        scan_segments(kind, l, 1);
     else
-        scan_lanes(kind, *l, l->lanes);
+        scan_segments(kind, l, l->lanes);
 }
 
 static void scan_sums(const lines *l) { scan(TOTALS, l); }
