@@ -80,6 +80,10 @@ _ROWS = (
     _function("log", "The natural logarithm."),
     _function("abs", "The absolute value."),
     _function("sign", "-1, 0 or 1; no gradient flows through it."),
+    _function(
+        "round",
+        "The nearest whole number, of two the even one. Its gradient is that of x.",
+    ),
     _function("sin", "The sine."),
     _function("cos", "The cosine."),
     _function("tanh", "The hyperbolic tangent."),

@@ -23,6 +23,12 @@ def unbiased(variance: Tensor, count: Tensor) -> Tensor:
     return variance * torch.where(is_several, count / torch.where(is_several, count - 1, 1.0), 1.0)
 
 
+def straight_through_round(x: Tensor) -> Tensor:
+    """The nearest whole number, with the gradient of x."""
+    rounded = torch.round(x)
+    return torch.where(torch.isfinite(x), x - (x - rounded).detach(), x)
+
+
 # The reference meaning of every elementwise row of the operation table.
 FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "add": lambda a, b: a + b,
@@ -43,6 +49,7 @@ FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "log": torch.log,
     "abs": torch.abs,
     "sign": torch.sign,
+    "round": straight_through_round,
     "sin": torch.sin,
     "cos": torch.cos,
     "tanh": torch.tanh,

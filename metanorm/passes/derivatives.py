@@ -191,6 +191,7 @@ DERIVATIVES: Mapping[str, Derivative] = {
     "exp": _times(lambda b, x, y: y),
     "log": _times(lambda b, x, y: b.map("div", b.number(1), x)),
     "abs": _times(lambda b, x, y: b.map("sign", x)),
+    "round": lambda b, d, args, y: (d,),
     "sin": _times(lambda b, x, y: b.map("cos", x)),
     "cos": _times(lambda b, x, y: b.map("neg", b.map("sin", x))),
     "tanh": _times(lambda b, x, y: b.map("sub", b.number(1), b.map("mul", y, y))),

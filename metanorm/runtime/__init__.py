@@ -88,6 +88,7 @@ from metanorm.runtime.processes.sums import (
 )
 from metanorm.runtime.products import Multiplier, matmul
 from metanorm.runtime.rescaling import rescale
+from metanorm.runtime.rounding import straight_through_round
 from metanorm.runtime.simplex import sparsestmax
 from metanorm.runtime.state import (
     copied,
@@ -229,6 +230,7 @@ __all__ = [
     "sparsestmax",
     "store_",
     "store_where_",
+    "straight_through_round",
     "swap",
     "synchronized",
     "take_",

@@ -95,6 +95,7 @@ FUNCTIONS: dict[str, Callable[..., float]] = {
     "log": logarithm,
     "abs": abs,
     "sign": lambda a: float((a > 0) - (a < 0)),
+    "round": lambda a: float(round(a)) if math.isfinite(a) else a,
     "sin": _of_finite(math.sin),
     "cos": _of_finite(math.cos),
     "tanh": math.tanh,

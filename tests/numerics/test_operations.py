@@ -51,6 +51,11 @@ def modulo(x: Tensor, count: int) -> Tensor:
     return torch.cat([parts[i % count] for i in range(x.shape[1])], 1)
 
 
+def nearest(x: Tensor) -> Tensor:
+    """The nearest whole number, with the gradient of x."""
+    return x + (torch.floor(x + 0.5) - x).detach()
+
+
 def near(x: Tensor, before: int, after: int) -> Tensor:
     """The mean of the columns around each, as far as there are any."""
     positions = range(x.shape[1])
@@ -83,6 +88,7 @@ ELEMENTWISE = {
     "log": Case("log(x)", lambda x, y: x.log(), positive=True),
     "abs": Case("abs(x)", lambda x, y: x * x.detach().sign()),
     "sign": Case("sign(x) * y", lambda x, y: ((x > 0).to(F64) - (x < 0).to(F64)) * y),
+    "round": Case("round(2 * x) * y", lambda x, y: nearest(2 * x) * y),
     "sin": Case("sin(x)", lambda x, y: x.sin()),
     "cos": Case("cos(x)", lambda x, y: (x + math.pi / 2).sin()),
     "tanh": Case("tanh(x)", lambda x, y: (x.exp() - (-x).exp()) / (x.exp() + (-x).exp())),

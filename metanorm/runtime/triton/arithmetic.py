@@ -53,6 +53,15 @@ def sign(x):
 
 
 @triton.jit
+def nearest(x):
+    """The nearest whole number, of two the even one."""
+    below = tl.floor(x)
+    rest = x - below
+    is_odd = below - 2 * tl.floor(below / 2) == 1
+    return below + ((rest > 0.5) | ((rest == 0.5) & is_odd)).to(x.dtype)
+
+
+@triton.jit
 def tanh(x):
     """The hyperbolic tangent, from an exponential that cannot overflow."""
     small = tl.exp(-2 * tl.abs(x))

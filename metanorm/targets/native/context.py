@@ -38,7 +38,7 @@ RESERVED = frozenset(
     length rows end total count centre squares largest gap share matrix extent extents entry
     entry_across identity matrix_of stream_fence stream elements divide everything block_of
     apart work_on_islands lay_out copied absent merge_at merge_alike merge_each add_up direct
-    offset group_of round floor ceil exp log sqrt pow sin cos tanh erf abs widened_bfloat16
+    offset group_of round rint floor ceil exp log sqrt pow sin cos tanh erf abs widened_bfloat16
     rounded_bfloat16 widened_float16 rounded_float16 rounded_to as_float16 set_strides low high
     ISLANDS arena_alloc_all sums_across total_along sum_along mean_along moments_along AXES DIMS
     GROUPS ROWS VECTOR TILE TILE_AREA TILE_ROWS STRIP CACHE SERIAL THREADS AT R REAL_TYPE LARGER

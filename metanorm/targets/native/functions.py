@@ -74,6 +74,7 @@ FUNCTIONS: Mapping[str, CFunction] = {
     "log": _math("log"),
     "abs": _math("fabs"),
     "sign": lambda x: Infix("-", Infix(">", x, Number(0)), Infix("<", x, Number(0))),
+    "round": _math("rint"),
     "sin": _math("sin"),
     "cos": _math("cos"),
     "tanh": _math("tanh"),

@@ -39,6 +39,7 @@ TENSOR_FUNCTIONS: Mapping[str, Callable[..., Expr]] = {
     "log": _function("torch.log"),
     "abs": _function("torch.abs"),
     "sign": _function("torch.sign"),
+    "round": _function("runtime.straight_through_round"),
     "sin": _function("torch.sin"),
     "cos": _function("torch.cos"),
     "tanh": _function("torch.tanh"),

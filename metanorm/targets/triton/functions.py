@@ -65,6 +65,7 @@ FUNCTIONS: Mapping[str, TritonFunction] = {
     "log": _tl("log"),
     "abs": _tl("abs"),
     "sign": _arithmetic("sign"),
+    "round": _arithmetic("nearest"),
     "sin": _tl("sin"),
     "cos": _tl("cos"),
     "tanh": _arithmetic("tanh"),
