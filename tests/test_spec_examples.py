@@ -80,6 +80,14 @@ norm Packed {
 
   example x = [[1], [3], [7]], cu_seqlens = [0, 2, 3] gives [[-1], [1], [0]]
 }
+
+norm Narrow {
+  input  x[N]
+  output q = x as float8_e4m3fn, h = x as bfloat16
+
+  example x = [336, -8] gives q = [320, -8], h = [336, -8]
+  example x = [257, 1] gives [256, 1], h = [256, 1] within 1e-6
+}
 """
 EXAMPLES = GOOD.count("\n  example ")
 
@@ -99,7 +107,7 @@ def test_all_are_as_expected(tmp_path: Path) -> None:
     assert len(lines) == EXAMPLES
     assert lines[0] == f"a.norm:7:3: Centred: as expected on {TARGETS}"
     assert all("as expected on oracle, torch" in line for line in lines)
-    assert last == f"{EXAMPLES} examples of 7 norms: all as expected"
+    assert last == f"{EXAMPLES} examples of 8 norms: all as expected"
 
 
 WRONG = {
@@ -120,7 +128,7 @@ def test_what_is_otherwise_is_said(right: str, tmp_path: Path) -> None:
     assert done.returncode == 1
     bad = [line for line in done.stdout.splitlines() if message in line]
     assert {line.split(": on ")[1].split(":")[0] for line in bad} >= {"oracle", "torch"}
-    assert f"{EXAMPLES} examples of 7 norms: 1 NOT as expected" in done.stdout
+    assert f"{EXAMPLES} examples of 8 norms: 1 NOT as expected" in done.stdout
 
 
 def test_a_call_that_raises_is_said(tmp_path: Path) -> None:
@@ -150,7 +158,7 @@ def test_errors_come_first(tmp_path: Path) -> None:
     (tmp_path / "b.norm").write_text(GOOD)
     done = run("test", ".", folder=tmp_path)
     assert done.returncode == 1 and "MN0302" in done.stderr
-    assert f"{EXAMPLES} examples of 7 norms: all as expected" in done.stdout
+    assert f"{EXAMPLES} examples of 8 norms: all as expected" in done.stdout
 
 
 def test_the_library_has_examples_and_they_hold() -> None:

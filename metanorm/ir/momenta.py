@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from dataclasses import replace
+from itertools import chain, count
 
-from metanorm.ir.program import Program, Update
-from metanorm.ir.scalar import Scalar
+from metanorm.ir.program import Program
+from metanorm.ir.reachable import reachable
+from metanorm.ir.scalar import Scalar, hyperparameters_in
 
 
 def counts_batches(program: Program) -> bool:
@@ -29,10 +31,20 @@ def flag_alone_decides(program: Program) -> bool:
 
 def momenta(program: Program) -> dict[Scalar | None, str]:
     """The name of the argument for each distinct momentum."""
-    return momenta_of(program.updates)
+    return {u.momentum: u.argument for u in program.updates if u.averages}
 
 
-def momenta_of(updates: Iterable[Update]) -> dict[Scalar | None, str]:
-    """The same for updates, before there is a program. No tensor may have these names."""
-    distinct = dict.fromkeys(u.momentum for u in updates if u.averages)
-    return {m: "momentum" if i == 0 else f"momentum_{i + 1}" for i, m in enumerate(distinct)}
+def with_named_momenta(program: Program) -> Program:
+    """The program with names of the arguments for momenta: `momentum`, `momentum_2` and so on.
+
+    A hyperparameter that equations read keeps its name to itself: it is an argument of the same
+    function, and a momentum need not have its value. No tensor may have these names.
+    """
+    live = reachable(program)
+    ops = [let.op for let in program.body if let.name in live]
+    taken = {name for op in ops for name in hyperparameters_in(op)}
+    free = (n for n in chain(["momentum"], map("momentum_{}".format, count(2))) if n not in taken)
+    distinct = dict.fromkeys(u.momentum for u in program.updates if u.averages)
+    names = {momentum: next(free) for momentum in distinct}
+    updates = (replace(u, argument=names.get(u.momentum, "")) for u in program.updates)
+    return replace(program, updates=tuple(updates))

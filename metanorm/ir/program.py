@@ -124,6 +124,7 @@ class Update:
     batches. `of_samples` marks one whose `value` is the mean of a statistic of each sample. Other
     updates may happen in evaluation, or in every call, as `when` says. `elements`, in a program for
     divided axes, is the number of elements on all processes: if it is zero, the buffer stays.
+    `argument` is what the function behind the norm calls the momentum of a running statistic.
     """
 
     buffer: str
@@ -133,6 +134,7 @@ class Update:
     of_samples: bool = False
     when: Literal["train", "eval", "always"] = "train"
     elements: Ref | None = None
+    argument: str = ""
 
     def happens(self, training: bool) -> bool:
         """Whether a call in this mode makes the update."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Union
 
 
@@ -100,6 +100,18 @@ def leaves(scalar: Scalar) -> Iterator[Scalar]:
             yield from leaves(argument)
     else:
         yield scalar
+
+
+def hyperparameters_in(node: object) -> Iterator[str]:
+    """The names of the hyperparameters that a node of the IR reads, in whichever field."""
+    if isinstance(node, Hyper):
+        yield node.name
+    elif isinstance(node, tuple):
+        for part in node:
+            yield from hyperparameters_in(part)
+    elif is_dataclass(node):
+        for of_node in fields(node):
+            yield from hyperparameters_in(getattr(node, of_node.name))
 
 
 def apply(function: str, *arguments: Scalar) -> Scalar:

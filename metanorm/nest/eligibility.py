@@ -111,6 +111,8 @@ def ineligible(program: Program) -> Iterator[str]:
             length = space[let.op.axis].size  # kernels do not check a row against it
             if not isinstance(length, Const) or let.op.index < 0:
                 yield "a position of an axis whose length a call decides"
+    if any(dtype.has_eight_bits for _, dtype in program.output_dtypes):
+        yield "an output in eight bits"
     if any(u.when != "train" for u in program.updates):
         yield "a buffer that changes in evaluation"
     counts = (check.by for check in program.checks if isinstance(check, Divisible))

@@ -10,6 +10,7 @@ from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.names import DuplicateName
 from metanorm.diagnostics.structure import NoInput, UnknownTarget
 from metanorm.ir.initializers import with_initializers
+from metanorm.ir.momenta import with_named_momenta
 from metanorm.ir.program import Argument, Check, InputDecl, MinimumPoolSize, Program
 from metanorm.semantics.calls import Calls
 from metanorm.semantics.crossing_groups import report_crossing_segments
@@ -29,7 +30,7 @@ from metanorm.semantics.hyperparameters import HyperparameterLowering, check_mat
 from metanorm.semantics.integer_inputs import with_integer_inputs
 from metanorm.semantics.lints import lint
 from metanorm.semantics.lowering import CallableNorm, CallScope, Lowering
-from metanorm.semantics.name_clashes import report_name_clashes
+from metanorm.semantics.name_clashes import report_momentum_clashes, report_name_clashes
 from metanorm.semantics.open_lengths import report_open_lengths
 from metanorm.semantics.outputs import NormOutput
 from metanorm.semantics.pieces import cut_axis
@@ -146,7 +147,8 @@ class _Norm:
         program = with_initializers(
             self._program(target, output), self.low.initializers, self.low.first_batch_values
         )
-        program = replace(program, entries=entries)
+        program = with_named_momenta(replace(program, entries=entries))
+        report_momentum_clashes(program, self.norm, self.scope, self.problems)
         report_draws(program.body, self.problems)
         if not self.problems.has_errors:
             lint(program, self.low, self.scope, self.problems)

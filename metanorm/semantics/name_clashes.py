@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.names import DuplicateName
-from metanorm.ir.momenta import momenta_of
-from metanorm.ir.program import Argument
+from metanorm.ir.momenta import momenta
+from metanorm.ir.program import Argument, Program
 from metanorm.semantics.lowering import CallScope, Lowering
 from metanorm.semantics.values import Entity
 from metanorm.source import Span
@@ -26,11 +27,17 @@ def report_name_clashes(norm: ast.Norm, scope: CallScope, low: Lowering) -> None
         if name in seen and name not in scope.names.duplicates:
             low.problems.add(DuplicateName(span, name, seen[name], what=what))
         seen.setdefault(name, span)
-    for name in momenta_of(low.updates).values():
-        if name in entities and entities[name].what != "hyperparameter":
+
+
+def report_momentum_clashes(
+    program: Program, norm: ast.Norm, scope: CallScope, problems: Collector
+) -> None:
+    """No tensor has the name that the function behind the norm has for a momentum."""
+    entities = dict(scope.names)
+    for name in momenta(program).values():
+        if name in entities and entities[name].what in MODULE_ENTITIES[1:]:
             what = "the momentum of running statistics"
-            clash = DuplicateName(norm.name.span, name, entities[name].span, what=what)
-            low.problems.add(clash)
+            problems.add(DuplicateName(norm.name.span, name, entities[name].span, what=what))
 
 
 def _implied_names(

@@ -21,6 +21,7 @@ from metanorm.semantics.examples import Constant, Example
 from metanorm.source import Source
 from metanorm.targets.live import module_from_files
 from metanorm.targets.registry import target_for_device
+from metanorm.verify.agreement import expected_dtype
 from metanorm.verify.cases import F64, Setting
 from metanorm.verify.cases import Example as Call
 from metanorm.verify.compare import call_module
@@ -146,7 +147,11 @@ class _Run:
         expected = reference(
             self.program, self.norm, self.call.inputs, self.buffers, self.call, setting
         )
-        return {**self.buffers, **expected.updates, **expected.outputs}
+        outputs = {
+            name: value.to(expected_dtype(self.program, name, setting))
+            for name, value in expected.outputs.items()
+        }
+        return {**self.buffers, **expected.updates, **outputs}
 
 
 def _input(decl: InputDecl, value: Constant) -> Tensor | None:

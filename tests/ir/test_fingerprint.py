@@ -109,7 +109,7 @@ IGNORED: dict[type, tuple[str, ...]] = {
     InputDecl: ("name",),
     ParamDecl: ("name", "switches", "absent"),
     BufferDecl: ("name", "tracked"),
-    Update: ("buffer", "of_samples"),
+    Update: ("buffer", "of_samples", "argument"),
 }
 
 

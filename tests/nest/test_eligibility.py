@@ -87,6 +87,10 @@ def test_kernels_do_not_round_to_eight_bits() -> None:
     with pytest.raises(NoKernels, match="eight bits"):
         kernels_of(optimized(text.format("float8_e5m2")))
     assert kernels_of(optimized(text.format("float16"))).variants
+    text = "input x[V, C]\noutput y = x - mean(x over C), q = x as {}"
+    with pytest.raises(NoKernels, match="eight bits"):
+        kernels_of(optimized(text.format("float8_e4m3fn")))
+    assert kernels_of(optimized(text.format("bfloat16"))).variants
 
 
 def test_windows_do_not_go_along_rows_in_groups() -> None:
