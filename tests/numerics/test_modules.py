@@ -178,7 +178,8 @@ def sample_of_the_first(arguments: dict[str, Any], x: Tensor) -> Tensor:
     return sample_of == sample_of[0]
 
 
-SHAPE_KEEPING = [name for name, p in PROGRAMS.items() if p.keeps_shape]
+# PRepBN pools samples once it has been called often enough.
+SHAPE_KEEPING = [name for name, p in PROGRAMS.items() if p.keeps_shape and name != "PRepBN"]
 
 
 @pytest.mark.parametrize("program", SHAPE_KEEPING, indirect=True)
@@ -244,7 +245,8 @@ def test_vmap_over_samples_is_a_batch(program: Program, library: ModuleType) -> 
 
     per_sample = vmap(grad(one_loss), in_dims=(None, 0))(state, x)
     for name, gradient in per_sample.items():
-        whole = torch.autograd.grad(tensors(module(x))[0].square().sum(), state[name])[0]
+        total = tensors(module(x))[0].square().sum()
+        (whole,) = torch.autograd.grad(total, [state[name]], materialize_grads=True)
         same(gradient.sum(0), whole, 1e-9)
 
 

@@ -20,6 +20,7 @@ NOT_DERIVABLE = {  # what is torch's to derive
     "DoublyStochastic": "repeat",
     "IBNNorm": "concat",
     "IterNorm": "repeat",
+    "LatentRMSNorm": "concat",
     "Muon": "repeat",
     "RobustScaler": "order of the values",
     "DecorrelatedBatchNorm": "repeat",

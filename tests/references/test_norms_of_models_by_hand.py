@@ -23,7 +23,8 @@ F64 = torch.float64
 TARGETS = pytest.mark.parametrize("target", ["torch", "auto"])
 FILES = (
     "gated_rms_norm", "llm_norm", "qk_norm", "expert_norm", "channel_norm",
-    "global_response_norm", "ada_group_norm", "observation_norm",
+    "global_response_norm", "ada_group_norm", "observation_norm", "l2_norm", "residual_scaling",
+    "latent_norm", "dynamic_tanh",
 )  # fmt: skip
 
 
@@ -83,6 +84,27 @@ def ada_group(m: Any, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     return y * (1 + scale[:, :, None, None]) + shift[:, :, None, None]
 
 
+def norm_mul(m: Any, x: Tensor, u: Tensor) -> Tensor:
+    return u * F.layer_norm(x, x.shape[-1:], m.weight, m.bias, m.eps)
+
+
+def unit(m: Any, x: Tensor) -> Tensor:
+    return x / (x.square().sum(-1, keepdim=True) + m.eps).sqrt()
+
+
+def scaled_by_depth(m: Any, x: Tensor) -> Tensor:
+    return m.weight * stretched(x, m.eps) / m.layer**0.5
+
+
+def latent(m: Any, x: Tensor) -> Tensor:
+    compressed, rotary = x.split([m.kv_lora_rank, x.shape[-1] - m.kv_lora_rank], dim=-1)
+    return torch.cat([m.weight * stretched(compressed, m.eps), rotary], dim=-1)
+
+
+def inverse_square_root(m: Any, x: Tensor) -> Tensor:
+    return m.weight * x.shape[-1] ** 0.5 * x * torch.rsqrt(m.beta.abs() + x.square()) + m.bias
+
+
 @dataclass(frozen=True)
 class Case:
     """A norm, its arguments, shapes of its float inputs, and its code as a function of it."""
@@ -114,6 +136,12 @@ CASES = (
     Case("RMSNorm2d", {"num_channels": 6}, ((2, 6),), rms_norm_2d),
     Case("GlobalResponseNorm", {"dim": 4}, (IMAGE,), lambda m, x: global_response(m, x, True)),
     Case("GlobalResponseNorm2d", {"dim": 6}, (IMAGE,), lambda m, x: global_response(m, x, False)),
+    Case("NormMul", {"dim": 6}, (ROWS, ROWS), norm_mul),
+    Case("L2Norm", {}, (ROWS,), unit),
+    Case("LayerNormScaling", {"hidden_size": 6, "layer": 3}, (ROWS,), scaled_by_depth),
+    Case("GPAS", {}, (ROWS,), lambda m, x: x - F.silu(m.alpha) * x.detach()),
+    Case("LatentRMSNorm", {"kv_lora_rank": 4}, (ROWS,), latent),
+    Case("DyISRU", {"dim": 6}, (ROWS,), inverse_square_root),
     Case("AdaGroupNorm", {"num_groups": 2, "num_channels": 6}, (IMAGE, (2, 6), (2, 6)), ada_group),
     Case("AdaGroupNorm", {"num_groups": 3, "num_channels": 6, "affine": False},
          (IMAGE, (2, 6), (2, 6)), ada_group),
@@ -127,8 +155,8 @@ def test_values_and_gradients_are_those_of_the_code(
 ) -> None:
     torch.manual_seed(0)
     norm = getattr(norms, case.norm)(**case.arguments).double()
-    for parameter in norm.parameters():
-        nn.init.normal_(parameter)
+    for name, parameter in norm.named_parameters():
+        nn.init.uniform_(parameter, 1, 2) if name == "beta" else nn.init.normal_(parameter)
     inputs = [torch.randn(shape, dtype=F64).requires_grad_() for shape in case.shapes]
     leaves = [*inputs, *norm.parameters()]
     with runtime.use(target):
@@ -167,6 +195,17 @@ def test_a_gate_behind_the_norm_rounds_as_transformers_does(
     assert y.dtype == half
     eps = torch.finfo(half).eps  # the sum over the row may be taken in another order
     torch.testing.assert_close(y, right.to(half), rtol=2 * eps, atol=eps**2)
+
+
+def test_unit_rows_behind_unit_weights_are_cosines(norms: ModuleType) -> None:
+    """Cosine Normalization, of a layer."""
+    from metanorm import load
+
+    layer, x = nn.Linear(6, 4, bias=False, dtype=F64), torch.randn(3, 6, dtype=F64)
+    right = F.cosine_similarity(x[:, None], layer.weight.detach()[None], dim=-1)
+    units = load(ROOT / "specs" / "ngpt.norm")
+    nn.utils.parametrize.register_parametrization(layer, "weight", units.UnitWeight())
+    torch.testing.assert_close(layer(norms.L2Norm(eps=0)(x)), right)
 
 
 class RunningMeanStd:

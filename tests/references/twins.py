@@ -1,0 +1,104 @@
+"""Norms beside modules of plain torch with the same state, over several calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from metanorm import runtime
+
+F64 = torch.float64
+
+
+@dataclass(frozen=True)
+class Twin:
+    """A norm, its arguments, and a module after the authors' code.
+
+    `names` has what a parameter or a buffer is called there where it is called otherwise; further
+    ones of theirs have no twin. `inputs` are shapes of random tensors, or tensors, and
+    `method` is what is called instead of the norm.
+    """
+
+    norm: str
+    arguments: dict[str, Any]
+    theirs: Callable[[], nn.Module]
+    inputs: tuple[tuple[int, ...] | Tensor, ...]
+    names: Mapping[str, str] = field(default_factory=dict)
+    method: str = "forward"
+
+    def __str__(self) -> str:
+        return "-".join([self.norm, *map(str, self.arguments.values())])
+
+
+def check_twin(twin: Twin, norms: ModuleType, target: str, calls: int = 3) -> None:
+    """Outputs and gradients agree in each call of training and in evaluation, and so does what is
+    kept in between."""
+    torch.manual_seed(0)
+    own = getattr(norms, twin.norm)(**twin.arguments).double()
+    theirs = twin.theirs().double()
+    share_state(own, theirs, twin.names)
+    for call in range(calls + 1):
+        own.train(call < calls)
+        theirs.train(call < calls)
+        _compare(own, theirs, twin, target)
+        state, other = own.state_dict(), theirs.state_dict()
+        kept = [n for n in state if twin.names.get(n, n) in other and "num_batches" not in n]
+        for name in kept:
+            right = other[twin.names.get(name, name)].reshape(state[name].shape)
+            torch.testing.assert_close(state[name].to(F64), right.to(F64))
+
+
+def share_state(own: nn.Module, theirs: nn.Module, names: Mapping[str, str]) -> None:
+    """Give both the same random parameters."""
+    wanted = dict(theirs.named_parameters())
+    with torch.no_grad():
+        for name, parameter in own.named_parameters():
+            nn.init.normal_(parameter, 0.6, 0.5)
+            other = wanted[names.get(name, name)]
+            other.copy_(parameter.reshape(other.shape))
+
+
+def _compare(own: nn.Module, theirs: nn.Module, twin: Twin, target: str) -> None:
+    inputs = [2 * torch.randn(i, dtype=F64) + 1 if isinstance(i, tuple) else i for i in twin.inputs]
+    given, copies = ([_leaf(i) for i in inputs] for _ in range(2))
+    with runtime.use(target):  # type: ignore[arg-type]
+        found = _together(getattr(own, twin.method)(*given))
+        right = _together(getattr(theirs, twin.method)(*copies))
+        assert len(found) == len(right)
+        cotangents = [torch.randn_like(r) for r in right]
+        params = dict(own.named_parameters())
+        got = _gradients(found, [*filter(_has_gradient, given), *params.values()], cotangents)
+    for one, other in zip(found, right):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+    wanted = dict(theirs.named_parameters())
+    leaves = [*filter(_has_gradient, copies), *(wanted[twin.names.get(n, n)] for n in params)]
+    for one, other in zip(got, _gradients(right, leaves, cotangents)):
+        torch.testing.assert_close(one, other.reshape(one.shape), rtol=1e-8, atol=1e-8)
+
+
+def _leaf(tensor: Tensor) -> Tensor:
+    own = tensor.detach().clone()
+    return own.requires_grad_() if own.is_floating_point() else own
+
+
+def _has_gradient(tensor: Tensor) -> bool:
+    return tensor.requires_grad
+
+
+def _together(result: Any) -> tuple[Tensor, ...]:
+    return tuple(result) if isinstance(result, tuple) else (result,)
+
+
+def _gradients(
+    outputs: tuple[Tensor, ...], leaves: list[Tensor], cotangents: list[Tensor]
+) -> list[Tensor]:
+    pairs = [(o, c) for o, c in zip(outputs, cotangents) if o.requires_grad]
+    found = torch.autograd.grad(
+        [o for o, _ in pairs], leaves, [c for _, c in pairs], allow_unused=True
+    )
+    return [torch.zeros_like(t) if g is None else g for g, t in zip(found, leaves)]
