@@ -171,6 +171,8 @@ def _table(exhibit: Exhibit) -> str:
         ("learned", _lines(norm_facts.learned) or "nothing"),
         ("kept between calls", _lines(norm_facts.kept) or "nothing"),
     ]
+    if norm_facts.stated:
+        rows.append(("backward pass, in training", _lines(norm_facts.stated)))
     if norm_facts.target in ("activation", "loss"):
         rows.append(("samples influence each other", _samples_text(norm_facts)))
     else:

@@ -9,7 +9,9 @@ from conftest import ROOT
 
 from metanorm import frontend
 from metanorm.driver import compile_specs
+from metanorm.ir.program import Program
 from metanorm.options import Options
+from metanorm.source import Source
 from metanorm.targets.live import module_from_text
 from metanorm.verify.finding import Verification
 from metanorm.verify.norms import verify_norm
@@ -43,8 +45,8 @@ FAULTS = {
 }
 
 
-def verified(text: str) -> Verification:
-    return verify_norm(NORM, module_from_text(text, "planted"))
+def verified(text: str, norm: Program = NORM) -> Verification:
+    return verify_norm(norm, module_from_text(text, "planted"))
 
 
 def test_a_module_without_faults_passes() -> None:
@@ -56,6 +58,49 @@ def test_a_fault_is_found(fault: str) -> None:
     right, wrong, said = FAULTS[fault]
     assert TEXT.count(right) == 1
     report = verified(TEXT.replace(right, wrong))
+    assert not report.good
+    assert any(said in finding.outcome for finding in report.findings if not finding.good)
+
+
+STATED = Source.of(
+    "damped.norm",
+    """
+norm Damped(momentum = 0.1, eps = 1e-5) {
+  input  x[N, C = num_features]
+  buffer drift[C] = 0
+  let    ms = mean(x^2 over N)
+  output x / sqrt(ms + eps)
+  backward {
+    gradient x = (grad - drift * x) / sqrt(ms + eps)
+    update   drift = drift + momentum * mean(grad * x over N)
+  }
+}
+""",
+)
+STATED_FAULTS = {
+    "a stated gradient": (
+        "(grad - x * old_drift)",
+        "(grad + x * old_drift)",
+        "gradient of x is off",
+    ),
+    "its update": (
+        "old_drift + momentum * mean",
+        "old_drift + mean",
+        "drift after the backward pass is off",
+    ),
+    "a derived one in its place": ('of=("x",)', "of=()", "gradient of x is off"),
+}
+
+
+@pytest.mark.parametrize("fault", STATED_FAULTS)
+def test_a_fault_in_a_stated_backward_pass_is_found(fault: str) -> None:
+    sources = {STATED.name: STATED}
+    norm = frontend.check(sources, [STATED.name]).norms[STATED.name][0].program
+    text = compile_specs(sources, [STATED.name], Options(target="torch")).files["damped.py"]
+    assert verified(text, norm).good
+    right, wrong, said = STATED_FAULTS[fault]
+    assert text.count(right) == 1
+    report = verified(text.replace(right, wrong), norm)
     assert not report.good
     assert any(said in finding.outcome for finding in report.findings if not finding.good)
 

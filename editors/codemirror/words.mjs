@@ -1,5 +1,5 @@
 // Written by `make docs` from metanorm/syntax/words.py.
-export const statements = ["affine", "axis", "buffer", "entry", "example", "input", "let", "mix", "norm", "output", "param", "reduce", "repeat", "scale", "shift", "stat", "track", "update", "use"];
+export const statements = ["affine", "axis", "backward", "buffer", "entry", "example", "gradient", "input", "let", "mix", "norm", "output", "param", "reduce", "repeat", "scale", "shift", "stat", "track", "update", "use"];
 export const words = ["as", "by", "first", "for", "from", "gives", "if", "in", "init", "into", "like", "none", "of", "off", "over", "per", "weight", "where", "with", "within"];
 export const sorts = ["bool", "edges", "float", "index", "int", "mask", "matrix", "offsets"];
 export const literals = ["None", "false", "true"];

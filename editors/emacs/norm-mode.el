@@ -10,7 +10,7 @@
 
 (defvar norm-mode-font-lock
   `(("\\_<norm\\_>[ \t\n]+\\(\\sw+\\)" 1 font-lock-type-face)
-    (,(regexp-opt '("affine" "axis" "buffer" "entry" "example" "input" "let" "mix" "norm" "output" "param" "reduce" "repeat" "scale" "shift" "stat" "track" "update" "use") 'words)
+    (,(regexp-opt '("affine" "axis" "backward" "buffer" "entry" "example" "gradient" "input" "let" "mix" "norm" "output" "param" "reduce" "repeat" "scale" "shift" "stat" "track" "update" "use") 'words)
      . font-lock-keyword-face)
     (,(regexp-opt '("as" "by" "first" "for" "from" "gives" "if" "in" "init" "into" "like" "none" "of" "off" "over" "per" "weight" "where" "with" "within") 'words)
      . font-lock-keyword-face)

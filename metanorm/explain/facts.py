@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from metanorm.explain.kernels import Cost, direction_costs, kernels_text
@@ -17,6 +17,7 @@ from metanorm.ir.program import BufferDecl, ParamDecl, Program
 from metanorm.ir.scalar import scalar_text
 from metanorm.ir.space import Space
 from metanorm.passes.pipeline import optimize
+from metanorm.semantics.backward_pass import backward_block
 from metanorm.syntax import ast
 from metanorm.syntax.text_from_ast import expr_text, norm_lines
 from metanorm.torch_layers import matching_layer
@@ -33,6 +34,7 @@ class Facts:
     pools: tuple[str, ...]
     learned: tuple[str, ...]
     kept: tuple[str, ...]
+    stated: tuple[str, ...]  # what the spec states of the backward pass
     samples_meet_in_training: bool
     samples_meet_in_evaluation: bool
     reads: str
@@ -60,6 +62,7 @@ def facts(norm: CheckedNorm, library: Mapping[str, str]) -> Facts:
         pools=tuple(_pools(norm.program)),
         learned=tuple(_learned(norm)),
         kept=tuple(_kept(norm)),
+        stated=tuple(_stated(norm)),
         samples_meet_in_training=has_samples and _samples_interact(norm.program, evaluating=False),
         samples_meet_in_evaluation=has_samples and _samples_interact(norm.program, evaluating=True),
         reads=_reads(optimised),
@@ -111,7 +114,9 @@ def _pools(program: Program) -> list[str]:
 
 
 def _samples_interact(program: Program, evaluating: bool) -> bool:
-    return bool(crosses_samples(program, evaluating))
+    own = program.backward
+    meets_in_gradients = own is not None and not evaluating and crosses_samples(own.program, False)
+    return bool(crosses_samples(program, evaluating) or meets_in_gradients)
 
 
 def _learned(norm: CheckedNorm) -> list[str]:
@@ -130,6 +135,19 @@ def _learned(norm: CheckedNorm) -> list[str]:
 def _kept(norm: CheckedNorm) -> list[str]:
     """A line for each buffer: its axes and its initial value."""
     return list(map(_state_texts(norm), norm.program.buffers))
+
+
+def _stated(norm: CheckedNorm) -> Iterator[str]:
+    """A line for each gradient and update of a stated backward pass, and what is not in it."""
+    block = backward_block(norm.equations)
+    for statement in block.statements if block else ():
+        match statement:
+            case ast.Gradient(name=name, value=value):
+                yield f"gradient {name.name} = {expr_text(value)}, not what is derived"
+            case ast.Update(name=name, value=value):
+                yield f"update {name.name} = {expr_text(value)}, when the backward pass runs"
+    if block is not None:
+        yield "on plain torch; all other gradients are derived, and all of them in evaluation"
 
 
 def _state_texts(norm: CheckedNorm) -> Callable[[ParamDecl | BufferDecl], str]:

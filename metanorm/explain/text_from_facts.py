@@ -17,10 +17,13 @@ def text_from_facts(answer: Facts) -> str:
     lines += _section("What is pooled", answer.pools, "nothing")
     lines += _section("What is learned", answer.learned, "nothing")
     lines += _section("What is kept between calls", answer.kept, "nothing")
+    if answer.stated:
+        lines += _section("What is stated of the backward pass, in training", answer.stated, "")
     if answer.target in ("activation", "loss"):
         lines += ["Do samples influence each other?", f"  in training: {train}"]
         lines += [f"  in evaluation: {evaluation}", ""]
-    lines += ["Cost", f"  {answer.reads}", *(f"  {line}" for line in _cost_lines(answer)), ""]
+    cost = "Cost, with derived gradients alone" if answer.stated else "Cost"
+    lines += [cost, f"  {answer.reads}", *(f"  {line}" for line in _cost_lines(answer)), ""]
     lines += ["Kernels", f"  {answer.kernels}", ""]
     if answer.among_processes:
         lines += _section("Divided among processes", answer.among_processes, "")

@@ -41,7 +41,18 @@ from metanorm.ir.scalar import scalar_text
 
 
 def program_text(program: Program) -> str:
-    """The whole program."""
+    """The whole program, and behind it the backward pass that its norm states."""
+    text = _own_text(program)
+    if program.backward is None:
+        return text
+    arriving, saved = program.backward.arriving, program.backward.saved
+    notes = [f"  gradients of the outputs: {', '.join(arriving)}"]
+    notes += [f"  {name} is {buffer} before the call" for buffer, name in saved]
+    head, *lines = _own_text(program.backward.program).split("\n")
+    return "\n".join([text.rstrip("\n"), "", head, *notes, *lines])
+
+
+def _own_text(program: Program) -> str:
     lines = [f"program {program.name} for {program.target}"]
     if program.divided:
         lines.append(f"  divided {', '.join(program.divided)}")

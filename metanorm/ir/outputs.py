@@ -10,11 +10,13 @@ def output_dims(program: Program, name: str, ref: Ref) -> tuple[str, ...]:
     """The dimensions of an output, with split axes joined.
 
     The first output has the shape of the first input if the program keeps it, and an initial value
-    has the dimensions of its declaration. Any other output has the axes of its value, in the order
-    that the spec or the inputs give.
+    has the dimensions of its declaration, a stated gradient those of its input. Any other output
+    has the axes of its value, in the order that the spec or the inputs give.
     """
     if program.target == "initial":
         return program.initialized.dims
+    if program.target == "backward":
+        return program.index.inputs[name].dims
     space, type_ = program.index.space, program.index.types[ref]
     axes = space.ordered(space.base(axis) for axis in type_.axes)
     if program.keeps_shape and name == program.outputs[0][0]:

@@ -181,8 +181,30 @@ Declaration = Union[InputDecl, ParamDecl, BufferDecl]
 
 
 @dataclass(frozen=True)
+class Backward:
+    """The backward pass that a norm states. It holds for calls in training.
+
+    The outputs of `program` are the gradients of inputs, by their names; its updates happen in the
+    backward pass. It has further inputs: `arriving` has the name of the gradient of each output of
+    the norm, in order, and `saved` by buffer that of its contents before the call. An input that
+    the program does not read is none of its own.
+    """
+
+    program: Program
+    arriving: tuple[str, ...]
+    saved: tuple[tuple[str, str], ...]
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The inputs of the norm whose gradients it states."""
+        return tuple(name for name, _ in self.program.outputs)
+
+
+@dataclass(frozen=True)
 class Program:
     """One norm, or for the target `initial` the computation of one initial value, its output.
+
+    A program for `backward` is what a norm states as its backward pass.
 
     `entries` are the further methods of the norm, which share what it learns. The name of such a
     program is that of the norm and of the method, with a dot between them.
@@ -193,7 +215,7 @@ class Program:
     """
 
     name: str
-    target: Literal["activation", "weight", "gradient", "loss", "initial"]
+    target: Literal["activation", "weight", "gradient", "loss", "initial", "backward"]
     doc: tuple[str, ...]
     axes: tuple[Axis, ...]
     arguments: tuple[Argument, ...]
@@ -209,6 +231,7 @@ class Program:
     output_dtypes: tuple[tuple[str, Dtype], ...] = ()
     divided: tuple[str, ...] = ()
     entries: tuple[Program, ...] = ()
+    backward: Backward | None = None
 
     @property
     def norm_name(self) -> str:
@@ -240,7 +263,7 @@ class Program:
     @property
     def keeps_shape(self) -> bool:
         """Whether the first output has the shape of the first input."""
-        return self.target not in ("loss", "initial")
+        return self.target not in ("loss", "initial", "backward")
 
     @property
     def state(self) -> tuple[ParamDecl | BufferDecl, ...]:

@@ -24,6 +24,8 @@ def verify(program: Program) -> None:
     """
     space = Space(program.axes)
     declarations = Declarations(space, program.inputs, program.params, program.buffers)
+    if program.backward is not None:
+        verify(program.backward.program)
     types: dict[Ref, Type] = {}
     _verify_body(program.body, types, declarations)
     results = [ref for _, ref in program.outputs] + [update.value for update in program.updates]
@@ -34,7 +36,7 @@ def verify(program: Program) -> None:
     for update in program.updates:
         if update.buffer not in declarations.buffers:
             raise IllegalProgram(f"{program.name}: no buffer {update.buffer}")
-    if not program.outputs:
+    if not program.outputs and not (program.target == "backward" and program.updates):
         raise IllegalProgram(f"{program.name}: no output")
     if program.divided:
         try:

@@ -12,6 +12,7 @@ from metanorm.diagnostics.registry import all_codes, manual_page
 from metanorm.frontend import parsed_source
 from metanorm.ir.nodes import DTYPES
 from metanorm.ir.ops import DRAWS, FORMS, FUNCTIONS, MATRICES, STATISTICS, Operation
+from metanorm.ir.stated import GRAD
 from metanorm.lsp.cursor import LEADING_WORDS, CursorContext, cursor_context
 from metanorm.lsp.hover import axes_text
 from metanorm.lsp.project import View
@@ -142,8 +143,8 @@ def _in_statement(cursor: CursorContext) -> Iterator[Item]:
     elif statement == "mix" and cursor.opener == "{":
         yield from _values(cursor, (), sort="moments")
         yield Item("by", ItemKind.WORD, meaning=words.SOFT["by"])
-    elif last == "update":
-        yield from _values(cursor, ("buffer",))
+    elif last in ROLE_AFTER:
+        yield from _values(cursor, (ROLE_AFTER[last],))
     elif cursor.may_end:
         yield from _after_expression(cursor)
     elif last not in ("param", "let", "buffer", "stat", "input"):
@@ -276,6 +277,7 @@ def _axes(cursor: CursorContext) -> Iterator[Item]:
             yield Item("*" * starred + occurrence.symbol.name, ItemKind.AXIS, "an axis")
 
 
+ROLE_AFTER = {"update": "buffer", "gradient": "input"}  # what these statements are about
 VALUE_ROLES = (Role.HYPER, Role.INPUT, Role.PARAM, Role.BUFFER, Role.VALUE)
 POOL_SORTS = ("int", "a matrix", "edges")  # sorts of values that say how an axis is pooled
 POOLING_INPUTS = ("index", "offsets", "edges", "matrix")  # sorts of inputs that do
@@ -299,6 +301,8 @@ def _values(
         yield from _pooling_inputs(norm)
     if sort or of_pools:
         return
+    if not roles and cursor.in_backward:
+        yield Item(GRAD, ItemKind.VALUE, meaning="the gradient of the output, as it arrives")
     name = norm.name.name
     owners = (name, f"{name}.{cursor.entry.name.name}") if cursor.entry is not None else (name,)
     for occurrence in cursor.view.occurrences:
@@ -354,6 +358,8 @@ def _fields(cursor: CursorContext) -> Iterator[Item]:
     """The fields of moments, and the outputs of a norm that a `let` calls."""
     yield from _items_of_table(ItemKind.FIELD, words.FIELDS)
     name = str(cursor.tokens[-2]) if len(cursor.tokens) > 1 else ""
+    if name == GRAD and cursor.in_backward and cursor.norm is not None:
+        yield from _outputs(cursor.norm)
     for statement in cursor.norm.statements if cursor.norm is not None else ():
         if isinstance(statement, ast.Let) and isinstance(statement.value, ast.Call):
             called = statement.value.function.name

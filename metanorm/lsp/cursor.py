@@ -67,6 +67,12 @@ class CursorContext:
         return None
 
     @property
+    def in_backward(self) -> bool:
+        """Whether the cursor is inside of `backward`."""
+        braces = (b for b in self.brackets if self.tokens[b] == "{")
+        return any(self._statement_before(brace) == "backward" for brace in braces)
+
+    @property
     def opener(self) -> Token | None:
         """The innermost open bracket."""
         return self.tokens[self.brackets[-1]] if self.brackets else None

@@ -45,7 +45,7 @@ def definition(project: Project, view: View, offset: int) -> list[Span]:
 
 
 def _clause_spans(view: View, occurrence: Occurrence) -> list[Span]:
-    """The clause that introduces a name such as `mean`, `normalized` or `weight`."""
+    """The clause or the form that introduces a name such as `mean`, `normalized` or `weight`."""
     norm = view.norm_at(occurrence.span.start)
     name = occurrence.symbol.name
     if norm is not None and name in view.buffers(norm.name.name):
@@ -56,7 +56,10 @@ def _clause_spans(view: View, occurrence: Occurrence) -> list[Span]:
         return []
     kinds = ("affine",) if name in ("weight", "bias") else ("reduce", "mix")
     clauses = [s for s in norm.statements if s.kind in kinds]
-    return [Span(s.span.source, s.span.start, s.span.start + len(s.kind)) for s in clauses[:1]]
+    spans = [Span(s.span.source, s.span.start, s.span.start + len(s.kind)) for s in clauses]
+    calls = (n.function for n in nodes_in(norm.statements) if isinstance(n, ast.Call))
+    spans += (function.span for function in calls if function.name in kinds)
+    return spans[:1]
 
 
 def references(project: Project, view: View, offset: int) -> list[Occurrence]:

@@ -50,6 +50,9 @@ def divided(program: Program) -> Divided | None:
     allowed: list[str] = []
     first_batch_state = next((decl.name for decl in program.state if decl.first), "")
     for axis in dict.fromkeys(dim for decl in program.inputs for dim in decl.dims):
+        if program.backward is not None:
+            refusals[axis] = "it states its backward pass, which is that of one process"
+            continue
         if first_batch_state:
             refusals[axis] = f"`{first_batch_state}` begins with the first batch of one process"
             continue

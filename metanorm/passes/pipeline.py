@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from metanorm.ir.program import Program
 from metanorm.ir.verify import verify
@@ -113,7 +113,15 @@ def optimize(program: Program, check: bool = False) -> Program:
 def stages(program: Program, check: bool = False) -> Iterator[tuple[str, Program]]:
     """The program after each pass."""
     for step in PIPELINE:
-        program = step.run(program)
+        program = _run(step, program)
         if check:
             verify(program)
         yield step.name, program
+
+
+def _run(step: Pass, program: Program) -> Program:
+    """The program after a pass, which its stated backward pass goes through as well."""
+    own = program.backward
+    if own is not None:
+        program = replace(program, backward=replace(own, program=step.run(own.program)))
+    return step.run(program)

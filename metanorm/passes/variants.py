@@ -72,7 +72,7 @@ def _replace_choice(builder: Builder, let: Let, chosen: Ref, full: Container[Ref
 
 def _variant_names(program: Program) -> Iterator[str]:
     yield "train"
-    if _mode_kinds(program) or program.updates:
+    if _mode_kinds(program) or program.updates or program.backward is not None:
         yield "eval"
     if without_statistics(program) == "batch":
         yield "batch"

@@ -101,6 +101,7 @@ from metanorm.runtime.state import (
     store_,
     tensors_of,
 )
+from metanorm.runtime.stated_backward import with_backward
 from metanorm.runtime.statistics import update_statistics
 from metanorm.runtime.swapping.report import SwapError
 from metanorm.runtime.swapping.swap import swap
@@ -247,5 +248,6 @@ __all__ = [
     "who_adds",
     "whole",
     "widened",
+    "with_backward",
     "within",
 ]

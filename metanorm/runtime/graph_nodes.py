@@ -58,6 +58,23 @@ def graph_function(
     return call_or_trace if counts else call
 
 
+def between_graphs(function: Function, name: str, reason: str) -> Function:
+    """The function that `torch.compile` calls for one that no graph can hold, for this reason.
+
+    It runs between two graphs. Where a graph may not break, torch reports the reason.
+    """
+
+    def refuse(*args: Any, **named: Any) -> Any:
+        raise RuntimeError(reason)
+
+    node = _node(refuse, function, name)
+
+    def call(*args: Any, **named: Any) -> Any:
+        return node(*args, **named) if _nodes_are_allowed() else refuse()
+
+    return call
+
+
 def _node(recorded: Function, eager: Function, name: str) -> Function:
     """A node: `recorded` runs while torch traces it, `eager` where no graph holds the call."""
 

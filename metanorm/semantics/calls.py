@@ -78,6 +78,11 @@ class Calls:
         arguments = [self._argument(statements, a) for a in call.arguments]
         if norm is None or any(isinstance(a, Poison) for a in arguments):
             return POISON  # reported where it went wrong
+        if any(isinstance(statement, ast.Backward) for statement in norm.statements):
+            reason = "it states its backward pass, which is that of a whole module"
+            hint = "let the model call both, one behind the other"
+            self.problems.add(CallMismatch(call.span, name, reason, hint=hint))
+            return POISON
         prefix = "" if call is caller.first_output else f"{caller.let_name or snake_case(name)}_"
         callee = CallScope(
             norm,

@@ -26,7 +26,7 @@ IMPLIED_NAMES = AFFINE_NAMES | {
     "true",
     "false",
 }  # names that no statement has to introduce
-UNIQUE_KINDS = ("reduce", "mix", "shift", "scale", "affine", "output")
+UNIQUE_KINDS = ("reduce", "mix", "shift", "scale", "affine", "output", "backward")
 
 
 def equations_from_clauses(norm: ast.Norm, problems: Collector) -> ast.Norm:

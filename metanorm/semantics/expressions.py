@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from metanorm.diagnostics.backward import NoArrivingGradient
 from metanorm.diagnostics.functions import UnknownFunction
 from metanorm.diagnostics.names import UnknownField, UnknownName
 from metanorm.diagnostics.statistics import BadOption, NeedsOver
@@ -20,6 +21,7 @@ from metanorm.ir.ops import (
     STATISTICS,
     operations,
 )
+from metanorm.ir.stated import GRAD
 from metanorm.semantics.choices import lower_comparison
 from metanorm.semantics.draws import axes_of_draw, draw_from_ast
 from metanorm.semantics.forms import Forms
@@ -128,6 +130,9 @@ class Expressions:
         literals = {"true": 1, "false": 0}
         if expr.name in literals:
             return self.low.number(literals[expr.name], expr.span)
+        if expr.name == GRAD:
+            self.problems.add(NoArrivingGradient(expr.span))
+            return POISON
         known_names = (*self.scope.names.all(), *literals)
         is_axis = expr.name in self.low.table.declared
         later = self.scope.introduced_later.get(expr.name)

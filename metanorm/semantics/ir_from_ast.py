@@ -12,6 +12,8 @@ from metanorm.diagnostics.structure import NoInput, UnknownTarget
 from metanorm.ir.initializers import with_initializers
 from metanorm.ir.momenta import with_named_momenta
 from metanorm.ir.program import Argument, Check, InputDecl, MinimumPoolSize, Program
+from metanorm.ir.stated import StatedPass
+from metanorm.semantics.backward_pass import BackwardLowering, backward_block, with_backward
 from metanorm.semantics.calls import Calls
 from metanorm.semantics.crossing_groups import report_crossing_segments
 from metanorm.semantics.draws import report_draws
@@ -134,6 +136,7 @@ class _Norm:
             self.statements.lower(statement)
             if isinstance(statement, ast.Output):
                 output = self.statements.outputs.lower(statement)
+        stated = self._stated_backward(output)
         entries = self._entries()
         self.low.table.report_free()
         self.low.inputs = with_integer_inputs(self.low)
@@ -149,10 +152,18 @@ class _Norm:
         )
         program = with_named_momenta(replace(program, entries=entries))
         report_momentum_clashes(program, self.norm, self.scope, self.problems)
+        program = with_backward(program, stated)
         report_draws(program.body, self.problems)
         if not self.problems.has_errors:
             lint(program, self.low, self.scope, self.problems)
         return program
+
+    def _stated_backward(self, output: list[NormOutput] | None) -> StatedPass | None:
+        """The backward pass that the norm states, if it does and has outputs."""
+        block = backward_block(self.norm)
+        if block is None or output is None:
+            return None
+        return BackwardLowering(self.statements, self.low, self.scope).lower(block, output)
 
     def _entries(self) -> tuple[Program, ...]:
         """The programs of the entries, of those without errors."""

@@ -198,6 +198,12 @@ def _entry(entry: ast.Entry, scope: OccurrenceScope) -> Iterator[Occurrence]:
 
 
 @occurrences_in.register
+def _gradient(gradient: ast.Gradient, scope: OccurrenceScope) -> Iterator[Occurrence]:
+    yield scope.value(gradient.name.span, gradient.name.name)
+    yield from occurrences_in(gradient.value, scope)
+
+
+@occurrences_in.register
 def _update(update: ast.Update, scope: OccurrenceScope) -> Iterator[Occurrence]:
     yield scope.value(update.name.span, update.name.name)
     yield from occurrences_in(update.value, scope)
@@ -290,9 +296,14 @@ def _index(index: ast.Index, scope: OccurrenceScope) -> Iterator[Occurrence]:
 @occurrences_in.register
 def _field_of(access: ast.FieldOf, scope: OccurrenceScope) -> Iterator[Occurrence]:
     yield from occurrences_in(access.value, scope)
-    called = scope.calls.get(getattr(access.value, "name", ""))
+    owner, field = getattr(access.value, "name", ""), access.field
+    called = scope.calls.get(owner)
     if called is not None:  # an output of the norm that is called
-        yield scope.in_other_norm(called, access.field.span, Role.OUTPUT, access.field.name)
+        yield scope.in_other_norm(called, field.span, Role.OUTPUT, field.name)
+    elif scope.roles.get(owner) is Role.WORD and field.name in scope.outputs:  # `grad.y`
+        yield scope.output(field, introduces=False)
+    elif scope.roles.get(owner) is Role.WORD and field.name in scope.roles:
+        yield scope.value(field.span, field.name)
     else:
         yield scope.identifier(access.field, Role.FIELD)
 

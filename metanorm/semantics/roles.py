@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from metanorm.ir.stated import GRAD
 from metanorm.semantics.names_in_ast import nodes_in
 from metanorm.semantics.symbols import Role
 from metanorm.syntax import ast
@@ -27,6 +28,8 @@ def role_by_name(norm: ast.Norm) -> Mapping[str, Role]:
                 named = node.value.value if isinstance(node.value, ast.Index) else node.value
                 if isinstance(named, ast.Name):
                     roles.setdefault(named.name, Role.PARAM)
+            case ast.Backward():
+                roles.setdefault(GRAD, Role.WORD)
             case ast.Dim() if isinstance(node.size, ast.Identifier):
                 lengths.append(node.size.name)
             case _:

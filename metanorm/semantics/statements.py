@@ -5,7 +5,7 @@ from __future__ import annotations
 from metanorm.diagnostics.names import UnknownName
 from metanorm.diagnostics.suggest import listing
 from metanorm.diagnostics.values import WrongKind
-from metanorm.ir.nodes import Expand
+from metanorm.ir.nodes import Buffer, Expand
 from metanorm.ir.program import Update
 from metanorm.semantics.declared_axes import DeclaredAxes
 from metanorm.semantics.expressions import Expressions
@@ -72,6 +72,8 @@ class Statements:
         if value is None or not isinstance(entity.value, Tensor):
             return
         buffer = entity.value
+        op = self.low.ops[buffer.ref]
+        stored = op.name if isinstance(op, Buffer) else buffer.ref
         space = self.low.table.space
         if not {space.base(a) for a in value.type.axes} <= set(buffer.type.axes):
             extra = [a for a in value.type.axes if space.base(a) not in buffer.type.axes]
@@ -87,7 +89,7 @@ class Statements:
             self.problems.add(WrongKind(statement.mode.span, f"`{when}`", expected, hint))
             return
         if any(
-            update.buffer == buffer.ref and (update.when == when or "always" in (update.when, when))
+            update.buffer == stored and (update.when == when or "always" in (update.when, when))
             for update in self.low.updates
         ):
             actual, expected = (
@@ -97,7 +99,7 @@ class Statements:
             hint = "only one could be stored: make them one"
             self.problems.add(WrongKind(statement.span, actual, expected, hint))
             return
-        self.low.updates.append(Update(buffer.ref, value.ref, when=when))  # type: ignore[arg-type]
+        self.low.updates.append(Update(stored, value.ref, when=when))  # type: ignore[arg-type]
 
     def _let(self, statement: ast.Let) -> None:
         name = statement.name

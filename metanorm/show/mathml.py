@@ -20,6 +20,7 @@ GREEK = dict(
 )
 OPERATORS: Mapping[str, str] = {
     "to": "→", "leftarrow": "←", "cdot": "⋅", "leq": "≤", "neq": "≠", "geq": "≥", "mid": "∣",
+    "nabla": "∇",
     "lVert": "‖", "rVert": "‖", "lvert": "|", "rvert": "|", "{": "{", "}": "}",
 }  # fmt: skip
 FUNCTIONS = frozenset("exp log sin cos tanh max min".split())

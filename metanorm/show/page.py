@@ -74,6 +74,7 @@ def _table(facts: Facts) -> str:
         "pooled": facts.pools or ("nothing",),
         "learned": facts.learned or ("nothing",),
         "kept between calls": facts.kept or ("nothing",),
+        **({"backward pass, in training": facts.stated} if facts.stated else {}),
         "kernels": (facts.kernels,),
         "the same as": facts.equals or ("no other norm of the library",),
     }

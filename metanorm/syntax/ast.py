@@ -6,11 +6,16 @@ their texts differ in layout and comments only. No node knows what a name denote
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from dataclasses import field, replace
 from typing import Literal, Union
 
+from metanorm.syntax.ast_bases import Item as Item
+from metanorm.syntax.ast_bases import Itemized as Itemized
+from metanorm.syntax.ast_bases import Statement as Statement
+from metanorm.syntax.ast_examples import Constant as Constant
+from metanorm.syntax.ast_examples import Example as Example
+from metanorm.syntax.ast_examples import ExampleItem as ExampleItem
+from metanorm.syntax.ast_examples import ListOf as ListOf
 from metanorm.syntax.ast_expressions import Affine as Affine
 from metanorm.syntax.ast_expressions import AffineTerm as AffineTerm
 from metanorm.syntax.ast_expressions import At as At
@@ -42,30 +47,6 @@ from metanorm.syntax.ast_expressions import Text as Text
 from metanorm.syntax.ast_expressions import Tracked as Tracked
 from metanorm.syntax.ast_expressions import Trivia as Trivia
 
-if sys.version_info >= (3, 11):
-    from typing import Self
-else:
-    from typing_extensions import Self
-
-
-class Statement(Node):
-    """The base of statements, which carry comments."""
-
-    trivia: Trivia = field(default=Trivia(), compare=False)
-
-
-class Item(Node):
-    """The base of declarations in a statement or a norm, which may carry comments."""
-
-    trivia: Trivia = field(default=Trivia(), compare=False)
-
-    @property
-    def note(self) -> str:
-        """The comments of an item as one line, without allowances of lints."""
-        comments = (*self.trivia.before, self.trivia.after)
-        words = [line.lstrip("#").strip() for line in comments]
-        return " ".join(w for w in words if w and not w.startswith("norm:")).rstrip(".")
-
 
 class InputItem(Item):
     """`x[N, C]`, `batch: index[V]`, `label: index[N] of K = num_classes`, `y[M] = x`."""
@@ -75,16 +56,6 @@ class InputItem(Item):
     dims: tuple[Dim, ...] = ()
     table: Dim | None = None
     default: Expr | None = None
-
-
-class Itemized(Statement):
-    """The base of statements with one or several items."""
-
-    items: tuple[Item, ...]
-
-    def with_items(self, items: Sequence[Item]) -> Self:
-        """The statement with other items of its kind."""
-        return replace(self, items=tuple(items))
 
 
 class Input(Itemized):
@@ -259,31 +230,12 @@ class Output(Itemized):
     items: tuple[OutputItem, ...]
 
 
-class ListOf(Node):
-    """`[1, 2]`, in an example."""
+class Gradient(Statement):
+    """`gradient x = e`, inside `backward`: the gradient of an input."""
 
-    kind: Literal["list"] = "list"
-    items: tuple[Constant, ...]
-
-
-Constant = Union[Number, Negative, Name, Text, Missing, ListOf]
-
-
-class ExampleItem(Node):
-    """`x = [1, 2]`; in what is expected the first output has no name."""
-
-    name: Identifier | None = None
-    value: Constant
-
-
-class Example(Statement):
-    """`example x = [[1, 3]], eps = 0 in eval gives [[-1, 1]] within 1e-6`."""
-
-    kind: Literal["example"] = "example"
-    given: tuple[ExampleItem, ...]
-    mode: Identifier | None = None
-    expected: tuple[ExampleItem, ...]
-    within: Number | None = None
+    kind: Literal["gradient"] = "gradient"
+    name: Identifier
+    value: Expr
 
 
 class Entry(Statement):
@@ -296,6 +248,17 @@ class Entry(Statement):
     name: Identifier
     inputs: tuple[InputItem, ...]
     statements: tuple[Union[AxisSplit, AxisCut, Let, Repeat, Output], ...]
+    end: Trivia = field(default=Trivia(), compare=False)
+
+
+class Backward(Statement):
+    """`backward { gradient x = e  update b = e }`: the backward pass that a norm states.
+
+    `end` has the comments behind its last statement.
+    """
+
+    kind: Literal["backward"] = "backward"
+    statements: tuple[Union[Let, Repeat, Gradient, Update], ...]
     end: Trivia = field(default=Trivia(), compare=False)
 
 
@@ -318,6 +281,8 @@ AnyStatement = Union[
     Output,
     Example,
     Entry,
+    Gradient,
+    Backward,
 ]
 
 

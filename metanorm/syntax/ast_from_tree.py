@@ -21,6 +21,8 @@ from metanorm.syntax.tree_from_text import ParsedText
 from metanorm.syntax.trivia import distribute, start_of
 
 ENTRY_STATEMENTS = ("axis", "let", "repeat", "output")  # those that an entry may have
+BACKWARD_STATEMENTS = ("let", "repeat", "gradient", "update")  # those that a backward pass may have
+BLOCKS = ("entry", "backward")  # statements that have statements, and comments among them
 
 
 def ast_from_tree(source: Source, parsed: ParsedText, problems: Collector) -> ast.File:
@@ -69,7 +71,8 @@ class _Builder(ExpressionBuilder):
         spans = [self.span(statement) for statement in statements]
         hyper_nodes = [self.hyper(h) for h in hypers.children if h] if hypers else []
         statement_nodes = [self.statement(statement, ast.Trivia()) for statement in statements]
-        inner = [self.body(s) for s in statements if s.data == "entry"]
+        self._report_stray_gradients(statement_nodes)
+        inner = [self.body(s) for s in statements if s.data in BLOCKS]
         comments_of_norm = [
             comment
             for comment in self._comments_within(body)
@@ -99,8 +102,10 @@ class _Builder(ExpressionBuilder):
         )
 
     def body(self, tree: Tree) -> Span:
-        """The span of a norm behind its name."""
-        return self.source.span(self.span(tree.children[0]).end, self.span(tree).end)
+        """The span of a norm or an entry behind its name, or of a backward pass."""
+        span = self.span(tree)
+        start = span.start if tree.data == "backward" else self.span(tree.children[0]).end
+        return self.source.span(start, span.end)
 
     def _comments_within(self, body: Span) -> list[Token]:
         """The comments of a norm, in the order of the text."""
@@ -321,14 +326,9 @@ class _Builder(ExpressionBuilder):
     def statement_entry(self, parts: list[Any], **node: Any) -> ast.Entry:
         name, *others = parts
         inputs = [part for part in others if part and part.data.startswith("input_")]
-        statements = []
-        for part in (part for part in others if part and part not in inputs):
-            if part.data in ENTRY_STATEMENTS:
-                statements.append(part)
-            else:
-                hint = "an entry computes: what is declared, learned or kept stands in the norm"
-                what = f"`{part.data}` in an entry"
-                self.problems.add(MisplacedPart(self.span(part), what, hint))
+        hint = "an entry computes: what is declared, learned or kept stands in the norm"
+        parts = [part for part in others if part and part not in inputs]
+        statements = self._allowed(parts, ENTRY_STATEMENTS, "an entry", hint)
         body = self.source.span(self.identifier(name).span.end, node["span"].end)
         end = self.span(inputs[-1]).end if inputs else body.start
         items, comments = with_notes(
@@ -338,12 +338,48 @@ class _Builder(ExpressionBuilder):
             self.source.text.find("{", end),
             inside=True,
         )
+        built, last = self._block(statements, comments, body)
+        return ast.Entry(
+            name=self.identifier(name), inputs=items, statements=built, end=last, **node
+        )
+
+    def statement_gradient(self, parts: list[Any], **node: Any) -> ast.Gradient:
+        name, value = parts
+        return ast.Gradient(name=self.identifier(name), value=self.expr(value), **node)
+
+    def statement_backward(self, parts: list[Any], **node: Any) -> ast.Backward:
+        hint = "it has `let`, `repeat`, `gradient` and `update`: move the rest into the norm"
+        present = [part for part in parts if part]
+        statements = self._allowed(present, BACKWARD_STATEMENTS, "a backward pass", hint)
+        comments = self._comments_within(node["span"])
+        built, last = self._block(statements, comments, node["span"])
+        return ast.Backward(statements=built, end=last, **node)
+
+    def _allowed(
+        self, parts: Sequence[Tree], kinds: Sequence[str], where: str, hint: str
+    ) -> list[Tree]:
+        """The statements of a block without those that it cannot have, which are reported."""
+        for part in parts:
+            if part.data not in kinds:
+                what = f"`{part.data}` in {where}"
+                self.problems.add(MisplacedPart(self.span(part), what, hint))
+        return [part for part in parts if part.data in kinds]
+
+    def _block(
+        self, statements: Sequence[Tree], comments: Sequence[Token], body: Span
+    ) -> tuple[tuple[Any, ...], ast.Trivia]:
+        """The statements of a block with their comments, and the comments behind the last one."""
         spans = [self.span(statement) for statement in statements]
         trivia, last = distribute(self.source, comments, spans, body)
-        built = [self.statement(s, t) for s, t in zip(statements, trivia)]
-        return ast.Entry(
-            name=self.identifier(name), inputs=items, statements=tuple(built), end=last, **node
-        )
+        return tuple(self.statement(s, t) for s, t in zip(statements, trivia)), last
+
+    def _report_stray_gradients(self, statements: Sequence[ast.AnyStatement]) -> None:
+        """Report gradients that stand in a norm itself."""
+        for statement in statements:
+            if isinstance(statement, ast.Gradient):
+                hint = "write `backward { gradient x = ... }`"
+                what = "a `gradient` outside of `backward`"
+                self.problems.add(MisplacedPart(statement.span, what, hint))
 
 
 def _is_init(part: Any) -> bool:

@@ -17,7 +17,7 @@ FILE_WORDS = frozenset({"norm", "use"})
 RESERVED_WORDS = STATEMENT_WORDS | FILE_WORDS
 
 # Words that begin a statement, but can be names: papers write `scale` and `shift`.
-SOFT_STATEMENT_WORDS = frozenset({"shift", "scale", "example", "entry"})
+SOFT_STATEMENT_WORDS = frozenset("shift scale example entry gradient backward".split())
 
 # Words that these clauses take instead of a value.
 CLAUSE_WORDS = {"shift": ("mean", "none"), "scale": ("std", "none", "l1", "max")}

@@ -45,6 +45,8 @@ USAGE = {
     "OUTPUT": "output x - m, m",
     "EXAMPLE": "example x = [[1, 3]] gives [[-1, 1]]",
     "ENTRY": "entry inverse(y[N, C]) { output y + mean }",
+    "GRADIENT": "gradient x = grad * weight",
+    "BACKWARD": "backward { gradient x = grad - drift * x }",
 }
 
 # Tokens in words. Operators are left out, since they may follow any expression.

@@ -56,6 +56,11 @@ def _lines(statement: ast.AnyStatement) -> Iterator[str]:
             yield f"\\text{{{_escaped(name.name)}:}} &"
             for inner in statements:
                 yield from _lines(inner)
+        case ast.Gradient(name=name, value=value):
+            yield f"\\nabla_{{{_name(name.name)}}} &= {_latex(value)}"
+        case ast.Backward(statements=statements):
+            yield "\\text{backward:} &"
+            yield from (line for inner in statements for line in _lines(inner))
         case ast.Output(items=items):
             for item in items:
                 if item.name is not None:

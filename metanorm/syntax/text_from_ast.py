@@ -41,8 +41,8 @@ def norm_lines(norm: ast.Norm) -> list[str]:
     else:
         hypers = f"norm {norm.name.name}"
     target = f" for {norm.target.name}" if norm.target else ""
-    # Examples stand apart: they do not move the contents of the statements.
-    computed = norm.without_examples.statements
+    # Examples and a backward pass stand apart: they do not move the contents of the statements.
+    computed = (s for s in norm.without_examples.statements if not isinstance(s, ast.Backward))
     keyword_width = max((len(s.kind) for s in computed), default=0)
     body: list[str] = []
     previous: ast.Statement | None = None
@@ -78,6 +78,8 @@ def statement_lines(statement: ast.AnyStatement, pad: int) -> list[str]:
     lead = statement.kind.ljust(pad) + " "
     if isinstance(statement, ast.Entry):
         return _entry_lines(statement, lead)
+    if isinstance(statement, ast.Backward):
+        return [f"{statement.kind} {{", *_block_lines(statement), "}"]
     parts = _item_docs(statement)
     if _has_comments([item for item, _ in parts]):
         items, docs = zip(*parts)
@@ -98,12 +100,17 @@ def _entry_lines(entry: ast.Entry, lead: str) -> list[str]:
         items = Indent((SOFT, join((",", LINE), docs)), len(lead) + 4)
         doc: Doc = Group((opening, items, Indent(SOFT, len(lead)), ") {"))
         head = [line.rstrip() for line in render(doc, WIDTH - 2).split("\n")]
-    width = max((len(s.kind) for s in entry.statements), default=0)
+    return [*head, *_block_lines(entry), "}"]
+
+
+def _block_lines(block: ast.Entry | ast.Backward) -> list[str]:
+    """The statements between the braces of a block, each on lines of its own."""
+    width = max((len(s.kind) for s in block.statements), default=0)
     body: list[str] = []
-    for statement in entry.statements:
+    for statement in block.statements:
         body += _with_comments(statement_lines(statement, width), statement.trivia)
-    body += entry.end.before
-    return [*head, *(f"  {line}" if line else "" for line in body), "}"]
+    body += block.end.before
+    return [f"  {line}" if line else "" for line in body]
 
 
 def _item_docs(s: ast.AnyStatement) -> list[tuple[ast.Item, Doc]]:
@@ -177,8 +184,12 @@ def _statement(s: ast.AnyStatement) -> Doc:
             return (Group(given), mode, LINE, "gives ", Group(expected), within)
         case ast.Input() | ast.Param() | ast.Buffer() | ast.Output():
             return Group(join((",", LINE), [doc for _, doc in _item_docs(s)]))
+        case ast.Gradient():
+            return (s.name.name, " = ", _expr(s.value))
         case ast.Entry():
             return join(LINE, _entry_lines(s, ""))
+        case ast.Backward():
+            return join(LINE, ["{", *_block_lines(s), "}"])
 
 
 def _hyper(h: ast.Hyper) -> Doc:

@@ -29,6 +29,8 @@ STATEMENTS = {
     "output": "What a call returns, one or several values.",
     "example": "A call and what it gives, which `metanorm test` tries.",
     "entry": "A further method, which shares the parameters of the norm.",
+    "gradient": "In `backward`: the gradient of an input, in place of the derived one.",
+    "backward": "A backward pass that the norm states: gradients of inputs, and updates.",
 }
 assert {word.upper() for word in STATEMENTS} == USAGE.keys()  # completion and hints show both
 

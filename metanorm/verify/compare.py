@@ -185,6 +185,11 @@ class _ModuleResult:
     norm: nn.Module
     inputs: Mapping[str, Tensor | None]
 
+    def kept(self, name: str) -> Tensor:
+        """What a buffer holds now."""
+        buffer: Tensor = getattr(self.norm, name)
+        return buffer.detach().clone()
+
     @functools.cached_property
     def gradients(self) -> dict[str, Tensor]:
         """The gradients of all leaves, computed once."""
@@ -298,9 +303,14 @@ class _Comparison:
         for name, output in result.outputs.items():
             yield name, output, expected.outputs[name], ordinary.outputs[name], 1.0
         if not empty:
+            # As they are before the backward pass, which may store into buffers, too.
             for name, update in expected.updates.items():
-                yield name, getattr(result.norm, name), update, ordinary.updates[name], 1.0
+                yield name, result.kept(name), update, ordinary.updates[name], 1.0
         gradients = result.gradients
+        if not empty and gradients:
+            for name, update in expected.later_updates.items():
+                actual, label = result.kept(name), f"{name} after the backward pass"
+                yield label, actual, update, ordinary.later_updates[name], 1.0
         names = list(gradients)
         first_input = program.inputs[0].name
         expected_gradients = expected.gradients(names)

@@ -3,35 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
 from metanorm.ir.program import Program
-from metanorm.oracle.call import Call
+from metanorm.oracle.call import Call, Result
 from metanorm.oracle.interpret import interpret
 from metanorm.verify.cases import F64, Example, Setting
 
 
 @dataclass
 class Reference:
-    """The results of the oracle for a call. Outputs are functions of the leaves."""
+    """The results of the oracle for a call. Outputs are functions of the leaves.
+
+    `stated` has the gradients of inputs that the spec states, for `combined_loss`, and
+    `later_updates` what the backward pass stores.
+    """
 
     outputs: dict[str, Tensor]
     updates: dict[str, Tensor]
     program: Program
     leaves: dict[str, Tensor]  # inputs and parameters
+    stated: Mapping[str, Tensor] = field(default_factory=dict)
+    later_updates: Mapping[str, Tensor] = field(default_factory=dict)
 
     def gradients(self, names: Sequence[str]) -> list[Tensor]:
         """The gradients of `combined_loss` by the leaves of these names."""
+        names_derived = [n for n in names if n not in self.stated]
+        by_name = {**dict(zip(names_derived, self.derived(names_derived))), **self.stated}
+        return [by_name[name] for name in names]
+
+    def derived(self, names: Sequence[str]) -> list[Tensor]:
+        """The same gradients as they are derived, whatever the spec states."""
         loss = combined_loss(self.outputs, self.program)
         leaves = [self.leaves[n] for n in names]
-        return list(
-            torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
-            if loss.requires_grad
-            else (torch.zeros_like(x) for x in leaves)
-        )
+        if not loss.requires_grad or not leaves:
+            return [torch.zeros_like(x) for x in leaves]
+        return list(torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True))
 
 
 def reference(
@@ -50,23 +60,44 @@ def reference(
     leaves = {n: _float64_leaf(x) for n, x in inputs.items() if x is not None}
     params = {n: _float64_leaf(p) for n, p in norm.named_parameters()}
     counter = getattr(norm, "num_batches_tracked", None)
-    result = interpret(
-        program,
-        Call(
-            inputs={n: leaves.get(n) for n in inputs},
-            params=params,
-            buffers=buffers,
-            hypers={a.name: _on_cpu(getattr(norm, a.name)) for a in program.arguments},
-            groups=example.groups,
-            training=setting.training,
-            keeps=counter is not None,
-            batches=int(counter) if counter is not None else 1,
-            epsilon=torch.finfo(torch.promote_types(setting.dtype, torch.float32)).eps,
-            rounded=rounded,
-            dtypes=dict.fromkeys((*leaves, *params), setting.dtype),
-        ),
+    call = Call(
+        inputs={n: leaves.get(n) for n in inputs},
+        params=params,
+        buffers=buffers,
+        hypers={a.name: _on_cpu(getattr(norm, a.name)) for a in program.arguments},
+        groups=example.groups,
+        training=setting.training,
+        keeps=counter is not None,
+        batches=int(counter) if counter is not None else 1,
+        epsilon=torch.finfo(torch.promote_types(setting.dtype, torch.float32)).eps,
+        rounded=rounded,
+        dtypes=dict.fromkeys((*leaves, *params), setting.dtype),
     )
-    return Reference(result.outputs, result.updates, program, {**leaves, **params})
+    result = interpret(program, call)
+    stated, later_updates = _stated(program, call, result)
+    return Reference(
+        result.outputs, result.updates, program, {**leaves, **params}, stated, later_updates
+    )
+
+
+def _stated(
+    program: Program, call: Call, result: Result
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The gradients that a norm states, and what its backward pass stores; empty in evaluation."""
+    own = program.backward
+    if own is None or not call.training:
+        return {}, {}
+    weights = loss_weights(result.outputs, program)
+    inputs = {
+        **call.inputs,
+        **{name: weights[o] for name, (o, _) in zip(own.arriving, program.outputs)},
+        **{name: call.buffers[buffer] for buffer, name in own.saved},
+    }
+    buffers = {**call.buffers, **result.updates}
+    with torch.no_grad():
+        later = interpret(own.program, replace(call, inputs=inputs, buffers=buffers))
+    given = {n for n, x in call.inputs.items() if x is not None}
+    return {n: g for n, g in later.outputs.items() if n in given}, later.updates
 
 
 def combined_loss(outputs: Mapping[str, Tensor], program: Program) -> Tensor:
@@ -75,15 +106,24 @@ def combined_loss(outputs: Mapping[str, Tensor], program: Program) -> Tensor:
     Its weights are the gradients of the outputs. They are exact in bfloat16, or in the float8 type
     of an output.
     """
-    generator = torch.Generator().manual_seed(2)
     loss = torch.zeros((), dtype=F64)
+    for name, weights in loss_weights(outputs, program).items():
+        output = outputs[name]
+        loss = loss + (output.to(F64) * weights.to(output.device)).sum().cpu()
+    return loss
+
+
+def loss_weights(outputs: Mapping[str, Tensor], program: Program) -> dict[str, Tensor]:
+    """The weights of `combined_loss` for each output."""
+    generator = torch.Generator().manual_seed(2)
     dtypes = {name: dtype.name for name, dtype in program.output_dtypes if not dtype.like}
+    weights_by_output = {}
     for name, output in outputs.items():
         weights = torch.randn(output.shape, generator=generator, dtype=F64).bfloat16()
         if dtypes.get(name, "").startswith("float8"):
             weights = weights.to(getattr(torch, dtypes[name])).bfloat16()
-        loss = loss + (output.to(F64) * weights.to(output.device)).sum().cpu()
-    return loss
+        weights_by_output[name] = weights.to(F64)
+    return weights_by_output
 
 
 def _on_cpu(value: object) -> object:

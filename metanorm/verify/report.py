@@ -16,6 +16,7 @@ from metanorm.targets.live import module_from_files
 from metanorm.verify.cases import quick_settings, settings
 from metanorm.verify.finding import Finding, Verification
 from metanorm.verify.norms import findings_of_norm
+from metanorm.verify.stated import stated_gradients
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ def steps(task: Task) -> Iterator[Finding | Verification]:
     """
     collected: list[Finding] = []
     verification = Verification(task.norm)
+    stated: tuple[str, ...] = ()
     with warnings.catch_warnings(record=True) as caught, failures_recorded() as failures:
         warnings.simplefilter("always")
         try:
@@ -68,9 +70,11 @@ def steps(task: Task) -> Iterator[Finding | Verification]:
             for finding in findings_of_norm(program, _module(task), task.device, chosen):
                 collected.append(finding)
                 yield finding
+            stated = stated_gradients(program, _module(task))
         except Exception as error:
             verification = replace(verification, problem=f"{type(error).__name__}: {error}")
-    notes = [f"kernels were not verified: {f}" for f in failures if not f.rejected]
+    notes = [*stated]
+    notes += [f"kernels were not verified: {f}" for f in failures if not f.rejected]
     notes += [
         f"{warning.category.__name__}: {warning.message}"
         for warning in caught

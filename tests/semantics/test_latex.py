@@ -78,3 +78,20 @@ def test_statements() -> None:
         r"d &\leftarrow \frac{d}{2}\qquad (\mathit{steps} \text{ times})",
         r"y &= x - d - \mathit{seen\_max}",
     ]
+
+
+def test_a_backward_pass() -> None:
+    text = (
+        "norm A {\n  input  x[N, C = channels]\n  buffer seen[C] = 0\n  output x\n"
+        "  backward {\n    let g = grad * 2\n    gradient x = g - seen\n"
+        "    update seen = sum(g over N)\n  }\n}\n"
+    )
+    checked = check({"a.norm": Source.of("a.norm", text)}, ["a.norm"])
+    lines = latex_from_ast(checked.norms["a.norm"][0].equations).split("\n")[1:-2]
+    assert [line.removesuffix(r" \\") for line in lines] == [
+        r"y &= x",
+        r"\text{backward:} &",
+        r"g &= \mathit{grad} \cdot 2",
+        r"\nabla_{x} &= g - \mathit{seen}",
+        r"\mathit{seen} &\leftarrow \sum_{N} g",
+    ]

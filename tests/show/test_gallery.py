@@ -20,7 +20,7 @@ SPECS = sorted(path.stem for path in (ROOT / "specs").glob("*.norm"))
 # What KaTeX and MathJax both know and GitHub allows.
 COMMANDS = set(
     "alpha beta gamma delta eta theta kappa lambda mu nu xi pi rho sigma tau phi chi psi omega "
-    "varepsilon begin end frac sqrt sum left right lvert rvert lVert rVert leq geq neq to "
+    "varepsilon nabla begin end frac sqrt sum left right lvert rvert lVert rVert leq geq neq to "
     "leftarrow mid cdot exp log sin cos tanh max min mathit mathrm mathop limits text qquad".split()
 )
 

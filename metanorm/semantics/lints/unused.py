@@ -20,6 +20,8 @@ def unused(program: Program, low: Lowering, scope: CallScope) -> Iterator[Proble
     live_refs |= {let.name for decl in program.state for let in (*decl.from_weight, *decl.first)}
     live_refs |= {let.op.name for entry in program.entries for let in entry.body
                   if isinstance(let.op, (Param, Buffer))}  # fmt: skip
+    if program.backward is not None:
+        live_refs |= _read_backward(program.backward.program)
     live_refs |= _carried(low, live_refs)
     for name, entity in scope.names:
         called_again = name in scope.let_scopes and entity.used
@@ -39,6 +41,13 @@ def unused(program: Program, low: Lowering, scope: CallScope) -> Iterator[Proble
         if not is_live:
             yield Unused(entity.span, name, entity.what)
     yield from _unused_halves(scope, live_refs)
+
+
+def _read_backward(program: Program) -> set[Ref]:
+    """What a stated backward pass reads or stores, buffers by their names."""
+    stored = {update.buffer for update in program.updates}
+    return reachable(program) | {let.op.name for let in program.body
+                                 if isinstance(let.op, Buffer)} | stored  # fmt: skip
 
 
 def _unused_halves(scope: CallScope, live_refs: set[Ref]) -> Iterator[Problem]:

@@ -80,7 +80,10 @@ def statements(program: Program, used_names: Sequence[str], result: str) -> tupl
 
 
 class Body:
-    """Prints one program. `result` is the class of the result, if there are several outputs."""
+    """Prints one program. `result` is the class of the result, if there are several outputs.
+
+    Without one, they are a tuple.
+    """
 
     def __init__(
         self, program: Program, used_names: Iterable[str], result: str, filled: Iterable[Ref] = ()
@@ -115,13 +118,16 @@ class Body:
             else:
                 self.emit(let, body)
         result = self._result(body)
-        if self.ctx.program.updates:
+        if not self.ctx.program.outputs:
+            body += self.modes.updates()
+        elif self.ctx.program.updates:
             name = Name(self.ctx.local("result"))
             body += [Assign((name,), result), *self.modes.updates()]
             result = name
-        body.append(Return(result))
+        if self.ctx.program.outputs:
+            body.append(Return(result))
         head = self._widened()
-        if self.ctx.program.target != "initial" and not self.ctx.program.divided:
+        if self.ctx.program.target not in ("initial", "backward") and not self.ctx.program.divided:
             independent = self._independent_outputs()
             head.append(empty_input_guard(self.ctx, self.result, independent))
         head += self.split_inputs()
@@ -203,7 +209,7 @@ class Body:
         bound = [
             self.ctx.fit_return(r, n, body) for r, (n, _) in zip(results, self.ctx.program.outputs)
         ]
-        return call(self.result, *bound)
+        return call(self.result, *bound) if self.result else Tuple(tuple(bound))
 
     def output(self, name: str, ref: Ref, body: list[Stmt]) -> Expr:
         """An output in its final shape and dtype."""

@@ -104,11 +104,19 @@ def _formula(equations: ast.Norm) -> list[str]:
     ]
     text_lines = ["Equations::", ""]
     for statement in shown:
-        lines = statement_lines(ast.bare(statement), 0)
-        lines[0] = lines[0].removeprefix("let ")
-        text = " ".join(line.strip() for line in lines)
-        text_lines += ["    " + line for line in _wrapped(text)]
+        text_lines += ["    " + line for line in _equation(statement)]
+    block = next((s for s in equations.statements if isinstance(s, ast.Backward)), None)
+    if block is not None:
+        text_lines += ["", "In the backward pass of training::", ""]
+        for inner in block.statements:
+            text_lines += ["    " + line for line in _equation(inner)]
     return text_lines
+
+
+def _equation(statement: ast.AnyStatement) -> list[str]:
+    lines = statement_lines(ast.bare(statement), 0)
+    lines[0] = lines[0].removeprefix("let ")
+    return _wrapped(" ".join(line.strip() for line in lines))
 
 
 def _wrapped(text: str) -> list[str]:

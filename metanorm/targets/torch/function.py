@@ -46,6 +46,7 @@ class FunctionPrinter:
     def __init__(self, signature: Signature) -> None:
         self.signature = signature
         self.momenta = signature.momenta
+        self.read_in_backward: set[str] = set()  # what the stated backward pass is called with
         self.measuring = ""  # the parameter of `check` for whether a call measures its input
 
     def print(self, name: str, program: Program, doc: Sequence[str]) -> PrintedFunction:
@@ -53,25 +54,28 @@ class FunctionPrinter:
         is_main = program is self.signature.program
         read = {let.op for let in program.body}
         params = [p for p in program.params if is_main or Param(p.name) in read]
-        buffers = [b for b in program.buffers if is_main or Buffer(b.name) in read]
+        stored = {update.buffer for update in program.updates}
+        buffers = [
+            b for b in program.buffers if is_main or Buffer(b.name) in read or b.name in stored
+        ]
         used_names = [a.name for a in program.arguments] + [name, "dtype", "training"]
         used_names += [i.name for i in program.inputs] + [p.name for p in params]
         used_names += [b.name for b in program.buffers]
         used_names += [f"{i.name}_size" for i in self.signature.groups()]
-        result = self.signature.names.result
+        result = self.signature.names.result if program.target != "backward" else ""
         if program.divided:  # the processes object has the class of the result
             used_names.append(PROCESSES)
             result = f"{PROCESSES}.result"
         body = statements(program, (*used_names, *self.momenta.values()), result)
         if is_main:
             body = (body[0], *demand_declared_shapes(program), *body[1:])
-        used = set(names_in(body))
+        used = set(names_in(body)) | (self.read_in_backward if is_main else set())
         constructor_arguments = self._passed(program, used)
         parameters = [p for i in program.inputs for p in self.input_parameters(i)]
         parameters += [Parameter(b.name, self.signature.buffer_type(b)) for b in buffers]
         parameters += self._params(params)
         parameters += [Parameter(a.name, self.argument_type(a)) for a in constructor_arguments]
-        reads_mode = "training" in used
+        reads_mode = "training" in used or program.backward is not None  # it holds in training
         if reads_mode:
             parameters.append(Parameter("training", "bool"))
         if is_main:
@@ -80,7 +84,7 @@ class FunctionPrinter:
             parameters.append(Parameter(PROCESSES, "runtime.Processes"))
         # `None` for a number becomes the epsilon of x, after x is in the dtype of statistics.
         body = (body[0], *self._epsilons(program, constructor_arguments), *body[1:])
-        returns = self.signature.returns() if is_main else "Tensor"
+        returns = self.signature.returns() if is_main else _returned(program)
         leaf = ("runtime.leaf",) if is_main and not program.divided else ()
         function = Function(name, tuple(parameters), returns, body, tuple(doc), leaf)
         return PrintedFunction(function, constructor_arguments, reads_mode)
@@ -143,6 +147,13 @@ class FunctionPrinter:
                 missing = Binary("is", (name, Literal(None)))
                 statements.append(If(missing, (Assign((name,), epsilon),)))
         return statements
+
+
+def _returned(program: Program) -> str:
+    """The annotation of what an initial value or a stated backward pass returns."""
+    count = len(program.outputs)
+    several = f"tuple[{', '.join(['Tensor'] * count)}]" if count else "None"
+    return "Tensor" if count == 1 else several
 
 
 def _free(name: str, parameters: Sequence[Parameter]) -> str:

@@ -39,7 +39,8 @@ class MapPrinter:
     def __init__(self, context: Context, broadcaster: Broadcaster) -> None:
         self.ctx = context
         self.broadcaster = broadcaster
-        self.exposed = exposed_to_nan(context.program)
+        is_derived = context.program.target != "backward"  # autograd derives all else
+        self.exposed = exposed_to_nan(context.program) if is_derived else frozenset()
         self.singular = singular_in_empty_groups(context.program)
         self.roots = {  # the square root of each value that has one
             let.op.arguments[0]: let.name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from metanorm.ir.program import Program
 from metanorm.syntax import ast
@@ -33,6 +33,7 @@ from metanorm.targets.torch.kinds import fewest_dims, most_dims, norm_kind
 from metanorm.targets.torch.layout import call, integer
 from metanorm.targets.torch.names import NormNames
 from metanorm.targets.torch.signature import Signature
+from metanorm.targets.torch.stated_backward import stated_function, with_decorator
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,10 @@ class _Printer:
         self.tracked = self.signature.tracked
         self.functions = FunctionPrinter(self.signature)
         self.check = self.functions.check(names.check)
+        backward = self.program.backward
+        self.stated: list[Function] = []
+        if backward is not None:
+            self.stated.append(stated_function(backward, names.backward, self.functions))
         self.function = self.functions.print(
             names.function, self.program, function_doc(self.program)
         )
@@ -97,6 +102,9 @@ class _Printer:
             )
             for entry in norm.entries
         ]
+        if backward is not None:
+            decorated = with_decorator(self.function.function, backward, names.backward)
+            self.function = replace(self.function, function=decorated)
         self.first_batch: FirstBatch | None = None
         if any(decl.first for decl in self.program.state):
             self.first_batch = FirstBatch(self.signature, self.functions, norm.initializers)
@@ -116,6 +124,7 @@ class _Printer:
             *result,
             self._class() if rename is None else self._layer(rename),
             self.check,
+            *self.stated,
             self.function.function,
             *(p.function for p in initializers),
             *(function for entry in self.entries for function in entry.functions()),

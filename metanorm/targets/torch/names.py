@@ -22,6 +22,7 @@ class NormNames:
     result: str  # the class of the result, if there are several outputs
     initializers: Mapping[str, str]  # functions of initial values, by parameter or buffer
     entries: Mapping[str, NormNames] = field(default_factory=dict)  # by method
+    backward: str = ""  # the function of the backward pass that the norm states
 
     @property
     def functions(self) -> list[NormNames]:
@@ -43,7 +44,11 @@ def names_of(programs: Sequence[Program]) -> list[NormNames]:
             if decl.from_weight or decl.first:
                 initializers[decl.name] = _free(f"{function}_{decl.name}", "_", used_names)
         used_names |= set(initializers.values())
-        names.append(NormNames(program.name, function, check, result, initializers))
+        backward = _free(f"{function}_backward", "_", used_names) if program.backward else ""
+        used_names |= {backward}
+        names.append(
+            NormNames(program.name, function, check, result, initializers, backward=backward)
+        )
     for position, program in enumerate(programs):
         entries: dict[str, NormNames] = {}
         for entry in program.entries:
