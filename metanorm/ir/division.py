@@ -28,6 +28,7 @@ from metanorm.ir.nodes import (
     Draw,
     Exchange,
     Expand,
+    Inside,
     Let,
     Lookup,
     Map,
@@ -203,6 +204,8 @@ class _PartialSums:
             case AxisMap(axis=axis) | Lookup(axis=axis) | Position(axis):
                 if self.division.divides(axis):
                     raise IllDivided(f"what belongs to the whole of {axis}")
+            case Inside(piece) if self._cuts_divided(piece):
+                raise IllDivided(f"where {piece} is, of which each process has some")
             case Concat(axis=axis) if self.division.divides(axis):
                 raise IllDivided(f"pieces of {axis} that are joined")
             case Draw(axes=axes) if self.division.divided_axes(axes):

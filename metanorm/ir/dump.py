@@ -20,6 +20,7 @@ from metanorm.ir.nodes import (
     FromSums,
     Init,
     Input,
+    Inside,
     Let,
     Link,
     Lookup,
@@ -183,6 +184,10 @@ def op_text(op: Op) -> str:
             return f"{table}[{axis}: {index}]"
         case Piece(value, piece):
             return f"{value}[{piece}]"
+        case Inside(piece):
+            return f"inside({piece})"
+        case Concat((value,), (piece,), axis):
+            return f"concat({value} of {piece} over {axis})"
         case Concat(values, _, axis):
             return f"concat({', '.join(values)} over {axis})"
         case Rename(value, old, new):

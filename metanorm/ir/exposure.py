@@ -3,13 +3,26 @@
 A mask or a zero weight leaves elements out, which may be NaN then, and so may every elementwise
 function of them. Their adjoint is zero, but zero times NaN is NaN. A gradient must skip such
 elements, or they spread to the gradients of their factors. The same holds for a group without
-members, whose statistics are zero, if something is divided by them.
+members, whose statistics are zero, if something is divided by them. Where a program chooses
+between values of runs of an axis, no adjoint arrives at the one that it does not take, which may be
+NaN even if it is made of a statistic of its run alone.
 """
 
 from __future__ import annotations
 
 from metanorm.ir.aggregation import ByIndex
-from metanorm.ir.nodes import AxisMap, Count, Detach, Input, Map, Param, Pool, Ref, Repeat
+from metanorm.ir.nodes import (
+    AxisMap,
+    Count,
+    Detach,
+    Input,
+    Inside,
+    Map,
+    Param,
+    Pool,
+    Ref,
+    Repeat,
+)
 from metanorm.ir.operands import operands
 from metanorm.ir.program import Program
 from metanorm.ir.ranges import ranges
@@ -38,14 +51,16 @@ def exposed_to_nan(program: Program) -> frozenset[Ref]:
             return False
         return op.where is not None or (op.weight is not None and may_be_zero.get(op.weight, True))
 
-    if not any(map(leaves_out, ops.values())):
+    chooses_runs = any(isinstance(op, Inside) for op in ops.values())
+    if not chooses_runs and not any(map(leaves_out, ops.values())):
         return frozenset()
     exposed: set[Ref] = set()
     for ref, op in ops.items():
         if isinstance(op, Input):
             is_exposed = inputs[op.name].sort == "tensor"
         else:
-            is_exposed = not leaves_out(op) and any(operand in exposed for operand in operands(op))
+            is_clean = leaves_out(op) and not chooses_runs
+            is_exposed = not is_clean and any(operand in exposed for operand in operands(op))
         if is_exposed:
             exposed.add(ref)
             if isinstance(op, Repeat):

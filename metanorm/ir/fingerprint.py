@@ -34,6 +34,7 @@ from metanorm.ir.nodes import (
     Eye,
     Init,
     Input,
+    Inside,
     Let,
     Lookup,
     Map,
@@ -288,6 +289,8 @@ class Fingerprint:
             case Concat(inners, pieces, axis):
                 runs = " ".join(f"{value(r)} {self._piece(p)}" for r, p in zip(inners, pieces))
                 return f"concat {runs} {axes[axis]}"
+            case Inside(piece):
+                return f"inside {self._piece(piece)}"
             case Rename(inner, old, new):
                 return f"rename {value(inner)} {axes[old]} {axes[new]}"
             case Expand(inner, dims):

@@ -151,8 +151,18 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
+class Inside:
+    """Whether a position of an axis is in the run of positions that the axis `piece` is."""
+
+    piece: str
+
+
+@dataclass(frozen=True, slots=True)
 class Concat:
-    """The values on the `pieces` of an axis, one behind the other: a value on the whole `axis`."""
+    """The values on the `pieces` of an axis, one behind the other: a value on the whole `axis`.
+
+    At positions of none of them it is zero, which the language has no words for.
+    """
 
     values: tuple[Ref, ...]
     pieces: tuple[str, ...]
@@ -326,6 +336,7 @@ Op = Union[
     AxisMap,
     Lookup,
     Piece,
+    Inside,
     Concat,
     Rename,
     Link,

@@ -16,11 +16,13 @@ from metanorm.ir.nodes import (
     Mode,
     Near,
     Op,
+    Piece,
     Pool,
     Ref,
     Rename,
     Repeat,
 )
+from metanorm.ir.space import Space
 
 
 def every_let(body: Iterable[Let]) -> Iterator[Let]:
@@ -59,6 +61,14 @@ def operands(op: Op) -> tuple[Ref, ...]:
         case _:
             inner = getattr(op, "value", None)
             return (inner,) if isinstance(inner, str) else ()
+
+
+def cut_axes(op: Piece | Concat, space: Space) -> set[str]:
+    """The axes along which the operands of a piece of an axis, or of a whole one, are read."""
+    if isinstance(op, Concat):
+        return set(op.pieces)
+    piece_of = space[op.piece].piece_of
+    return set() if piece_of is None else {piece_of[0]}
 
 
 def axes_read_elsewhere(op: Op) -> tuple[str, ...]:

@@ -116,7 +116,7 @@ def _range_of_op(
             joined = range_by_ref[values[0]]
             for ref in values[1:]:
                 joined = joined.union(range_by_ref[ref])
-            return joined
+            return joined if len(values) > 1 else joined.union(Range(0.0, 0.0))
         case Detach(value) | Rename(value) | Piece(value) | Expand(value) | Lookup(value):
             return range_by_ref[value]
         case Cast(value):  # which may round to zero

@@ -16,6 +16,7 @@ from metanorm.ir.nodes import (
     Expand,
     FromSums,
     Input,
+    Inside,
     Kind,
     Link,
     Lookup,
@@ -115,6 +116,8 @@ def type_of(op: Op, types: Mapping[Ref, Type], declarations: Declarations) -> Ty
             return _lookup(op, types, space)
         case Piece():
             return _piece(op, types, space)
+        case Inside(piece):
+            return Type("bool", (_whole_of(piece, space),))
         case Concat():
             return _concat(op, types, space)
         case Rename():
@@ -152,11 +155,18 @@ def _lookup(op: Lookup, types: Mapping[Ref, Type], space: Space) -> Type:
     return Type("real", space.join(row_axes, index_axes))
 
 
+def _whole_of(piece: str, space: Space) -> str:
+    piece_of = space[piece].piece_of
+    if piece_of is None:
+        raise IllTyped(f"no axis that {piece} is a piece of")
+    return piece_of[0]
+
+
 def _piece(op: Piece, types: Mapping[Ref, Type], space: Space) -> Type:
-    value, piece_of = types[op.value], space[op.piece].piece_of
-    if piece_of is None or piece_of[0] not in value.axes:
+    value, whole = types[op.value], _whole_of(op.piece, space)
+    if whole not in value.axes:
         raise IllTyped(f"no axis that {op.piece} is a piece of")
-    cut = (op.piece if axis == piece_of[0] else axis for axis in value.axes)
+    cut = (op.piece if axis == whole else axis for axis in value.axes)
     return Type(value.kind, space.ordered(cut))
 
 

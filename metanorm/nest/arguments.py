@@ -65,7 +65,7 @@ def dimensions(program: Program) -> tuple[str, ...]:
     A copied axis is as long as its original. A part of an axis is as long as a hyperparameter
     says, if the constructor takes one.
     """
-    dims = (dim for decl in program.declarations for dim in decl.dims)
+    dims = [dim for decl in program.declarations for dim in decl.dims] + [*run_axes(program)]
     parts = {part for axis in program.axes for part in axis.parts}
     sizes = {Hyper(a.name) for a in program.arguments if a.type == "size"}
     declared = {
@@ -74,6 +74,17 @@ def dimensions(program: Program) -> tuple[str, ...]:
         and (a.name not in parts or a.size in sizes)
     }  # fmt: skip
     return tuple(dim for dim in dict.fromkeys(dims) if dim in declared)
+
+
+def run_axes(program: Program) -> tuple[str, ...]:
+    """The runs of positions that a program cuts its axes into. A call brings their lengths, and the
+    positions where they start."""
+    return tuple(axis.name for axis in program.axes if axis.piece_of is not None)
+
+
+def start_of(run: str) -> str:
+    """The name of the size that has the first position of a run."""
+    return f"{run}.start"
 
 
 def size_argument_dims(program: Program) -> dict[str, str]:
@@ -199,6 +210,7 @@ def call_fields(plan: Plan, saved: Iterable[str]) -> tuple[Field, ...]:
     """
     program, saved_names = plan.program, list(saved)
     field_list = [Field("size", dim) for dim in dimensions(program)]
+    field_list += [Field("size", start_of(run)) for run in run_axes(program)]
     if plan.group_index is not None:
         field_list.append(Field("groups", f"{plan.group_index}.count"))
     field_list += [Field("number", name) for name in hyperparameters(program)]

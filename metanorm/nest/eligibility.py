@@ -30,6 +30,7 @@ from metanorm.ir.nodes import (
     Detach,
     Expand,
     Input,
+    Inside,
     Let,
     Link,
     Lookup,
@@ -44,7 +45,7 @@ from metanorm.ir.nodes import (
     Rename,
     Repeat,
 )
-from metanorm.ir.operands import every_let, operands
+from metanorm.ir.operands import cut_axes, every_let, operands
 from metanorm.ir.ops import ORDERED
 from metanorm.ir.program import Divisible, Program
 from metanorm.ir.scalar import Const
@@ -64,6 +65,7 @@ from metanorm.nest.matrix_products import (
 from metanorm.nest.nest import CHEAP_FUNCTIONS
 from metanorm.nest.vanishing import vanishes_with
 from metanorm.passes.neighbours import rewritable
+from metanorm.passes.runs import run_obstacles
 from metanorm.passes.scans import SCANNED, scan_obstacles
 from metanorm.plan.sweeps import Plan
 
@@ -76,7 +78,12 @@ NEIGHBOURS_REASON = "neighbours in a graph, whose pools overlap"
 MATRIX_PRODUCTS_REASON = "matrix products, which torch's BLAS does as fast"
 # Operations that sweeps compute per element of the data, and operations that run per cell.
 WIDE_OPS = (Input, *POINTWISE)
-PER_CELL_OPS = (Number, Position, Count, Input, Param, Buffer, *POINTWISE, Rename, Pool, Link)
+PER_CELL_OPS = (
+    Number, Position, Inside, Count, Input, Param, Buffer, *POINTWISE, Rename, Piece, Concat, Pool,
+    Link,
+)  # fmt: skip
+
+MOVING_OPS = (AxisMap, Lookup, Rename, Piece, Concat)  # that read cells at other positions
 
 
 class NoKernels(Exception):
@@ -98,13 +105,12 @@ def ineligible(program: Program) -> Iterator[str]:
             yield NEIGHBOURS_REASON
         if isinstance(let.op, Pool) and let.op.statistic in ORDERED:
             yield "a statistic that is found in the order of the values"
+    yield from run_obstacles(program)
     products = (multiplies_data, multiplies_in_loops, only_multiplies_larger)
     if any(multiplies(program) for multiplies in products):
         yield MATRIX_PRODUCTS_REASON
     space = Space(program.axes)
     for let in every_let(program.body):
-        if isinstance(let.op, (Piece, Concat)):
-            yield "runs of positions of an axis, which kernels have as a whole"
         if isinstance(let.op, Cast) and let.op.to.has_eight_bits:
             yield "a value that is rounded to eight bits"
         if isinstance(let.op, Lookup) and isinstance(let.op.index, int):
@@ -207,7 +213,7 @@ class _Eligibility:
 
     def _cell_value(self, let: Let) -> Iterator[str]:
         op = let.op
-        if isinstance(op, (AxisMap, Lookup, Rename)) and any(map(self._is_wide, operands(op))):
+        if isinstance(op, MOVING_OPS) and any(map(self._is_wide, operands(op))):
             yield f"{operation_name(op)} of a value as large as the input"
         elif isinstance(op, Input) and self.index.inputs[op.name].sort == "edges":
             yield "an input of sort edges"
@@ -291,6 +297,8 @@ class _Eligibility:
                 readable_axes |= {leaf for a, _ in over for leaf in self.index.space.leaves(a)}
             case Rename(old=axis) | Lookup(axis=axis, index=int()) | AxisMap(axis=axis):
                 readable_axes.add(axis)
+            case Piece() | Concat():
+                readable_axes |= cut_axes(op, self.index.space)
             case _ if not isinstance(op, PER_CELL_OPS):
                 yield operation_name(op)
         if any(not readable_axes.issuperset(self.index.types[r].axes) for r in operands(op)):

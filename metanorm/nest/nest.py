@@ -66,7 +66,8 @@ class Compute:
 
 @dataclass(frozen=True, slots=True)
 class Gather:
-    """Read a per-cell value at another position along one axis: a fixed row, or a renamed axis."""
+    """Read a per-cell value at another position along one axis: a fixed row, a renamed axis, or a
+    run of its positions."""
 
     let: Let
 

@@ -10,7 +10,18 @@ from collections.abc import Container, Iterator, Sequence
 
 from metanorm.ir.aggregation import Reach
 from metanorm.ir.momenta import momenta
-from metanorm.ir.nodes import AxisMap, Buffer, Input, Let, Link, Lookup, Param, Rename
+from metanorm.ir.nodes import (
+    AxisMap,
+    Buffer,
+    Concat,
+    Input,
+    Let,
+    Link,
+    Lookup,
+    Param,
+    Piece,
+    Rename,
+)
 from metanorm.ir.nodes import Pool as PoolOp
 from metanorm.ir.operands import axes_read_elsewhere, operands
 from metanorm.nest.arguments import (
@@ -174,7 +185,7 @@ class _NestBuilder:
         match let.op:
             case Input(name) | Param(name) | Buffer(name):
                 return Load(let, name)
-            case Rename() | Lookup():
+            case Rename() | Lookup() | Piece() | Concat():
                 return Gather(let)
             case PoolOp(over=((_, Reach()),)):
                 return Scan(let)

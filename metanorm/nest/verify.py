@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from metanorm.ir.aggregation import Reach
-from metanorm.ir.nodes import AxisMap, Cast, Let, Link, Lookup, Ref, Rename
+from metanorm.ir.nodes import AxisMap, Cast, Concat, Let, Link, Lookup, Piece, Ref, Rename
 from metanorm.ir.nodes import Pool as PoolOp
-from metanorm.ir.operands import axes_read_elsewhere, operands
+from metanorm.ir.operands import axes_read_elsewhere, cut_axes, operands
 from metanorm.nest.nest import (
     Accumulate,
     Block,
@@ -134,6 +134,8 @@ class _Verifier:
                 axes |= {leaf for axis, _ in over for leaf in self.index.space.leaves(axis)}
             case Rename(old=axis) | Lookup(axis=axis) | AxisMap(axis=axis):
                 axes.add(axis)
+            case Piece() | Concat():
+                axes |= cut_axes(let.op, self.index.space)
         return axes
 
     def _accumulate(self, block: Block, number: int) -> None:

@@ -21,6 +21,7 @@ from metanorm.ir.nodes import (
     Dtype,
     Expand,
     Input,
+    Inside,
     Let,
     Link,
     Lookup,
@@ -137,6 +138,10 @@ class _Run:
                 return dense if type_.axes == (target, source) else dense.T
             case Piece():
                 return self._piece(op, type_)
+            case Inside(piece):
+                start, end = self._run(piece)
+                position = torch.arange(self.v.size(type_.axes[0]))
+                return (position >= start) & (position < end)
             case Concat():
                 return self._concat(op, type_)
             case Rename(value, old, new):
@@ -192,18 +197,27 @@ class _Run:
         """A run of positions of an axis."""
         piece_of = self.env.space[op.piece].piece_of
         assert piece_of is not None
-        whole, start = piece_of[0], int(self.env.number(piece_of[1]))
-        axes = [op.piece if a == whole else a for a in self.v.types[op.value].axes]
-        dim, length = axes.index(op.piece), self.v.size(op.piece)
-        run = self.v.values[op.value].narrow(dim, start, length)
+        axes = [op.piece if a == piece_of[0] else a for a in self.v.types[op.value].axes]
+        dim, (start, end) = axes.index(op.piece), self._run(op.piece)
+        run = self.v.values[op.value].narrow(dim, start, end - start)
         return run.permute([axes.index(a) for a in type_.axes])
 
+    def _run(self, piece: str) -> tuple[int, int]:
+        """The first position of a run of an axis, and the one behind it."""
+        piece_of = self.env.space[piece].piece_of
+        assert piece_of is not None
+        start = int(self.env.number(piece_of[1]))
+        return start, start + self.v.size(piece)
+
     def _concat(self, op: Concat, type_: Type) -> Tensor:
-        """Runs of positions of an axis, one behind the other."""
+        """Runs of positions of an axis, and zero at all other positions."""
         dim = type_.axes.index(op.axis)
-        on_pieces = [(*type_.axes[:dim], piece, *type_.axes[dim + 1 :]) for piece in op.pieces]
-        runs = [self.v.broadcast(ref, axes).to(F64) for ref, axes in zip(op.values, on_pieces)]
-        return torch.cat(runs, dim)
+        whole = torch.zeros(self._shape(type_), dtype=F64)
+        for ref, piece in zip(op.values, op.pieces):
+            axes = (*type_.axes[:dim], piece, *type_.axes[dim + 1 :])
+            start, end = self._run(piece)
+            whole.narrow(dim, start, end - start).copy_(self.v.broadcast(ref, axes))
+        return whole
 
     def _cast(self, value: Tensor, to: Dtype) -> Tensor:
         """The value rounded to a dtype. Its gradient is that of the identity."""

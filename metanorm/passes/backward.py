@@ -18,10 +18,12 @@ from metanorm.ir.nodes import (
     AxisMap,
     Buffer,
     Cast,
+    Concat,
     Count,
     Detach,
     Expand,
     Input,
+    Inside,
     Let,
     Link,
     Lookup,
@@ -29,6 +31,7 @@ from metanorm.ir.nodes import (
     Number,
     Op,
     Param,
+    Piece,
     Pool,
     Position,
     Ref,
@@ -177,7 +180,7 @@ class _Backward:
         if contribution is None:
             return
         op = self.forward.index.ops[operand]
-        if isinstance(op, (Number, Buffer, Detach, Count, Position, Link)):
+        if isinstance(op, (Number, Buffer, Detach, Count, Position, Inside, Link)):
             return
         new = self.b.value_map[operand]
         if self.b.types[new].kind != "real":
@@ -273,8 +276,22 @@ class _Backward:
                 chosen = self.b.map("eq", position, self.b.number(row))
                 placed = self.b.map("where", chosen, d, self.b.number(0))
                 self._contribute(table, placed, self.b.types[placed].axes)
+            case Concat(values, pieces, axis):
+                of_pieces = self._with_axis(d, axis)
+                for value, piece in zip(values, pieces):
+                    of_piece = self.b.emit(Piece(of_pieces, piece))
+                    self._contribute(value, of_piece, self.b.types[of_piece].axes)
+            case Piece(value, piece):
+                axes_of_value = self.b.types[self.b.value_map[value]].axes
+                (whole,) = (a for a in axes_of_value if a not in self.b.types[result].axes)
+                of_whole = self.b.emit(Concat((self._with_axis(d, piece),), (piece,), whole))
+                self._contribute(value, of_whole, axes_of_value)
             case _:
                 raise NotDerivable(operation_name(op))
+
+    def _with_axis(self, d: Ref, axis: str) -> Ref:
+        """An adjoint that has an axis, along which it may be constant."""
+        return d if axis in self.b.types[d].axes else self.b.emit(Expand(d, (axis,)))
 
     def _propagate_pool(self, op: Pool, result: Ref, d: Ref) -> None:
         for reason in scan_obstacles(op):

@@ -22,6 +22,7 @@ from metanorm.passes.primitives import primitives
 from metanorm.passes.products import products
 from metanorm.passes.reductions import reductions
 from metanorm.passes.repeated import repeated
+from metanorm.passes.runs import runs
 from metanorm.passes.scans import scans
 from metanorm.passes.share import share
 from metanorm.passes.simplify import simplify
@@ -63,6 +64,7 @@ PIPELINE: tuple[Pass, ...] = (
 # From an optimised program to kernels; these include steps that make several programs of one.
 KERNEL_PASSES: Mapping[str, str] = {
     "variants": "a kernel is made for one way through the modes",
+    "runs": "loops go over whole axes, for which whatever comes later is made",
     "lookups": "a value of groups has a gradient, and a place in loops",
     "neighbours": "links are weights that can be followed both ways, a pool of neighbours is none",
     "matrices": "a weight can be transposed and derived, a pool by a matrix cannot",
@@ -80,6 +82,7 @@ PROCESS_PASSES: Mapping[str, str] = {
     "exchange": "statistics are as few as they get, and nothing is moved across a message later",
 }
 FORWARD_PASSES: tuple[Pass, ...] = (
+    Pass("runs", runs, KERNEL_PASSES["runs"]),
     Pass("lookups", lookups, KERNEL_PASSES["lookups"]),
     Pass("neighbours", neighbours, KERNEL_PASSES["neighbours"]),
     Pass("matrices", matrices, KERNEL_PASSES["matrices"]),

@@ -15,8 +15,19 @@ from typing import NamedTuple
 
 from metanorm.ir.accumulation import Accumulation, accumulation_of, joint_statistic
 from metanorm.ir.aggregation import Aggregation, ByIndex, Reach
-from metanorm.ir.nodes import AxisMap, Input, Let, Lookup, Pool, Ref, Rename, Type
-from metanorm.ir.operands import operands
+from metanorm.ir.nodes import (
+    AxisMap,
+    Concat,
+    Input,
+    Let,
+    Lookup,
+    Piece,
+    Pool,
+    Ref,
+    Rename,
+    Type,
+)
+from metanorm.ir.operands import cut_axes, operands
 from metanorm.ir.ops import ORDERED
 from metanorm.ir.program import Program
 
@@ -290,5 +301,7 @@ class _SweepPlanner:
                     exchanging.add(axis)
                     if axis == grouped_axis and group_axis:  # it may read rows of other groups
                         exchanging.add(group_axis)
+                case Piece() | Concat():
+                    exchanging |= {*cut_axes(let.op, self.space), *let.type.axes}
             islands = [a for a in islands if a not in exchanging]
         return tuple(islands)

@@ -18,6 +18,7 @@ from metanorm.ir.nodes import (
     Dtype,
     Expand,
     Input,
+    Inside,
     Let,
     Link,
     Lookup,
@@ -103,6 +104,10 @@ class _Run:
                 return self.values.spread(dense, (target, source), axes)
             case Piece(value, piece):
                 return self._piece(value, piece, axes)
+            case Inside(piece):
+                start, end = self._run(piece)
+                positions = range(self.values.size(axes[0]))
+                return [float(start <= position < end) for position in positions]
             case Concat():
                 return self._concat(op, axes)
             case Rename(value, old, new):
@@ -162,22 +167,30 @@ class _Run:
         """A run of positions of an axis."""
         piece_of = self.values.space[piece].piece_of
         assert piece_of is not None
-        whole, start = piece_of[0], int(self.call.number(piece_of[1]))
+        whole, (start, end) = piece_of[0], self._run(piece)
         others = [axis for axis in axes if axis != piece]
         lines = self.values.broadcast(value, (*others, whole))
-        length, run = self.values.size(whole), self.values.size(piece)
-        cut = [x for line in range(0, len(lines), length) for x in lines[line + start :][:run]]
+        length = self.values.size(whole)
+        cut = [x for line in range(0, len(lines), length) for x in lines[line + start : line + end]]
         return self.values.spread(cut, (*others, piece), axes)
 
+    def _run(self, piece: str) -> tuple[int, int]:
+        """The first position of a run of an axis, and the one behind it."""
+        piece_of = self.values.space[piece].piece_of
+        assert piece_of is not None
+        start = int(self.call.number(piece_of[1]))
+        return start, start + self.values.size(piece)
+
     def _concat(self, op: Concat, axes: Sequence[str]) -> Sequence[float]:
-        """Runs of positions, one behind the other."""
+        """Runs of positions, and zero at all other positions."""
         others = [axis for axis in axes if axis != op.axis]
-        runs = [self.values.broadcast(r, (*others, p)) for r, p in zip(op.values, op.pieces)]
-        lengths = [self.values.size(piece) for piece in op.pieces]
-        joined: list[float] = []
-        for line in range(math.prod(self.values.sizes(others))):
-            for run, length in zip(runs, lengths):
-                joined += run[line * length : (line + 1) * length]
+        lines, length = math.prod(self.values.sizes(others)), self.values.size(op.axis)
+        joined = [0.0] * (lines * length)
+        for ref, piece in zip(op.values, op.pieces):
+            run, (start, end) = self.values.broadcast(ref, (*others, piece)), self._run(piece)
+            for line in range(lines):
+                of_line = run[line * (end - start) : (line + 1) * (end - start)]
+                joined[line * length + start : line * length + end] = of_line
         return self.values.spread(joined, (*others, op.axis), axes)
 
     def _repeat(self, op: Repeat) -> Sequence[float]:

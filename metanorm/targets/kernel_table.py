@@ -9,7 +9,7 @@ from typing import Any
 
 from metanorm.ir.flags import choosing_flags
 from metanorm.ir.program import Program
-from metanorm.ir.scalar import Const, Hyper
+from metanorm.ir.scalar import Apply, Const, Hyper, Scalar, SizeOf
 from metanorm.ir.space import Space
 from metanorm.nest.arguments import Field, window_widths
 from metanorm.nest.kernels import NormKernels, Variant
@@ -93,6 +93,7 @@ def kernel_table(norm: PrintedNorm, named: KernelNaming) -> dict[str, Any]:
         **_dtypes(program),
         **_tables(program),
         **_widths(program),
+        **_runs(program),
         **({"edges": edges} if edges else {}),
         "sorts": {i.name: i.sort for i in program.inputs if i.sort != "tensor"}
         | {a.name: "matrix" for a in matrices},
@@ -125,6 +126,29 @@ def _widths(program: Program) -> dict[str, Any]:
     """The constructor arguments that set the widths of windows."""
     width_arguments = dict.fromkeys(window_widths(program))
     return {"widths": [*width_arguments]} if width_arguments else {}
+
+
+def _runs(program: Program) -> dict[str, Any]:
+    """For each run of positions: its axis, the position where it starts, and its length."""
+    runs: dict[str, Any] = {}
+    for axis in program.axes:
+        if axis.piece_of is not None and axis.size is not None:
+            whole, start = axis.piece_of
+            runs[axis.name] = [whole, scalar_as_json(start), scalar_as_json(axis.size)]
+    return {"runs": runs} if runs else {}
+
+
+def scalar_as_json(scalar: Scalar) -> Any:
+    """A scalar as JSON: a number, the name of an argument, or a function and its arguments."""
+    match scalar:
+        case Const(value):
+            return value
+        case Hyper(name):
+            return name
+        case SizeOf(axis):
+            return ["size", axis]
+        case Apply(function, arguments):
+            return [function, *map(scalar_as_json, arguments)]
 
 
 def _declared_lengths(program: Program, space: Space) -> dict[str, int | str]:

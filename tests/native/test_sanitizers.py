@@ -123,6 +123,27 @@ norm Near(w: int) {
             both_ways(norm, strided(19, 5), offsets)
 
 
+def runs_of_an_axis() -> None:
+    """Runs of one position and of all but one, values of them before and behind the loops."""
+    for planes, ratio in ((2, 0.5), (9, 0.2), (40, 0.97)):
+        norm = layer("ibn_norm", "IBNNorm", planes, ratio)
+        for x in (
+            torch.randn(3, planes, 5),
+            strided(2, planes, 9),
+            torch.randn(2, planes, 3, 3).to(memory_format=torch.channels_last),
+        ):
+            both_ways(norm, x)
+        both_ways(norm.eval(), torch.randn(3, planes, 5))
+    module = metanorm.loads("""
+norm Cut {
+  input  x[N, C, *S]
+  axis   C = (A = 1) + (B = size(C) / 2) + Z
+  param  gain[Z] = 1
+  output concat(x[A], x[B] / (1 + l2(x[B] over B)), gain * x[Z] over C) }
+""")
+    both_ways(module.Cut(7), torch.randn(4, 7, 33))
+
+
 def scans_of_elements() -> None:
     """Tiles of one strip and of several, lines across rows and along them, one channel."""
     for size in (1, 4, 9, 40):
@@ -151,7 +172,7 @@ def tables() -> None:
 SCENES: dict[str, Callable[[], None]] = {
     "batch": batch, "group": group, "rows": rows, "graphs": graphs,
     "rows of graphs": rows_of_graphs, "scans": scans,
-    "scans within segments": scans_within_segments,
+    "scans within segments": scans_within_segments, "runs of an axis": runs_of_an_axis,
     "scans of elements": scans_of_elements, "tables": tables,
 }  # fmt: skip
 

@@ -18,9 +18,7 @@ from metanorm.passes.variants import variants
 
 NOT_DERIVABLE = {  # what is torch's to derive
     "DoublyStochastic": "repeat",
-    "IBNNorm": "concat",
     "IterNorm": "repeat",
-    "LatentRMSNorm": "concat",
     "Muon": "repeat",
     "RobustScaler": "order of the values",
     "DecorrelatedBatchNorm": "repeat",

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from metanorm.runtime.kernels import layout
 from metanorm.runtime.kernels.errors import Unsupported
+from metanorm.runtime.kernels.scalars import Scalar, whole_number
 from metanorm.runtime.kernels.table import Field, KernelEntry, Table
 
 MANY = 32768  # elements from which on the number of statistics matters
@@ -98,7 +99,19 @@ class CallBinding:
             if isinstance(count, int) and self.shapes.setdefault(dim, (count,)) != (count,):
                 raise Unsupported("a parameter or a buffer of another length than was declared")
         self.sizes = {dim: prod(shape) for dim, shape in self.shapes.items()}
+        for run, place in table.runs.items():
+            self._cut(run, *place)
         self.real = torch.float64 if self.x.dtype == torch.float64 else torch.float32
+
+    def _cut(self, run: str, whole: str, start: Scalar, length: Scalar) -> None:
+        """Set the length of a run of positions, and where it starts."""
+        numbers = (whole_number(scalar, self.values, self.sizes) for scalar in (start, length))
+        first, count = numbers
+        if first + count > self.sizes.get(whole, 0):
+            raise Unsupported("a run of more positions than there are")
+        if self.shapes.setdefault(run, (count,)) != (count,):
+            raise Unsupported("a tensor on a run of another length")
+        self.sizes |= {run: count, f"{run}.start": first}
 
     @staticmethod
     def spans_of(tensor: int, dims: Sequence[str], ranks: Sequence[int]) -> dict[str, Span]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from metanorm.runtime.beside import name_beside, text_beside
+from metanorm.runtime.kernels.scalars import Scalar
 
 LINES_OF_HEADER = 3
 HEADER = re.compile(r"metanorm: abi=\d+ spec=\w+ options=\w+")
@@ -66,6 +67,7 @@ class Table:
     widths: tuple[str, ...]  # arguments: how many positions a window holds
     edges: Mapping[str, str]  # the dimension of the nodes of each edge list
     cells: Mapping[str, tuple[tuple[str, ...], ...]]  # dimensions of the statistics, by variant
+    runs: Mapping[str, tuple[str, Scalar, Scalar]]  # of a dimension: its name, start and length
 
 
 def kernel_source(module_file: str) -> str:
@@ -117,6 +119,7 @@ def table_from_data(data: Mapping[str, Any]) -> Table:
         dtypes=data.get("dtypes", {}),
         widths=tuple(data.get("widths", ())),
         edges=data.get("edges", {}),
+        runs={run: tuple(place) for run, place in data.get("runs", {}).items()},
         variants={
             variant: {
                 direction: _entry_from_data(entry)

@@ -151,8 +151,8 @@ class NativeBinding(CallBinding):
             return [0, 0, *[0] * (len(self.ranks) if wide else 0)]
         result, lengths = torch.empty_like(like), None
         if not is_gradient and (field.dims or not wide):
-            if any(dim.lstrip("*") not in self.shapes for dim in field.dims):
-                raise Unsupported("a result with one value for each part of an axis")
+            if any(dim.lstrip("*") not in self.spans for dim in field.dims):
+                raise Unsupported("a result along what no tensor has, such as a part of an axis")
             result = like.new_empty(self.shape_of(field.dims))
             lengths = self._length_spans(field.dims)
         operand = self.order[name[2:] if is_gradient else self.first]

@@ -10,7 +10,7 @@ from metanorm.ir.program import Program
 from metanorm.ir.rename import role_of
 from metanorm.ir.scalar import Apply as ApplyScalar
 from metanorm.ir.scalar import Const, Hyper, Scalar, SizeOf
-from metanorm.nest.arguments import size_argument_dims
+from metanorm.nest.arguments import size_argument_dims, start_of
 from metanorm.nest.nest import Nest, Scan
 from metanorm.targets.native import cir
 from metanorm.targets.native.cir import (
@@ -157,6 +157,22 @@ class KernelContext:
     def size(self, axis: str) -> Expr:
         """The length of an axis."""
         return Name(f"v->{self.size_name(axis)}")
+
+    def run_start(self, run: str) -> Expr:
+        """The first position of a run of positions."""
+        return Name(f"v->call->size_{self.name(start_of(run))}")
+
+    def is_inside(self, run: str, position: Expr) -> Expr:
+        """Whether a position of the whole axis is in a run."""
+        start = self.run_start(run)
+        is_behind = Infix(">=", position, start)
+        return Infix("&&", is_behind, Infix("<", position, Infix("+", start, self.size(run))))
+
+    def whole_axis(self, run: str) -> str:
+        """The axis that a run of positions is cut out of."""
+        piece_of = self.space[run].piece_of
+        assert piece_of is not None
+        return piece_of[0]
 
     def volume(self, axes: Iterable[str]) -> Expr:
         """The product of lengths."""

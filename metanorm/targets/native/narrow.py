@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 
-from metanorm.ir.nodes import AxisMap, Let, Lookup, Pool, Ref, Rename
+from metanorm.ir.nodes import AxisMap, Concat, Let, Lookup, Piece, Pool, Ref, Rename
 from metanorm.ir.operands import operands
 from metanorm.plan.sweeps import Reduction
 from metanorm.targets.native import cir
@@ -19,6 +19,7 @@ from metanorm.targets.native.cell_blocks import CellBlock
 from metanorm.targets.native.cir import (
     Apply,
     Assign,
+    Conditional,
     Declare,
     Element,
     Expr,
@@ -265,6 +266,16 @@ class NarrowPrinter:
                     Assign(result, "=", self.values.value(table, source_positions))
                 ]
                 return self.loops(cluster, axes, row_copy, block)
+            case Piece(value, piece):
+                axis = self.ctx.whole_axis(piece)
+                place = Infix("+", at[piece], self.ctx.run_start(piece))
+                cut: list[Stmt] = [
+                    Assign(result, "=", self.values.value(value, {**at, axis: place}))
+                ]
+                return self.loops(cluster, axes, cut, block)
+            case Concat():
+                whole: list[Stmt] = [Assign(result, "=", self._of_runs(op, at))]
+                return self.loops(cluster, axes, whole, block)
             case AxisMap("softmax", value, axis):
                 weights: list[Stmt] = softmax(self.values, let, value, axis)
                 other_axes = [a for a in axes if a != axis]
@@ -296,6 +307,15 @@ class NarrowPrinter:
                 return [outer]
             case _:
                 raise AssertionError(op)
+
+    def _of_runs(self, op: Concat, at: AxisPositions) -> Expr:
+        """The value of the run that a position is in; zero in none of them."""
+        found: Expr = cir.Number(0)
+        for ref, piece in reversed([*zip(op.values, op.pieces)]):
+            place = Infix("-", at[op.axis], self.ctx.run_start(piece))
+            value = self.values.value(ref, {**at, piece: place})
+            found = Conditional(self.ctx.is_inside(piece, at[op.axis]), value, found)
+        return found
 
 
 def _is_independent(s: Stmt) -> bool:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from metanorm.ir.aggregation import ByIndex, Ones
 from metanorm.ir.index import closure
-from metanorm.ir.nodes import Count, Link, Number, Op, Position, Ref, Rename
+from metanorm.ir.nodes import Count, Inside, Link, Number, Op, Position, Ref, Rename
 from metanorm.ir.operands import operands
 from metanorm.targets.native import cir
 from metanorm.targets.native.cir import (
@@ -57,7 +57,8 @@ class NarrowValues:
     def is_known_from_sizes(self, ref: Ref) -> bool:
         """Whether a value depends on lengths and numbers alone."""
         op = self.lets[ref].op
-        return isinstance(op, (Number, Position, Count)) and ref not in self.measured
+        is_known = isinstance(op, (Number, Position, Inside, Count))
+        return is_known and ref not in self.measured
 
     def has_array(self, ref: Ref) -> bool:
         """Whether a value has an array, in the order of its axes."""
@@ -116,6 +117,8 @@ class NarrowValues:
         op = self.lets[ref].op
         if isinstance(op, Position):
             return Prefix("(real)", at[op.axis])
+        if isinstance(op, Inside):
+            return self.ctx.is_inside(op.piece, at[self.ctx.whole_axis(op.piece)])
         if isinstance(op, Number):
             return self.ctx.scalar(op.value)
         assert isinstance(op, Count)
