@@ -40,7 +40,7 @@ def test_norms_over_two_processes_and_their_messages(tmp_path: Path) -> None:
     length = 2 + 1 + 2 * 256
     assert of_samples["messages"] == {"forward": [length], "both": [length, length]}
     timed = {(time["candidate"], time["phase"]) for time in of_samples["times"]}
-    assert len(timed) == 8 and all(time["median"] > 0 for time in of_samples["times"])
+    assert len(timed) == 10 and all(time["median"] > 0 for time in of_samples["times"])
     assert of_features["times"] == []
     assert "left out: OfFeatures, 1024x256: it does not pool over samples" in result.stdout
 

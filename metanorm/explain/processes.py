@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 
 from metanorm.ir.batch import crosses_samples
 from metanorm.ir.division import exchanges, message_depths
 from metanorm.ir.program import Program
 from metanorm.ir.space import Space
-from metanorm.passes.divided import divided, divided_variant
+from metanorm.nest.eligibility import NoKernels
+from metanorm.passes.divided import Divided, divided, divided_variant
+from metanorm.targets.process_kernels import SWEEP_TARGET, sweeps_with_kernels
 
 
 def exchanges_by_axis(program: Program) -> tuple[str, ...]:
@@ -31,7 +34,21 @@ def exchanges_by_axis(program: Program) -> tuple[str, ...]:
             if axis in division.sample_axes and not in_evaluation:
                 text += ", in training"
         lines.append(f"{_program_axis_text(program, axis)} {text}")
-    return tuple(lines)
+    return (*lines, *_kernels(division))
+
+
+def _kernels(division: Divided) -> Iterator[str]:
+    """A line for each reason why what is divided runs on plain torch, or for kernels."""
+    found: dict[str, list[str]] = {}
+    for variant in division.variants:
+        try:
+            sweeps_with_kernels(variant)
+            text = f"kernels in {SWEEP_TARGET.language} between messages"
+        except NoKernels as reason:
+            text = f"plain torch alone: {reason}"
+        found.setdefault(text, []).append(" and ".join(variant.exchanged))
+    for text, axes in found.items():
+        yield text if len(found) == 1 else f"{text}, over {' or '.join(axes)}"
 
 
 def exchange_text(program: Program) -> str:

@@ -41,6 +41,8 @@ from metanorm.ir.nodes import (
     Ref,
     Rename,
     Repeat,
+    Swept,
+    ToSum,
     Type,
 )
 from metanorm.ir.operands import operands
@@ -177,6 +179,11 @@ class _PartialSums:
                 return self._exchange(op)
             case Repeat():
                 return self._repeat(op)
+            case Swept(values=values, part_of=part_of):
+                self._demand_whole(values)
+                return frozenset(part_of)
+            case ToSum():
+                return self._to_sum(op)
             case Piece(value, piece):
                 if self._cuts_divided(piece):
                     raise IllDivided(f"a piece of {piece}, of which each process has some")
@@ -223,6 +230,14 @@ class _PartialSums:
         if not op.axes or not set(op.axes) <= partial:
             raise IllDivided(f"an exchange of {op.value} over what it is no part of")
         return partial - set(op.axes)
+
+    def _to_sum(self, op: ToSum) -> DividedAxes:
+        """A sum over the piece that all parts measure, about a number that is complete."""
+        self._demand_whole([op.near] if op.near else [])
+        measured = {self.partial_axes[ref] for ref in op.parts}
+        if len(measured) > 1:
+            raise IllDivided("a sum of what was measured over several pieces")
+        return measured.pop()
 
     def _repeat(self, op: Repeat) -> DividedAxes:
         self._demand_whole(op.initial)

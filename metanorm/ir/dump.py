@@ -35,6 +35,8 @@ from metanorm.ir.nodes import (
     Position,
     Rename,
     Repeat,
+    Swept,
+    ToSum,
     Type,
 )
 from metanorm.ir.program import BufferDecl, ParamDecl, Program
@@ -176,6 +178,11 @@ def op_text(op: Op) -> str:
         case FromSums(statistic, sums, near):
             about = f" about {near}" if near else ""
             return f"{statistic} from {', '.join(sums)}{about}"
+        case ToSum(statistic, parts, near):
+            about = f" about {near}" if near else ""
+            return f"{statistic} of {', '.join(parts)}{about}"
+        case Swept(sweep, output, values, _, _):
+            return f"{output} of sweep {sweep}({', '.join(values)})"
         case AxisMap(function, value, axis, argument, adjoint):
             radius = f", {scalar_text(argument)}" if argument is not None else ""
             arriving = f", adjoint {adjoint}" if adjoint is not None else ""

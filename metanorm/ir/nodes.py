@@ -324,6 +324,35 @@ class FromSums:
     near: Ref | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ToSum:
+    """A partial sum, from local statistics in float64: the inverse of `FromSums`.
+
+    `parts` holds the count and the mean of a pool, and for `squares` its variance, too. `gaps` is
+    the sum of differences from `near`, `squares` the sum of squared differences.
+    """
+
+    statistic: Literal["gaps", "squares"]
+    parts: tuple[Ref, ...]
+    near: Ref | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """The result `output` of sweep number `sweep`, which has a function of its own.
+
+    `values` are the narrow values that the sweep reads for it, `axes` those of the result. It is a
+    statistic of the piece of this process of the divided axes in `part_of`. Only the function of a
+    norm among processes has sweeps: between them it sends messages.
+    """
+
+    sweep: int
+    output: str
+    values: tuple[Ref, ...]
+    axes: tuple[str, ...]
+    part_of: tuple[str, ...] = ()
+
+
 Op = Union[
     Number,
     Input,
@@ -349,6 +378,8 @@ Op = Union[
     Exchange,
     Near,
     FromSums,
+    ToSum,
+    Swept,
 ]
 Init = Union[Scalar, Draw, Eye]
 

@@ -21,6 +21,8 @@ from metanorm.ir.nodes import (
     Ref,
     Rename,
     Repeat,
+    Swept,
+    ToSum,
 )
 from metanorm.ir.space import Space
 
@@ -46,9 +48,11 @@ def operands(op: Op) -> tuple[Ref, ...]:
             return tuple(r for r in (value, where, weight) if r is not None)
         case FromSums(_, sums, near):
             return sums if near is None else (*sums, near)
+        case ToSum(_, parts, near):
+            return parts if near is None else (*parts, near)
         case AxisMap(value=value, adjoint=adjoint):
             return (value,) if adjoint is None else (value, adjoint)
-        case Concat(values):
+        case Concat(values) | Swept(values=values):
             return values
         case Lookup(table, _, index):
             return (table,) if isinstance(index, int) else (table, index)

@@ -204,7 +204,8 @@ class Backward:
 class Program:
     """One norm, or for the target `initial` the computation of one initial value, its output.
 
-    A program for `backward` is what a norm states as its backward pass.
+    A program for `backward` is what a norm states as its backward pass, one for `sweep` is a pass
+    over the data of a norm among processes.
 
     `entries` are the further methods of the norm, which share what it learns. The name of such a
     program is that of the norm and of the method, with a dot between them.
@@ -215,7 +216,7 @@ class Program:
     """
 
     name: str
-    target: Literal["activation", "weight", "gradient", "loss", "initial", "backward"]
+    target: Literal["activation", "weight", "gradient", "loss", "initial", "backward", "sweep"]
     doc: tuple[str, ...]
     axes: tuple[Axis, ...]
     arguments: tuple[Argument, ...]
@@ -263,7 +264,7 @@ class Program:
     @property
     def keeps_shape(self) -> bool:
         """Whether the first output has the shape of the first input."""
-        return self.target not in ("loss", "initial", "backward")
+        return self.target not in ("loss", "initial", "backward", "sweep")
 
     @property
     def state(self) -> tuple[ParamDecl | BufferDecl, ...]:

@@ -24,6 +24,8 @@ from metanorm.ir.nodes import (
     Ref,
     Rename,
     Repeat,
+    Swept,
+    ToSum,
 )
 from metanorm.ir.program import Program
 
@@ -79,7 +81,9 @@ def map_operands(op: Op, names: Mapping[Ref, Ref]) -> Op:
             return replace(op, value=new(op.value), where=where, weight=weight)
         case FromSums():
             return replace(op, sums=tuple(map(new, op.sums)), near=op.near and new(op.near))
-        case Concat():
+        case ToSum():
+            return replace(op, parts=tuple(map(new, op.parts)), near=op.near and new(op.near))
+        case Concat() | Swept():
             return replace(op, values=tuple(map(new, op.values)))
         case Rename() | Piece() | Expand() | Detach() | Cast() | Exchange():
             return replace(op, value=new(op.value))

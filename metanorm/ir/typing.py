@@ -32,6 +32,8 @@ from metanorm.ir.nodes import (
     Ref,
     Rename,
     Repeat,
+    Swept,
+    ToSum,
     Type,
 )
 from metanorm.ir.operands import operands
@@ -106,7 +108,7 @@ def type_of(op: Op, types: Mapping[Ref, Type], declarations: Declarations) -> Ty
             if types[value].kind != "real":
                 raise IllTyped("an exchange of what is no number")
             return types[value]
-        case FromSums() | Mode():
+        case FromSums() | ToSum() | Mode():
             return Type("real", _joined_axes(op, types, space))
         case AxisMap(value=value, axis=axis):
             if axis not in types[value].axes:
@@ -130,6 +132,8 @@ def type_of(op: Op, types: Mapping[Ref, Type], declarations: Declarations) -> Ty
             return Type(types[value].kind, space.join(types[value].axes, axes))
         case Repeat(initial=initial, position=position):
             return types[initial[position]]
+        case Swept(axes=axes):
+            return Type("real", space.ordered(axes))
 
 
 def _joined_axes(op: Op, types: Mapping[Ref, Type], space: Space) -> tuple[str, ...]:

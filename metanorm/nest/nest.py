@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, Union
 
-from metanorm.ir.nodes import Kind, Let, Ref
+from metanorm.ir.nodes import Dtype, Kind, Let, Ref
 from metanorm.ir.nodes import Pool as PoolOp
 from metanorm.ir.program import Program
 from metanorm.nest.arguments import Field
@@ -23,6 +23,8 @@ from metanorm.plan.sweeps import Reduction, with_group_axis
 
 # Functions that cost no more to compute again than their result costs to read.
 CHEAP_FUNCTIONS = frozenset("add sub mul div neg where eq ne".split())
+
+IN_FLOAT64 = Dtype("float64", like=False)
 
 # ---- the tensors of a call
 
@@ -256,6 +258,32 @@ class Nest:
     def finishes(self) -> dict[Ref, Finish]:
         """The `Finish` statement of each statistic of the data."""
         return {s.let.name: s for _, s in self.statements() if isinstance(s, Finish)}
+
+    @cached_property
+    def exact_results(self) -> dict[str, Finish]:
+        """By array, the results in float64 that are statistics of the data, and nothing else.
+
+        They have digits that values in float32 would lose: those of the accumulators.
+        """
+        dtypes = dict(self.program.output_dtypes)
+        users = self.program.index.users
+        exact: dict[str, Finish] = {}
+        for store in (s for _, s in self.statements() if isinstance(s, Store)):
+            finish = self.finishes.get(store.value)
+            is_float64 = dtypes.get(store.array.removeprefix("to.")) == IN_FLOAT64
+            if finish is None or not is_float64 or users[store.value]:
+                continue
+            if self.reductions[finish.reduction].terminal:
+                exact[store.array] = finish
+        return exact
+
+    @cached_property
+    def exact_alone(self) -> frozenset[Ref]:
+        """The statistics of `exact_results` that nothing needs in the precision of arithmetic."""
+        stored = [s for _, s in self.statements() if isinstance(s, Store)]
+        rounded = {s.value for s in stored if s.array not in self.exact_results}
+        exact = {finish.let.name for finish in self.exact_results.values()}
+        return frozenset(exact - rounded)
 
     def statements(self) -> Iterator[tuple[Block, Statement]]:
         """All statements in order, each with its block."""

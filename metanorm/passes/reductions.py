@@ -92,6 +92,11 @@ COMPOSED: Mapping[str, Callable[[_Pooling], Ref]] = {
     "std": lambda p: p.map("root", p.of("var", p.op.value)),
     "l1": lambda p: p.of("sum", p.b.map("abs", p.op.value)),
     "l2": lambda p: p.map("root", p.of("sum", p.squares())),
+    # Those of a process, whose results are in float64.
+    "exact_mean": lambda p: p.of("mean", p.op.value, last=True),
+    "exact_var": lambda p: p.of("var", p.op.value, last=True),
+    "gaps": lambda p: p.of("sum", p.op.value, last=True),
+    "squares": lambda p: p.of("sum", p.squares(p.op.about), last=True),
 }
 COMPUTED = {*ACCUMULATIONS, *COMPOSED, *ORDERED}
 assert STATISTICS.keys() <= COMPUTED, "a statistic that nothing computes"

@@ -13,7 +13,15 @@ from metanorm.runtime.arguments import (
 from metanorm.runtime.attributes import is_choice, renamed, shape_of
 from metanorm.runtime.backends import use
 from metanorm.runtime.contraction import contracted
-from metanorm.runtime.dispatch import among_processes, call_path, gpu, native, torch_only
+from metanorm.runtime.dispatch import (
+    among_processes,
+    call_path,
+    gpu,
+    in_sweeps,
+    native,
+    sweep,
+    torch_only,
+)
 from metanorm.runtime.errors import (
     ShapeError,
     as_choice,
@@ -78,10 +86,13 @@ from metanorm.runtime.processes.errors import ExchangeError, ShardingError
 from metanorm.runtime.processes.process_groups import demand_alone, no_exchange
 from metanorm.runtime.processes.sums import (
     demand_several_in_all,
+    exact_moments,
+    gaps_of_moments,
     mean_from_sums,
     power_sum,
     power_sums,
     second_from_sums,
+    squares_of_moments,
     store_where_,
     var_from_sums,
     whole,
@@ -173,11 +184,14 @@ __all__ = [
     "demand_shapes",
     "demand_tensors",
     "demand_tensors_or_none",
+    "exact_moments",
     "eye_",
+    "gaps_of_moments",
     "gpu",
     "guarded",
     "handle_override",
     "has_override",
+    "in_sweeps",
     "is_choice",
     "keep_matrix",
     "largest",
@@ -229,10 +243,12 @@ __all__ = [
     "smallest",
     "smallest_along",
     "sparsestmax",
+    "squares_of_moments",
     "store_",
     "store_where_",
     "straight_through_round",
     "swap",
+    "sweep",
     "synchronized",
     "take_",
     "tensors_of",

@@ -28,6 +28,7 @@ from metanorm.runtime.tensors import is_traced
 F = TypeVar("F", bound=Callable[..., Any])
 KERNELS: Mapping[str, Target] = {"cpu": "native", "cuda": "triton"}  # by device type
 NO_KERNELS = "has no kernels to go to: `metanorm explain` says why of a norm"
+ONLY = {"native": "C", "triton": "Triton"}
 KERNEL_TARGETS = {"native": "natively", "triton": "on Triton kernels"}  # as errors say it
 
 _call_paths = CallPaths(BACKEND, ALLOWING_CALL_PATH)
@@ -82,7 +83,7 @@ class _Dispatcher:
         self.arity = len(self.signature.parameters)
         self.in_graph = (
             graph_function(on_torch)
-            if only
+            if only == "triton"
             else graph_function(on_torch, self._as_operation, self._eagerly)
         )
         self._plan_caches: dict[str, PlanCache] = {}  # by target
@@ -108,7 +109,7 @@ class _Dispatcher:
             return self._fall_back("is watched by a transform of torch", args)
         target = self._target(args)
         if self.only and target != self.only:
-            return self._fall_back("is one that C has no kernels for", args)
+            return self._fall_back(f"is one that {ONLY[target]} has no kernels for", args)
         if target in self._build_failures:
             return self._fall_back(f"has no kernels: {self._build_failures[target]}", args)
         try:
@@ -176,6 +177,32 @@ class _Dispatcher:
         return self._plan_caches[target]
 
 
+class _Sweep(_Dispatcher):
+    """Runs each sweep of a norm among processes, on kernels in C or on torch."""
+
+    def __init__(self, on_torch: CheckedFunction) -> None:
+        super().__init__(on_torch, only="native")
+
+    def __call__(self, *args: Any, **named: Any) -> Any:
+        if torch.compiler.is_compiling():  # the graph has the equations of the norm around it
+            return self.function(*args, **named)
+        return self._enter(*args, **named) if named else self._enter(*args)
+
+
+def _in_sweeps(on_torch: CheckedFunction) -> Callable[..., Any]:
+    """A function of axes that are divided among processes, whose sweeps have kernels in C.
+
+    What lies between sweeps, messages included, is torch code on any process.
+    """
+
+    def run(*args: Any, **named: Any) -> Any:
+        if not torch.compiler.is_compiling() and BACKEND.get().target == "triton":
+            raise _not_served(on_torch.function.__name__, "is of axes divided among processes")
+        return on_torch(*args, **named)
+
+    return run
+
+
 def _without_kernels(on_torch: CheckedFunction) -> Callable[..., Any]:
     """A function that has no kernels: it raises `NotServed` if `use` asks for some."""
     in_graph = graph_function(on_torch)
@@ -207,3 +234,5 @@ native = _decorator(_Dispatcher)
 gpu = _decorator(functools.partial(_Dispatcher, only="triton"))
 torch_only = _decorator(_without_kernels)
 among_processes = _decorator(_among_processes)
+in_sweeps = _decorator(_in_sweeps)
+sweep = _decorator(_Sweep)

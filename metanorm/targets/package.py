@@ -7,15 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from metanorm.ir.program import Program
 from metanorm.nest.eligibility import NoKernels
 from metanorm.options import Options
+from metanorm.passes.divided import DividedVariant
+from metanorm.passes.local_sweeps import LocalSweeps
 from metanorm.targets.header import ABI, with_header
 from metanorm.targets.kernel_table import PrintedNorm
+from metanorm.targets.process_kernels import SWEEP_TARGET, sweep_target, sweeps_with_kernels
 from metanorm.targets.python.pyir import (
     Assign,
     Blank,
-    Call,
     Expr,
     ExprStmt,
     Function,
@@ -31,13 +32,14 @@ from metanorm.targets.registry import KernelTarget, targets_written_for
 from metanorm.targets.torch.layout import call, integer
 from metanorm.targets.torch.module_from_ir import CompiledNorm, definitions
 from metanorm.targets.torch.names import NormNames, names_of
-from metanorm.targets.torch.processes import SUFFIXES, definitions_among_processes
+from metanorm.targets.torch.processes import definitions_among_processes, with_sorts
 from metanorm.visible import printable
 
 VENDORED = "_runtime"  # the folder of the runtime's copy in a standalone package
 RUNTIME = Import("metanorm", ("runtime",))
 OWN_RUNTIME = Import(".", (f"{VENDORED} as runtime",))
 PROCESSES_END = "_processes.py"  # suffix of the module for axes divided among processes
+SWEEPS_END = f"{PROCESSES_END.removesuffix('.py')}{SWEEP_TARGET.ending}"  # of its kernels
 ALL_SPECS = "all specs"  # the origin of files that export the norms of a package
 LAYERS = "layers"  # the module of a package for the kernels hub that exports them
 DOCSTRING_OR_COMMENT = re.compile(r'""".*?"""|#[^\n]*', re.DOTALL)
@@ -66,11 +68,9 @@ def module_files(
             if decorators[norm.function] == "runtime.torch_only":
                 decorators[norm.function] = target.decorator
     # The runtime divides axes of norms that it finds by their class, which no layer of the hub has.
-    processes = "" if options.hub else processes_text(origin, norms, names, _runtime(options))
-    if processes:
-        files[f"{module}{PROCESSES_END}"] = with_header(
-            processes, printable(origin), sources, choices
-        )
+    processes = {} if options.hub else processes_files(origin, norms, names, options)
+    for ending, (body, comment) in processes.items():
+        files[f"{module}{ending}"] = with_header(body, printable(origin), sources, choices, comment)
     text = module_text(origin, norms, names, decorators, sources, options)
     return {f"{module}.py": text, **files}
 
@@ -102,7 +102,7 @@ def module_text(
     """The text of a module. `decorators` has the decorator of each norm's function."""
     rename = options.rename if options.hub else None
     calls = {
-        own_names.function: _decorator(decorators[own_names.function], program)
+        own_names.function: with_sorts(decorators[own_names.function], program)
         for norm, norm_names in zip(norms, names)
         for program, own_names in zip(norm.functions, norm_names.functions)
     }
@@ -121,29 +121,37 @@ def module_text(
     return with_header(body, printable(origin), sources, options.fingerprint())
 
 
-def processes_text(
-    origin: str, norms: Sequence[CompiledNorm], names: Sequence[NormNames], runtime: Import
-) -> str:
-    """The text of the module for axes that are divided among processes; empty if none can be."""
-    functions = definitions_among_processes(norms, names)
-    if not functions:
-        return ""
-    decorators: dict[str, str | Expr] = {}
-    for norm, norm_names in zip(norms, names):
-        decorator = _decorator("runtime.among_processes", norm.optimised)
-        decorators |= {f"{norm_names.function}{end}": decorator for end in SUFFIXES}
-    definitions = [_with_decorator(statement, decorators) for statement in functions]
-    imports = _imports(text_from_pyir(Module(tuple(definitions))), runtime)
+def processes_files(
+    origin: str, norms: Sequence[CompiledNorm], names: Sequence[NormNames], options: Options
+) -> dict[str, tuple[str, str]]:
+    """The module for axes that are divided among processes, and the kernels of its sweeps.
+
+    By ending, each has its text and what begins a comment in it. There is none if no axis of a
+    norm can be divided.
+    """
+    target = sweep_target(options.target)
+    find_sweeps = _sweeps if target is not None else (lambda _: None)
+    found = definitions_among_processes(norms, names, find_sweeps)
+    if not found.statements:
+        return {}
+    definitions = [_with_decorator(statement, found.decorators) for statement in found.statements]
+    imports = _imports(text_from_pyir(Module(tuple(definitions))), _runtime(options))
     require = ExprStmt(call("runtime.require", abi=integer(ABI)))
     doc = (f"Normalizers of `{printable(origin)}` for axes that are divided among processes.",)
-    return text_from_pyir(Module((*imports, require, *definitions), doc))
+    files = {PROCESSES_END: (text_from_pyir(Module((*imports, require, *definitions), doc)), "#")}
+    if target is not None and found.sweeps:
+        printed = [
+            PrintedNorm(s.function.name, target.kernels(s.sweep.program), s.result)
+            for s in found.sweeps
+        ]
+        files[SWEEPS_END] = (target.text(printable(origin), printed), target.comment)
+    return files
 
 
-def _decorator(name: str, program: Program) -> str | Expr:
-    """The decorator of a function: the kernels that it runs on, and the sorts of those inputs that
-    are not floating-point tensors."""
-    sorts = tuple((i.name, Literal(i.sort)) for i in program.inputs if i.sort != "tensor")
-    return Call(Name(name), (), sorts) if sorts else name
+def _sweeps(variant: DividedVariant) -> LocalSweeps | None:
+    with suppress(NoKernels):
+        return sweeps_with_kernels(variant)
+    return None
 
 
 def _with_decorator(definition: Stmt, decorators: Mapping[str, str | Expr]) -> Stmt:

@@ -24,6 +24,7 @@ from metanorm.bench.processes.report import (
     MESSAGES,
     PHASES,
     SYNCHRONIZED,
+    SYNCHRONIZED_ON_TORCH,
     ProcessEntry,
     ProcessTime,
 )
@@ -77,6 +78,7 @@ def measure_job(job: Job, rounds: int) -> ProcessEntry:
             (ALONE, _layer(job), unwrapped),
             (ALONE_ON_TORCH, _layer(job), without_kernels),
             (SYNCHRONIZED, together, unwrapped),
+            (SYNCHRONIZED_ON_TORCH, convert_sync(_layer(job)), without_kernels),
         )
         candidates = {
             name: Candidate(name, wrap(layer), rotation, tuple(layer.parameters()))

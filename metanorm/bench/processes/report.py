@@ -9,7 +9,8 @@ from pydantic import Field
 from metanorm.bench.report import Machine, Model, Ratio
 
 ALONE, ALONE_ON_TORCH = "alone", "alone, plain torch"
-SYNCHRONIZED, MESSAGES = "synchronized", "messages alone"
+SYNCHRONIZED, SYNCHRONIZED_ON_TORCH = "synchronized", "synchronized, plain torch"
+MESSAGES = "messages alone"
 PHASES = ("forward", "both")
 
 
@@ -55,8 +56,9 @@ class ProcessReport(Model):
 def lines_below(report: ProcessReport) -> Iterator[str]:
     """What the rows are, and why norms were left out."""
     yield f"{ALONE}: each process normalizes its own samples"
-    yield f"{ALONE_ON_TORCH}: the same without kernels, which synchronized calls do not have either"
+    yield f"{ALONE_ON_TORCH}: the same without kernels"
     yield f"{SYNCHRONIZED}: after `runtime.convert_sync`, over the samples of all processes"
+    yield f"{SYNCHRONIZED_ON_TORCH}: the same without kernels"
     yield f"{MESSAGES}: the messages of the synchronized call alone, sent by gloo on this machine"
     for entry in report.entries:
         if entry.left_out:

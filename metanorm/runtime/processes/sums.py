@@ -14,7 +14,7 @@ from torch import Tensor
 
 from metanorm.runtime import pools
 from metanorm.runtime.errors import SingleValueError
-from metanorm.runtime.mean_and_variance import CHUNK, combine_chunks
+from metanorm.runtime.mean_and_variance import CHUNK, Moments, combine_chunks, count_of
 from metanorm.runtime.saving import save, saved
 from metanorm.runtime.state import store_
 from metanorm.runtime.tensors import is_plain_tensor, is_traced, must_decompose
@@ -90,7 +90,9 @@ def broadcast_centre(
 
 
 def _is_large(x: Tensor) -> bool:
-    """Whether to avoid a tensor of the size of x in float64."""
+    """Whether to avoid a tensor of the size of x in float64. Compilers do so by themselves."""
+    if torch.compiler.is_compiling():
+        return False
     return (
         is_plain_tensor(x) and x.dtype is torch.float32 and not (must_decompose(x) or is_traced())
     )
@@ -131,6 +133,66 @@ class _PowerSums(torch.autograd.Function):
         twice = 2 * squares_gradient
         constant = (total_gradient + twice * centre).to(x.dtype)
         return torch.addcmul(constant, x - centre, twice.to(x.dtype)), None
+
+
+# ---- moments of a sweep, and the sums that follow from them
+
+
+def exact_moments(
+    x: Tensor,
+    dim: Iterable[int],
+    keepdim: bool = False,
+    where: Tensor | None = None,
+    weight: Tensor | None = None,
+) -> Moments:
+    """The mean and the biased variance over `dim`, in float64.
+
+    `where` and `weight` broadcast against `x`.
+    """
+    dims = tuple(dim)
+    if where is None and weight is None and dims and x.numel() and _is_large(x):
+        mean, variance = _ExactMoments.apply(x, dims)  # type: ignore[no-untyped-call]
+        return Moments(*(m if keepdim else m.squeeze(dims) for m in (mean, variance)))
+    return pools.moments(x.double(), dims, keepdim, where, weight)
+
+
+class _ExactMoments(torch.autograd.Function):
+    """One pass, in chunks, over data in float32; the dimensions stay, with length one."""
+
+    @staticmethod
+    def forward(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        total, squares = _PowerSums.forward(x, dims)
+        count = count_of(x, dims)
+        mean = total / count
+        return mean, (squares / count - mean.square()).clamp_min(0)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        x, ctx.dims = inputs
+        save(ctx, x, output[0].to(x.dtype))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, None]:
+        x, mean = saved(ctx)
+        count = count_of(x, ctx.dims)
+        constant, slope = (g.to(x.dtype) for g in (gradients[0] / count, gradients[1] * 2 / count))
+        return torch.addcmul(constant, x - mean, slope), None
+
+
+def gaps_of_moments(count: Tensor | float, mean: Tensor, near: Tensor | None = None) -> Tensor:
+    """The sum of the deviations of `count` values from `near`, in float64."""
+    return (mean if near is None else mean - near) * _weight(count)
+
+
+def squares_of_moments(
+    count: Tensor | float, mean: Tensor, var: Tensor, near: Tensor | None = None
+) -> Tensor:
+    """The sum of the squared deviations of `count` values from `near`, in float64."""
+    return (var + (mean if near is None else mean - near).square()) * _weight(count)
+
+
+def _weight(count: Tensor | float) -> Tensor | float:
+    return count.double() if isinstance(count, Tensor) else count
 
 
 # ---- statistics

@@ -39,7 +39,8 @@ class Clusters:
 
     def _refs_in_order(self, block: CellBlock) -> list[Ref]:
         reductions = (self.ctx.nest.reductions[number] for number in block.finished)
-        measured = [ref for r in reductions for _, ref in r.results]
+        alone = self.ctx.nest.exact_alone
+        measured = [ref for r in reductions for _, ref in r.results if ref not in alone]
         return [*measured, *(let.name for let in block.lets if self._needs_computing(let))]
 
     def _needs_computing(self, let: Let) -> bool:

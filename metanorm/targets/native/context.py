@@ -33,6 +33,7 @@ RESERVED = frozenset(
     union unsigned void volatile while real tensor narrow range accumulator segments shape stage
     reduction kernel division arena row target written widen round_off arena_alloc as_real give
     track merge grouped min max launch run place join cell cell_along sum_of mean_of share_of v
+    exact total_of centre_of quotient_of
     r a ordered ahead prefetch bytes_of PIECE STREAM_PIECE AHEAD i call call_fields memory kept
     saved threads strided main index values plan stages reductions prepare begin finish start
     length rows end total count centre squares largest gap share matrix extent extents entry

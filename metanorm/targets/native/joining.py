@@ -44,6 +44,9 @@ RESULT_FUNCTIONS = {
     "total if weighed": "extreme_of",
 }
 
+# The same in double, for results in float64.
+EXACT_FUNCTIONS = {"sum_of": "total_of", "mean_of": "centre_of", "share_of": "quotient_of"}
+
 
 def join_rule(row: Accumulation) -> JoinRule:
     """The rule that joins the last part of an accumulation."""

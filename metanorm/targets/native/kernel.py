@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from metanorm.ir.nodes import Input
+from metanorm.ir.nodes import Input, Ref
 from metanorm.nest.nest import Nest
 from metanorm.targets.native import cir
 from metanorm.targets.native.cell_blocks import cell_blocks, refs_read_elsewhere
@@ -196,7 +196,9 @@ class KernelPrinter:
             else:
                 body.append(ExprStmt(Apply("give", (buffer, value, size))))
         for array, ref in end.writes:
-            if self.nest.array[array].role == "returned":
+            if array in self.nest.exact_results:
+                body.append(self._exact_result(array, ref))
+            elif self.nest.array[array].role == "returned":
                 size = self.ctx.volume(lets[ref].type.axes)
                 pointer = Name(f"&v->call->{self.ctx.name(array)}")
                 body.append(
@@ -204,6 +206,13 @@ class KernelPrinter:
                 )
         doc = "What is computed after the last sweep over the data."
         return self._function_of_cells("finish", doc, body)
+
+    def _exact_result(self, array: str, ref: Ref) -> Stmt:
+        """The statement that writes a result in float64, if it is wanted."""
+        pointer = Name(f"v->call->{self.ctx.name(array)}.data")
+        exact = Declare("double *", "exact", pointer)
+        loops = self.cell_printer.exact(ref, Name("exact"), self.cell_blocks[-1])
+        return cir.If(pointer, (exact, *loops))
 
     def _sweep_doc(self, number: int) -> str:
         sweep = self.nest.sweeps[number - 1]

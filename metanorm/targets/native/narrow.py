@@ -31,7 +31,7 @@ from metanorm.targets.native.cir import (
 from metanorm.targets.native.clusters import Clusters
 from metanorm.targets.native.column_sums import column_sums, is_column_sum
 from metanorm.targets.native.context import KernelContext
-from metanorm.targets.native.joining import RESULT_FUNCTIONS
+from metanorm.targets.native.joining import EXACT_FUNCTIONS, RESULT_FUNCTIONS
 from metanorm.targets.native.named_indexes import with_named_indexes
 from metanorm.targets.native.nesting import inlined_operators
 from metanorm.targets.native.pool import PoolPrinter
@@ -225,6 +225,16 @@ class NarrowPrinter:
                 cell = Infix("+", Name(first_cell), Infix("*", at[inner], Name(step)))
                 statistics[ref] = self._measured(ref, at, cell)
         return list(declarations.values()), statistics
+
+    def exact(self, ref: Ref, target: Expr, block: CellBlock) -> list[Stmt]:
+        """The loops that write a statistic of the data to an array in double."""
+        axes = self.lets[ref].type.axes
+        at = self.values.loop_positions(axes)
+        measured = self._measured(ref, at)
+        assert isinstance(measured, Apply)
+        value = Apply(EXACT_FUNCTIONS[measured.function], measured.arguments)
+        place = Element(target, self.ctx.index(self.ctx.axis_order(ref), at))
+        return self.loops([ref], axes, [Assign(place, "=", value)], block)
 
     def cell(self, accumulator: Expr, reduction: Reduction, at: AxisPositions) -> Expr:
         """The index of a cell in an accumulator."""

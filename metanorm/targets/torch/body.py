@@ -31,6 +31,8 @@ from metanorm.ir.nodes import (
     Ref,
     Rename,
     Repeat,
+    Swept,
+    ToSum,
 )
 from metanorm.ir.outputs import output_dims
 from metanorm.ir.precision import params_to_widen
@@ -64,18 +66,21 @@ from metanorm.targets.torch.maps import MapPrinter
 from metanorm.targets.torch.modes import ModePrinter
 from metanorm.targets.torch.pieces import PiecePrinter
 from metanorm.targets.torch.pools import PoolPrinter
+from metanorm.targets.torch.sweep_calls import PrintedSweep, SweepCalls
 
 
-def statements(program: Program, used_names: Sequence[str], result: str) -> tuple[Stmt, ...]:
-    """The statements of a program's function.
+def statements(
+    program: Program, used_names: Sequence[str], result: str, sweeps: Sequence[PrintedSweep] = ()
+) -> tuple[Stmt, ...]:
+    """The statements of a program's function, which calls the functions of its `sweeps`.
 
     If an optional value turns out to be needed even when it is `None`, the body is printed a second
     time, so that no earlier line tests it for `None`.
     """
-    body = Body(program, used_names, result)
+    body = Body(program, used_names, result, (), sweeps)
     printed = body.statements()
     if body.ctx.filled:
-        printed = Body(program, used_names, result, body.ctx.filled).statements()
+        printed = Body(program, used_names, result, body.ctx.filled, sweeps).statements()
     return tuple(printed)
 
 
@@ -86,7 +91,12 @@ class Body:
     """
 
     def __init__(
-        self, program: Program, used_names: Iterable[str], result: str, filled: Iterable[Ref] = ()
+        self,
+        program: Program,
+        used_names: Iterable[str],
+        result: str,
+        filled: Iterable[Ref] = (),
+        sweeps: Sequence[PrintedSweep] = (),
     ) -> None:
         self.result = result
         self.used_names = tuple(used_names)
@@ -106,6 +116,7 @@ class Body:
         self.exchanges = ExchangePrinter(
             self.ctx, self.broadcaster, self.pools, self.modes.emit_needed
         )
+        self.sweeps = SweepCalls(self.ctx, self.broadcaster, sweeps, self.modes.emit_needed)
 
     def statements(self) -> list[Stmt]:
         """The statements of the function."""
@@ -127,7 +138,8 @@ class Body:
         if self.ctx.program.outputs:
             body.append(Return(result))
         head = self._widened()
-        if self.ctx.program.target not in ("initial", "backward") and not self.ctx.program.divided:
+        is_whole = self.ctx.program.target not in ("initial", "backward", "sweep")
+        if is_whole and not self.ctx.program.divided:
             independent = self._independent_outputs()
             head.append(empty_input_guard(self.ctx, self.result, independent))
         head += self.split_inputs()
@@ -297,6 +309,10 @@ class Body:
                 self.exchanges.near(let, let.op, out)
             case FromSums():
                 self.exchanges.from_sums(let, let.op, out)
+            case ToSum():
+                self.sweeps.to_sum(let, let.op, out)
+            case Swept():
+                self.sweeps.swept(let, let.op, out)
             case Repeat():
                 self.loops.repeat(let, let.op, out)
 

@@ -29,6 +29,7 @@ from metanorm.targets.torch.declared_shapes import (
 from metanorm.targets.torch.exchanges import PROCESSES
 from metanorm.targets.torch.layout import call
 from metanorm.targets.torch.signature import Signature
+from metanorm.targets.torch.sweep_calls import PrintedSweep
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,14 @@ class FunctionPrinter:
         self.read_in_backward: set[str] = set()  # what the stated backward pass is called with
         self.measuring = ""  # the parameter of `check` for whether a call measures its input
 
-    def print(self, name: str, program: Program, doc: Sequence[str]) -> PrintedFunction:
-        """The function of a program: of the norm, or of an initial value."""
+    def print(
+        self,
+        name: str,
+        program: Program,
+        doc: Sequence[str],
+        sweeps: Sequence[PrintedSweep] = (),
+    ) -> PrintedFunction:
+        """The function of a program: of the norm, of one of its sweeps, or of an initial value."""
         is_main = program is self.signature.program
         read = {let.op for let in program.body}
         params = [p for p in program.params if is_main or Param(p.name) in read]
@@ -66,8 +73,10 @@ class FunctionPrinter:
         if program.divided:  # the processes object has the class of the result
             used_names.append(PROCESSES)
             result = f"{PROCESSES}.result"
-        body = statements(program, (*used_names, *self.momenta.values()), result)
-        if is_main:
+        used_names += [sweep.function.name for sweep in sweeps]
+        body = statements(program, (*used_names, *self.momenta.values()), result, sweeps)
+        has_class = is_main and program.target != "sweep"
+        if has_class:
             body = (body[0], *demand_declared_shapes(program), *body[1:])
         used = set(names_in(body)) | (self.read_in_backward if is_main else set())
         constructor_arguments = self._passed(program, used)
@@ -85,7 +94,7 @@ class FunctionPrinter:
         # `None` for a number becomes the epsilon of x, after x is in the dtype of statistics.
         body = (body[0], *self._epsilons(program, constructor_arguments), *body[1:])
         returns = self.signature.returns() if is_main else _returned(program)
-        leaf = ("runtime.leaf",) if is_main and not program.divided else ()
+        leaf = ("runtime.leaf",) if has_class and not program.divided else ()
         function = Function(name, tuple(parameters), returns, body, tuple(doc), leaf)
         return PrintedFunction(function, constructor_arguments, reads_mode)
 

@@ -49,12 +49,18 @@ NAMES = {
     "second": "mean_square",
     "sum": "total",
     "gaps": "total",
+    "exact_mean": "mean",
+    "exact_var": "var",
     "max": "largest",
     "min": "smallest",
 }
 POWERS = {"gaps": 1, "squares": 2}  # exponents of the terms of a sum
 # Pairs of statistics that one call returns, in this order.
-PAIRED_STATISTICS = {"moments": ("mean", "var"), "power_sums": ("gaps", "squares")}
+PAIRED_STATISTICS = {
+    "moments": ("mean", "var"),
+    "power_sums": ("gaps", "squares"),
+    "exact_moments": ("exact_mean", "exact_var"),
+}
 
 
 class PoolPrinter:

@@ -6,14 +6,16 @@ never load it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from metanorm.ir.fingerprint import fingerprint
 from metanorm.ir.program import Program
 from metanorm.passes.divided import Divided, DividedVariant, divided
+from metanorm.passes.local_sweeps import LocalSweeps
 from metanorm.targets.python.pyir import (
     Assign,
+    Call,
     Dict,
     Expr,
     Literal,
@@ -31,32 +33,56 @@ from metanorm.targets.torch.layout import call
 from metanorm.targets.torch.module_from_ir import CompiledNorm
 from metanorm.targets.torch.names import NormNames
 from metanorm.targets.torch.signature import Signature
+from metanorm.targets.torch.sweep_calls import PrintedSweep
+from metanorm.targets.torch.sweeps import SweepPrinter
 
 TABLE = "NORMS"
 FIRST = (Parameter("self", "nn.Module"), Parameter(PROCESSES, "runtime.Processes"))
 SUFFIXES = ("", "_everywhere")  # of function names: divided samples, all axes divided
 
 
+# The sweeps of a variant, if they have kernels.
+FindSweeps = Callable[[DividedVariant], "LocalSweeps | None"]
+
+
+@dataclass(frozen=True)
+class ProcessDefinitions:
+    """The definitions of a module. `decorators` has that of each function that has one."""
+
+    statements: tuple[Stmt, ...] = ()
+    decorators: Mapping[str, str | Expr] = field(default_factory=dict)
+    sweeps: tuple[PrintedSweep, ...] = ()
+
+
 def definitions_among_processes(
-    norms: Sequence[CompiledNorm], names: Sequence[NormNames]
-) -> tuple[Stmt, ...]:
+    norms: Sequence[CompiledNorm], names: Sequence[NormNames], find_sweeps: FindSweeps
+) -> ProcessDefinitions:
     """The functions of all norms that send messages, and a table of all norms. Nothing is printed
     if no norm has an axis that can be divided."""
     entries: list[tuple[Expr, Expr]] = []
     functions: list[Stmt] = []
+    decorators: dict[str, str | Expr] = {}
+    used = {function.function for norm_names in names for function in norm_names.functions}
+    sweeps = SweepPrinter({f"{name}{end}" for name in used for end in SUFFIXES})
     for norm, norm_names in zip(norms, names):
         division = divided(norm.optimised)
         if division is None:
             continue
         printed = []
         for end, variant in zip(SUFFIXES, division.variants):
-            printer = _VariantPrinter(norm, norm_names, variant, division, end)
+            found = find_sweeps(variant)
+            before = len(sweeps.printed)
+            printer = _VariantPrinter(norm, norm_names, variant, division, end, found, sweeps)
+            for sweep in list(sweeps.printed.values())[before:]:
+                functions += sweep.definitions
             functions += printer.definitions()
+            decorators |= printer.decorators()
             printed.append(printer)
         entries.append((Literal(norm_names.norm), _entry(norm.optimised, division, printed)))
     if not entries:
-        return ()
-    return (*functions, Assign((Name(TABLE),), Dict(tuple(entries))))
+        return ProcessDefinitions()
+    table = Assign((Name(TABLE),), Dict(tuple(entries)))
+    return ProcessDefinitions((*functions, table), decorators, tuple(sweeps.printed.values()))
 
 
 def _entry(program: Program, division: Divided, printed: Sequence[_VariantPrinter]) -> Expr:
@@ -105,11 +131,13 @@ class _VariantPrinter:
         variant: DividedVariant,
         division: Divided,
         end: str,
+        found: LocalSweeps | None,
+        sweeps: SweepPrinter,
     ) -> None:
         self.variant = variant
         self.division = division
         self.forward = f"_forward_{names.function}{end}"
-        self.program = variant.program
+        self.program = found.program if found else variant.program
         variant_names = replace(
             names, function=f"{names.function}{end}", check=f"{names.check}{end}"
         )
@@ -117,11 +145,23 @@ class _VariantPrinter:
         self.functions = FunctionPrinter(signature)
         self.constructor = Constructor(signature, norm.base)
         self.names = variant_names
+        self.sweeps = sweeps.sweeps(found, variant_names.function) if found else []
+
+    def decorators(self) -> dict[str, str | Expr]:
+        """The decorator of each function: of the norm, and of its sweeps."""
+        own = "runtime.in_sweeps" if self.sweeps else "runtime.among_processes"
+        decorators = {self.names.function: with_sorts(own, self.program)}
+        for printed in self.sweeps:
+            name = printed.function.name
+            decorators[name] = with_sorts("runtime.sweep", printed.sweep.program)
+        return decorators
 
     def definitions(self) -> tuple[Stmt, ...]:
         check = self.functions.check(self.names.check)
         function_docstring = function_doc(self.program)
-        function = self.functions.print(self.names.function, self.program, function_docstring)
+        function = self.functions.print(
+            self.names.function, self.program, function_docstring, self.sweeps
+        )
         printer = ForwardPrinter(self.functions, self.constructor, check, function)
         axes = ", ".join(self.variant.axes)
         doc = (
@@ -134,3 +174,9 @@ class _VariantPrinter:
         }
         forward = printer.print(self.forward, FIRST, (), (), doc, shares)
         return check, function.function, forward
+
+
+def with_sorts(decorator: str, program: Program) -> str | Expr:
+    """A decorator with the sorts of those inputs that are not floating-point tensors."""
+    sorts = tuple((i.name, Literal(i.sort)) for i in program.inputs if i.sort != "tensor")
+    return Call(Name(decorator), (), sorts) if sorts else decorator

@@ -73,13 +73,22 @@ static void merge_each(const accumulator *a, int64_t cell, const real *more, con
 
 /* What was measured of a cell: a sum, a mean, and the mean of what was added up (a variance, of
  * squares), which is zero where nothing was. */
-static inline real sum_of(const accumulator *a, int64_t here) { return (real)a->total[here]; }
+static inline double total_of(const accumulator *a, int64_t here) { return a->total[here]; }
 
-static inline real mean_of(const accumulator *a, int64_t here) { return (real)a->mean[here]; }
+static inline double centre_of(const accumulator *a, int64_t here) { return a->mean[here]; }
+
+static inline double quotient_of(const accumulator *a, int64_t here) {
+    const double weight = a->weight[here], total = a->total[here]; /* read both: no branch */
+    return weight != 0 ? total / weight : 0;
+}
+
+/* The same in `real`. */
+static inline real sum_of(const accumulator *a, int64_t here) { return (real)total_of(a, here); }
+
+static inline real mean_of(const accumulator *a, int64_t here) { return (real)centre_of(a, here); }
 
 static inline real share_of(const accumulator *a, int64_t here) {
-    const double weight = a->weight[here], total = a->total[here]; /* read both: no branch */
-    return weight != 0 ? (real)(total / weight) : 0;
+    return (real)quotient_of(a, here);
 }
 
 /* The largest or smallest value; zero where nothing counts. */

@@ -1,0 +1,88 @@
+"""Print the calls of the sweeps of a norm among processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from metanorm.ir.nodes import Let, Ref, Swept, ToSum
+from metanorm.ir.outputs import output_dims
+from metanorm.passes.local_sweeps import LocalSweep
+from metanorm.targets.python.pyir import Assign, Expr, Function, Name, Stmt
+from metanorm.targets.torch.broadcaster import Broadcaster
+from metanorm.targets.torch.context import Context
+from metanorm.targets.torch.layout import Dim, Value, call
+
+SUMS = {"gaps": "runtime.gaps_of_moments", "squares": "runtime.squares_of_moments"}
+
+
+@dataclass(frozen=True)
+class PrintedSweep:
+    """A sweep with its function, and the class of its results if there are several."""
+
+    sweep: LocalSweep
+    function: Function
+    result: str | None
+    definitions: tuple[Stmt, ...]
+
+
+class SweepCalls:
+    """Prints the calls of sweeps. `emit_needed` prints the values that some refs need."""
+
+    def __init__(
+        self,
+        context: Context,
+        broadcaster: Broadcaster,
+        sweeps: Sequence[PrintedSweep],
+        emit_needed: Callable[[Iterable[Ref], list[Stmt]], None],
+    ) -> None:
+        self.ctx = context
+        self.broadcaster = broadcaster
+        self.sweeps = sweeps
+        self.emit_needed = emit_needed
+
+    def swept(self, first: Let, op: Swept, out: list[Stmt]) -> None:
+        """The call of a sweep, which gives all of its results."""
+        printed = self.sweeps[op.sweep - 1]
+        program = printed.sweep.program
+        lets = {
+            let.op.output: let
+            for let in self.ctx.bodies[first.name]
+            if isinstance(let.op, Swept) and let.op.sweep == op.sweep
+        }
+        self.emit_needed(printed.sweep.given.values(), out)
+        given = {name: self._given(ref) for name, ref in printed.sweep.given.items()}
+        arguments = [
+            given.get(parameter.name, Name(parameter.name))
+            for parameter in printed.function.parameters
+        ]
+        names = {name: Name(self._name(lets[name], name)) for name, _ in program.outputs}
+        called = call(printed.function.name, *arguments)
+        out.append(Assign(tuple(names.values()), called))
+        for name, ref in program.outputs:
+            dims = self.ctx.layouts.full_dims(output_dims(program, name, ref))
+            self.ctx.values[lets[name].name] = Value(names[name], dims)
+
+    def _name(self, let: Let, output: str) -> str:
+        is_result = self.ctx.is_wide(let.name)
+        return self.ctx.name_of(let.name, "y") if is_result else self.ctx.local(output)
+
+    def _given(self, ref: Ref) -> Expr:
+        """A narrow value as a tensor of its own axes."""
+        value = self.ctx.as_number(ref, self.ctx.not_none(ref))
+        if value.number:
+            return self.ctx.tensor(value.expr)
+        axes = self.ctx.lets[ref].type.axes
+        return self.ctx.layouts.aligned(
+            self.broadcaster.expanded(value, axes), tuple(map(Dim, axes))
+        )
+
+    def to_sum(self, let: Let, op: ToSum, out: list[Stmt]) -> None:
+        """A partial sum, from the moments of this process."""
+        read = op.parts if op.near is None else (*op.parts, op.near)
+        self.emit_needed(read, out)
+        values = [self.ctx.not_none(ref) for ref in read]
+        exprs, dims = self.broadcaster.broadcast(values, let.type.axes)
+        parts, near = exprs[: len(op.parts)], exprs[len(op.parts) :]
+        expr = call(SUMS[op.statistic], *parts, near=near[0] if near else None)
+        self.ctx.bind(let, expr, dims, out, "x_total" if op.statistic == "gaps" else "x_squares")

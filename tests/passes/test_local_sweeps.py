@@ -1,0 +1,130 @@
+"""The sweeps of norms among processes, and the programs between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from conftest import PROGRAMS
+from programs import lowered
+
+from metanorm.ir.division import exchanges, message_depths
+from metanorm.ir.dump import program_text
+from metanorm.ir.nodes import Input, Near, Swept, ToSum
+from metanorm.ir.program import Program
+from metanorm.ir.verify import IllegalProgram, verify
+from metanorm.nest.eligibility import NoKernels
+from metanorm.passes.divided import DividedVariant, divided, divided_variant
+from metanorm.passes.local_sweeps import LocalSweeps, NotInSweeps, local_sweeps
+from metanorm.passes.pipeline import optimize
+from metanorm.targets.process_kernels import sweeps_with_kernels
+
+BATCH = "input x[N, C, *S]\noutput (x - mean(x over N, *S)) / std(x over N, *S)"
+
+
+def swept(text: str, *axes: str) -> LocalSweeps:
+    return local_sweeps(divided_variant(optimize(lowered(text)), axes or ("N",)).program)
+
+
+def variants() -> Iterator[tuple[str, DividedVariant]]:
+    """The norms of the library, for pieces of some axes."""
+    for name, program in PROGRAMS.items():
+        division = divided(optimize(program))
+        for variant in division.variants if division else ():
+            yield name, variant
+
+
+def test_a_sweep_measures_moments_from_which_sums_follow() -> None:
+    found = swept(BATCH)
+    measured, written = found.sweeps
+    assert "exact_mean(x over N, S)" in program_text(measured.program)
+    assert "as float64" in program_text(measured.program)
+    assert not measured.given and not measured.writes
+    assert written.writes and len(written.given) == 2
+    between = program_text(found.program)
+    assert "gaps of" in between and "squares of" in between
+    wide = {"N", "C", "S"}
+    assert not any(wide <= {*let.type.axes} and not isinstance(let.op, (Swept, Input))
+                   for let in found.program.body)  # fmt: skip
+
+
+def test_sweeps_change_no_message() -> None:
+    """What is sent, in which order and over which axes, is that of the program without sweeps."""
+
+    def messages(program: Program) -> list[tuple[tuple[str, ...], tuple[str, ...], int]]:
+        depths, types = message_depths(program), program.index.types
+        return [(types[ref].axes, op.axes, depths[ref]) for ref, op in exchanges(program).items()]
+
+    def near(program: Program) -> list[Near]:
+        return [let.op for let in program.body if isinstance(let.op, Near)]
+
+    compared = 0
+    for name, variant in variants():
+        try:
+            between = local_sweeps(variant.program).program
+        except NotInSweeps:
+            continue
+        assert messages(between) == messages(variant.program), name
+        assert near(between) == near(variant.program), name
+        compared += 1
+    assert compared > 80
+
+
+def test_programs_of_sweeps_and_between_them_are_legal() -> None:
+    for _, variant in variants():
+        try:
+            found = local_sweeps(variant.program)
+        except NotInSweeps:
+            continue
+        verify(found.program)
+        for sweep in found.sweeps:
+            verify(sweep.program)
+
+
+def test_the_verifier_wants_local_moments_to_be_sent() -> None:
+    found = swept(BATCH).program
+    body = [
+        replace(let, op=replace(let.op, part_of=())) if isinstance(let.op, Swept) else let
+        for let in found.body
+    ]
+    with pytest.raises(IllegalProgram, match="several pieces"):
+        verify(replace(found, body=tuple(body)))
+    sums = {let.name: let.op.parts[1] for let in found.body if isinstance(let.op, ToSum)}
+    mean = next(iter(sums.values()))
+    with pytest.raises(IllegalProgram, match="a part of a sum over N"):
+        verify(replace(found, outputs=(("output", mean),)))
+
+
+def test_most_norms_that_pool_over_samples_have_kernels_between_messages() -> None:
+    with_kernels: set[str] = set()
+    without: dict[str, str] = {}
+    for name, variant in variants():
+        if "N" in variant.exchanged or "V" in variant.exchanged:
+            try:
+                sweeps_with_kernels(variant)
+                with_kernels.add(name)
+            except NoKernels as reason:
+                without[name] = str(reason)
+    assert {"BatchNorm", "SwitchNorm", "MaskedBatchNorm", "EvoNormB0", "Spade"} <= with_kernels
+    assert without["IterNorm"] == "an axis that is split"
+    assert without["DomainBatchNorm"] == "pools of groups of positions"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("input x[N, C]\noutput x - mean(x over N, C: blocks(2))", "an axis that is split"),
+        (
+            "input x[N, C], domain: index[N] of K = 3\noutput x - mean(x over N: domain)",
+            "pools of groups of positions",
+        ),
+        (
+            "input x[N, C], y[N, C]\noutput x - std(x * y over N)",
+            "a mul of all data between sweeps",
+        ),
+    ],
+)
+def test_what_has_no_sweeps_says_why(text: str, reason: str) -> None:
+    with pytest.raises(NotInSweeps, match=reason):
+        swept(text)
