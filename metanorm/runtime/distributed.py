@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from torch import Tensor, nn
@@ -60,6 +61,11 @@ def call_distributed(forward: Callable[..., Any], *inputs: Any, **named: Any) ->
         ) from error
     finally:
         _this_thread.inside = False
+
+
+def replicated_beside(x: Any) -> AbstractContextManager[object]:
+    """A context that replicates tensors which are made from numbers, if `x` is a `DTensor`."""
+    return _Replicated(x.device_mesh) if is_distributed(x) else nullcontext()
 
 
 class _Replicated(TorchFunctionMode):

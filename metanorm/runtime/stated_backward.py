@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor
 
+from metanorm.runtime.distributed import replicated_beside
 from metanorm.runtime.graph_nodes import between_graphs
 from metanorm.runtime.tensors import is_transformed
 
@@ -49,6 +50,7 @@ def with_backward(
             arguments = dict(zip(signature.parameters, args)) | named
             if not arguments.get("training", True) or torch.compiler.is_exporting():
                 return forward(*args, **named)
+            # A graph would copy a buffer for the backward pass only there, behind its update.
             if torch.compiler.is_compiling():
                 return outside(*args, **named)
             if is_transformed() or torch._C._get_tracing_state() is not None:
@@ -115,7 +117,7 @@ class _Call:
         """The stated gradients, one for each input. It stores into the buffers."""
         grads = dict(zip(self.stated.arriving, arriving))
         values = {**self.given, **saved, **grads}
-        with torch.no_grad():
+        with torch.no_grad(), replicated_beside(arriving[0]):
             result = self.stated.function(**{name: values[name] for name in self.stated.names})
         return result if isinstance(result, tuple) else (result,)[: len(self.stated.of)]
 
