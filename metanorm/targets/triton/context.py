@@ -18,6 +18,7 @@ from metanorm.ir.nodes import (
     Detach,
     Expand,
     Input,
+    Inside,
     Let,
     Map,
     Number,
@@ -27,6 +28,7 @@ from metanorm.ir.nodes import (
 )
 from metanorm.ir.operands import operands
 from metanorm.ir.program import Program
+from metanorm.nest.arguments import start_of
 from metanorm.nest.nest import Nest
 from metanorm.plan.sweeps import Reduction
 from metanorm.targets.python.pyir import Expr, Name
@@ -140,7 +142,7 @@ class KernelContext:
 
     def is_inline(self, ref: Ref) -> bool:
         """Whether every kernel can compute a value without reading memory."""
-        return self.is_number(ref) or isinstance(self.lets[ref].op, Position)
+        return self.is_number(ref) or isinstance(self.lets[ref].op, (Position, Inside))
 
     def is_recomputable(self, ref: Ref) -> bool:
         """Whether a narrow value is elementwise in tensors of the call, so that each kernel that
@@ -175,6 +177,16 @@ class KernelContext:
     def dim_of(self, leaf: str) -> str:
         """The dimension of the data that an axis belongs to."""
         return next(d for d in self.program.inputs[0].dims if leaf in self.space.leaves(d))
+
+    def whole_axis(self, run: str) -> str:
+        """The axis that a run of positions is cut out of."""
+        piece_of = self.space[run].piece_of
+        assert piece_of is not None
+        return piece_of[0]
+
+    def run_start(self, arguments: Arguments, run: str) -> Expr:
+        """The parameter with the first position of a run."""
+        return arguments(f"size {start_of(run)}", f"{run.lower()}_start")
 
     def size(self, arguments: Arguments, axes: Sequence[str]) -> Expr:
         """The parameter with a length, or with a product of lengths."""

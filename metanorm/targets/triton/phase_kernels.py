@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from metanorm.ir.aggregation import Ones
 from metanorm.ir.index import closure
 from metanorm.ir.momenta import momenta
-from metanorm.ir.nodes import POINTWISE, AxisMap, Count, Lookup, Pool, Ref, Rename
+from metanorm.ir.nodes import POINTWISE, AxisMap, Count, Pool, Ref
 from metanorm.ir.operands import operands
 from metanorm.ir.program import Update
 from metanorm.plan.sweeps import Reduction
@@ -20,7 +20,7 @@ from metanorm.targets.python.pyir import Assign, Expr, ExprStmt, If, Name, Stmt,
 from metanorm.targets.triton.context import Arguments, KernelContext
 from metanorm.targets.triton.joining import joining_function
 from metanorm.targets.triton.kernel import kernel_function
-from metanorm.targets.triton.phases import Phase
+from metanorm.targets.triton.phases import RELOCATIONS, Phase
 from metanorm.targets.triton.pool_loops import PoolPrinter
 from metanorm.targets.triton.scope import COLUMN, Scope
 from metanorm.targets.triton.steps import Keys, Parts, PhasesStep, PhaseStep
@@ -228,7 +228,7 @@ class CellScope(Scope):
         """The expression of a value."""
         let = self.ctx.lets[ref]
         if ref not in self.available:
-            if isinstance(let.op, (Rename, Lookup)):
+            if isinstance(let.op, RELOCATIONS):
                 return self.relocated(ref)
             if self.ctx.is_group_size(let):
                 return self._rows_in_group(ref)

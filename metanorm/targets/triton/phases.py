@@ -11,11 +11,21 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from metanorm.ir.index import closure
-from metanorm.ir.nodes import POINTWISE, AxisMap, Count, Lookup, Pool, Ref, Rename
+from metanorm.ir.nodes import (
+    POINTWISE,
+    AxisMap,
+    Concat,
+    Count,
+    Lookup,
+    Piece,
+    Pool,
+    Ref,
+    Rename,
+)
 from metanorm.ir.operands import operands
 from metanorm.targets.triton.context import KernelContext
 
-RELOCATIONS = (Rename, Lookup)  # they read an array at another position
+RELOCATIONS = (Rename, Lookup, Piece, Concat)  # they read an array at another position
 
 
 @dataclass(frozen=True)

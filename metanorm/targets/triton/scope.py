@@ -12,15 +12,18 @@ from dataclasses import dataclass, field
 from metanorm.ir.nodes import (
     Buffer,
     Cast,
+    Concat,
     Count,
     Detach,
     Dtype,
     Expand,
     Input,
+    Inside,
     Lookup,
     Map,
     Number,
     Param,
+    Piece,
     Position,
     Ref,
     Rename,
@@ -171,9 +174,11 @@ class Scope:
                 result = both(result, self.masks[side])
         return result
 
-    def load(self, pointer: Expr, offset: Expr, sides: Sides, **options: Expr) -> Expr:
-        """A masked load; elements outside are zero."""
-        mask = self.mask(sides)
+    def load(
+        self, pointer: Expr, offset: Expr, sides: Sides, where: Expr | None = None, **options: Expr
+    ) -> Expr:
+        """A masked load; elements outside are zero, and those that `where` leaves out."""
+        mask = self.mask(sides) if where is None else both(self.mask(sides), where)
         guard = () if mask is None else (mask, ZERO)
         return call("tl.load", plus(pointer, offset), *guard, **options)
 
@@ -234,6 +239,10 @@ class Scope:
                 return self.arguments(f"number {scalar_text(scalar)}", preferred)
             case Position(axis):
                 return cast(self.offset((axis,)), "REAL")
+            case Inside(piece):
+                whole = self.ctx.whole_axis(piece)
+                inside = self.is_inside(piece, self.offset((whole,)))
+                return inside if self.sides.get(whole) else infix("!=", as_tile(inside), ZERO)
             case Count(over=over) if self.ctx.is_number(ref):
                 axes = self.ctx.leaves(axis for axis, _ in over)
                 return as_tile(self.ctx.size(self.arguments, axes))
@@ -313,7 +322,11 @@ class Scope:
         return result
 
     def load_array(
-        self, ref: Ref, at: Mapping[str, Expr] | None = None, sides: Sides | None = None
+        self,
+        ref: Ref,
+        at: Mapping[str, Expr] | None = None,
+        sides: Sides | None = None,
+        where: Expr | None = None,
     ) -> Expr:
         """Load a narrow value that another kernel has stored."""
         if self.ctx.is_external(ref):
@@ -323,10 +336,12 @@ class Scope:
         pointer = self.arguments(f"value {ref}", f"{self.preferred_name(ref)}_of")
         kind = self.ctx.lets[ref].type.kind
         sides = self.sides_of(order) if sides is None else sides
-        loaded = self.load(pointer, self.offset(order, at), sides)
+        loaded = self.load(pointer, self.offset(order, at), sides, where)
         return infix("!=", loaded, ZERO) if kind == "bool" else loaded
 
-    def load_elsewhere(self, ref: Ref, axis: str, position: Expr, varying_sides: Sides) -> Expr:
+    def load_elsewhere(
+        self, ref: Ref, axis: str, position: Expr, varying_sides: Sides, where: Expr | None = None
+    ) -> Expr:
         """Load a narrow value at another position along one of its axes."""
         at = {**self.at, axis: position}
         order = self.ctx.axis_order(ref)
@@ -335,9 +350,9 @@ class Scope:
             op = self.ctx.lets[ref].op
             assert isinstance(op, (Input, Param, Buffer))
             pointer = self.arguments(f"tensor {op.name}", op.name.removeprefix("kept."))
-            loaded = self.load(pointer, self.offset(order, at), sides)
+            loaded = self.load(pointer, self.offset(order, at), sides, where)
             return self.or_absent(ref, pointer, self.in_arithmetic_type(ref, loaded))
-        return self.load_array(ref, at, sides)
+        return self.load_array(ref, at, sides, where)
 
     def relocated(self, ref: Ref) -> Expr:
         """The expression of a rename or lookup: another value at another position."""
@@ -348,4 +363,29 @@ class Scope:
                 )
             case Lookup(table, axis, int() as row):
                 return self.load_elsewhere(table, axis, Literal(row), frozenset())
+            case Piece(value, piece):
+                place = plus(self.at[piece], self.ctx.run_start(self.arguments, piece))
+                sides = self.sides.get(piece, frozenset())
+                return self.load_elsewhere(value, self.ctx.whole_axis(piece), place, sides)
+            case Concat() as op:
+                return self._of_runs(op)
         raise AssertionError(ref)
+
+    def is_inside(self, run: str, position: Expr) -> Expr:
+        """Whether a position of the whole axis is in a run."""
+        start = self.ctx.run_start(self.arguments, run)
+        end = plus(start, self.ctx.size(self.arguments, (run,)))
+        inside = both(infix(">=", position, start), infix("<", position, end))
+        assert inside is not None
+        return inside
+
+    def _of_runs(self, op: Concat) -> Expr:
+        """The value of the run that a position is in; zero in none of them."""
+        sides = self.sides.get(op.axis, frozenset())
+        found: Expr = as_tile(ZERO)
+        for ref, piece in reversed([*zip(op.values, op.pieces)]):
+            inside = self.is_inside(piece, self.at[op.axis])
+            place = infix("-", self.at[op.axis], self.ctx.run_start(self.arguments, piece))
+            value = self.load_elsewhere(ref, piece, place, sides, inside)
+            found = call("tl.where", inside, value, found)
+        return found

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from metanorm.ir.aggregation import ByIndex
-from metanorm.ir.nodes import AxisMap, Concat, Inside, Link, Piece
+from metanorm.ir.nodes import AxisMap, Link
 from metanorm.nest.layouts import AxisGroup
 from metanorm.nest.nest import Nest, Scan
 from metanorm.plan.sweeps import Reduction
@@ -68,8 +68,6 @@ def unsupported_in_triton(nest: Nest) -> Iterator[str]:
         yield "sums of what overlaps"
     if any(isinstance(let.op, Link) for let in nest.program.body):
         yield "neighbours in a graph"
-    if any(isinstance(let.op, (Piece, Concat, Inside)) for let in nest.program.body):
-        yield "runs of positions of an axis"
     if nest.extra_axes:
         yield "a value larger than the input"
     axis_maps = (let.op for let in nest.program.body if isinstance(let.op, AxisMap))
