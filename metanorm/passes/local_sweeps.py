@@ -28,6 +28,7 @@ from metanorm.ir.nodes import (
     Input,
     Let,
     Map,
+    Near,
     Number,
     Param,
     Pool,
@@ -146,11 +147,10 @@ class _LocalSweeps:
             assert isinstance(op, Pool)
             if any(grouping != Ones() for _, grouping in op.over):
                 raise NotInSweeps("pools of groups of positions")
-            if op.statistic in EXACT and self._partner(op, lets):
+            is_about_mean = op.about is not None and isinstance(self.index.ops[op.about], Near)
+            if op.statistic in EXACT and (is_about_mean or self._partner(op, lets)):
                 self._from_moments(number, let, op, sweep)
                 continue
-            if op.statistic == "gaps" and op.about is not None:
-                raise NotInSweeps("a sum about a number, without one of squares")
             name = self._output(op, op.statistic, sweep)
             self._measure(sweep, name, let, op, exact=op.statistic in EXACT)
             self.replaced[let.name] = [replace(let, op=self._swept(number, name, let, sweep))]
@@ -167,13 +167,11 @@ class _LocalSweeps:
         counts = [other.name for other in self.program.body if other.op == count]
         if not counts:
             raise NotInSweeps("a sum about a number whose elements are not counted")
-        moments = [self._moment(number, let, op, name, sweep) for name in EXACT.values()]
+        wanted = ["exact_mean"] if op.statistic == "gaps" else [*EXACT.values()]
+        moments = [self._moment(number, let, op, name, sweep) for name in wanted]
         bindings = [new for _, news in moments for new in news]
-        mean, var = (ref for ref, _ in moments)
-        if op.statistic == "gaps":
-            to_sum = ToSum("gaps", (counts[0], mean), op.about)
-        else:
-            to_sum = ToSum("squares", (counts[0], mean, var), op.about)
+        parts = (counts[0], *(ref for ref, _ in moments))
+        to_sum = ToSum("gaps" if op.statistic == "gaps" else "squares", parts, op.about)
         self.replaced[let.name] = [*bindings, replace(let, op=to_sum)]
 
     def _moment(

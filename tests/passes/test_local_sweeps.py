@@ -107,6 +107,9 @@ def test_most_norms_that_pool_over_samples_have_kernels_between_messages() -> No
             except NoKernels as reason:
                 without[name] = str(reason)
     assert {"BatchNorm", "SwitchNorm", "MaskedBatchNorm", "EvoNormB0", "Spade"} <= with_kernels
+    everywhere = [v for name, v in variants() if name == "ModeNorm"][-1]
+    first = sweeps_with_kernels(everywhere).sweeps[0].program  # a mean, about a number
+    assert [name for name, _ in first.outputs] == ["x_mean"] and "about" not in program_text(first)
     assert without["IterNorm"] == "an axis that is split"
     assert without["DomainBatchNorm"] == "pools of groups of positions"
 

@@ -174,7 +174,8 @@ class PoolPrinter:
         value = self.ctx.in_variable(split_value, out) if split_value is not value else value
         weights = self.weights(op, value)
         name = FUNCTIONS.get(op.statistic, op.statistic)
-        name = {"second": "mean_square", "var": "moments"}.get(name, name)
+        moments = {"var": "moments", "exact_mean": "exact_moments"}
+        name = {"second": "mean_square", **moments}.get(name, name)
         extra_arguments = [integer(int(op.statistic[1]))] if op.statistic in ("l1", "l2") else []
         if op.statistic in POWERS:
             extra_arguments = [integer(POWERS[op.statistic])]
@@ -199,7 +200,8 @@ class PoolPrinter:
         if op.statistic in (*POWERS, "power_sums") and op.about is not None:
             assert isinstance(expr, Call)
             expr = self._about(expr, op.about, dims)
-        return (Attribute(expr, "var") if op.statistic == "var" else expr), dims
+        part = {"var": "var", "exact_mean": "mean"}.get(op.statistic)
+        return (Attribute(expr, part) if part else expr), dims
 
     def _about(self, call_: Call, about: Ref, dims: Dims) -> Call:
         """The call with the centre of the powers as an argument."""
