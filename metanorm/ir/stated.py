@@ -7,11 +7,12 @@ Everything that the forward pass has computed it computes again, as in training.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from metanorm.ir.aggregation import Dense, Neighbours
 from metanorm.ir.initializers import backward_slice
-from metanorm.ir.nodes import Buffer, Expand, Input, Let, Mode, Param, Ref, Type
+from metanorm.ir.nodes import Buffer, Count, Expand, Input, Let, Mode, Param, Pool, Ref, Type
 from metanorm.ir.operands import every_let
 from metanorm.ir.program import Backward, InputDecl, Program, Update
 from metanorm.ir.reachable import pooling_indices
@@ -108,7 +109,7 @@ def _with_what_it_reads(
 ) -> Program:
     """The program with its further inputs, and without declarations of what it does not read."""
     read = {let.op.name for let in every_let(program.body) if isinstance(let.op, LEAVES)}
-    read |= {index for let in program.body for index in pooling_indices(let.op)}
+    read |= set(_pooling_names(program.body))
     read |= {name for name, _ in program.outputs} | {update.buffer for update in program.updates}
     first, *others = program.inputs
     dims = {buffer.name: buffer.dims for buffer in program.buffers}
@@ -120,3 +121,14 @@ def _with_what_it_reads(
         params=tuple(param for param in program.params if param.name in read),
         buffers=tuple(buffer for buffer in program.buffers if buffer.name in read),
     )
+
+
+def _pooling_names(body: Iterable[Let]) -> Iterator[str]:
+    """The inputs and parameters that say how an axis is pooled."""
+    for let in every_let(body):
+        yield from pooling_indices(let.op)
+        for _, grouping in let.op.over if isinstance(let.op, (Pool, Count)) else ():
+            if isinstance(grouping, Dense):
+                yield grouping.matrix
+            elif isinstance(grouping, Neighbours):
+                yield grouping.edges

@@ -37,6 +37,7 @@ class BackwardLowering:
         self.scope = scope
         self.problems = low.problems
         self.gradients: dict[str, Ref] = {}
+        self.declared: dict[str, str] = {}  # the parameters and buffers of the norm
 
     def lower(self, block: ast.Backward, outputs: Sequence[NormOutput]) -> StatedPass | None:
         """What the block states; `None` after a report. Everything else is as it was before."""
@@ -55,12 +56,14 @@ class BackwardLowering:
             self.problems.add(DuplicateName(keyword, GRAD, taken.span, what=what))
             return None
         start, inputs, updates = len(self.low.body), list(self.low.inputs), self.low.updates
+        self.declared = self._declared()
         before = {name: e.value for name, e in self.scope.names if e.what == "buffer"}
         self.low.updates = []
         arriving = self._arriving(outputs, keyword)
         self._read_buffers_anew()
         for statement in block.statements:
             self._statement(statement)
+            self._report_declared(statement)
         stated = StatedPass(
             start,
             tuple(self.low.body[start:]),
@@ -114,6 +117,22 @@ class BackwardLowering:
                 self.problems.add(WrongKind(mode.span, actual, expected, hint))
             case _:
                 self.statements.lower(statement)
+
+    def _declared(self) -> dict[str, str]:
+        """What the norm learns and keeps so far, by name."""
+        params = {param.name: "parameter" for param in self.low.params}
+        return params | {buffer.name: "buffer" for buffer in self.low.buffers}
+
+    def _report_declared(self, statement: ast.AnyStatement) -> None:
+        """Report what a statement would have to add to the norm, once for each statement."""
+        declared = self._declared()
+        added = [name for name in declared if name not in self.declared]
+        if added:
+            hint = "declare it in the norm, or leave it out: `affine = false`, no `track`"
+            actual = f"the {declared[added[0]]} `{added[0]}`"
+            expected = "what the norm has declared"
+            self.problems.add(WrongKind(statement.span, actual, expected, hint))
+        self.declared = declared
 
     def _gradient(self, statement: ast.Gradient) -> None:
         name = statement.name.name

@@ -295,16 +295,22 @@ class _Clauses:
             self.problems.add(UnknownStat(mix.by.span, mix.by.name, MIX_FUNCTIONS, is_by=True))
 
     def _normalized(self) -> list[ast.AnyStatement]:
-        """`let normalized = ...`, or nothing if the default output computes it."""
-        if "output" not in self.clause_by_kind or not (
+        """`let normalized = ...`, or nothing if the default output alone computes it."""
+        if not self._names_normalized() or not (
             {"reduce", "mix", "affine"} & self.clause_by_kind.keys()
         ):
             return []
         value = self._value()
         return [build.let(value.span, "normalized", value)]
 
+    def _names_normalized(self) -> bool:
+        """Whether something else than the default output reads the result of the clauses."""
+        return "output" in self.clause_by_kind or "normalized" in self.read_names
+
     def _output(self) -> ast.AnyStatement:
         value = self._value()
+        if self._names_normalized():  # by a backward pass
+            value = build.name(value.span, "normalized")
         return ast.Output(span=value.span, items=(ast.OutputItem(span=value.span, value=value),))
 
     def _value(self) -> ast.Expr:

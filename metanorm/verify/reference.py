@@ -83,9 +83,12 @@ def reference(
 def _stated(
     program: Program, call: Call, result: Result
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The gradients that a norm states, and what its backward pass stores; empty in evaluation."""
-    own = program.backward
-    if own is None or not call.training:
+    """The gradients that a norm states, and what its backward pass stores.
+
+    Empty in evaluation, and for a first input without elements.
+    """
+    own, first = program.backward, call.inputs[program.inputs[0].name]
+    if own is None or not call.training or first is None or first.numel() == 0:
         return {}, {}
     weights = loss_weights(result.outputs, program)
     inputs = {
