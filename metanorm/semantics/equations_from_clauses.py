@@ -296,20 +296,20 @@ class _Clauses:
 
     def _normalized(self) -> list[ast.AnyStatement]:
         """`let normalized = ...`, or nothing if the default output alone computes it."""
-        if not self._names_normalized() or not (
+        if not self._result_is_read() or not (
             {"reduce", "mix", "affine"} & self.clause_by_kind.keys()
         ):
             return []
         value = self._value()
         return [build.let(value.span, "normalized", value)]
 
-    def _names_normalized(self) -> bool:
+    def _result_is_read(self) -> bool:
         """Whether something else than the default output reads the result of the clauses."""
         return "output" in self.clause_by_kind or "normalized" in self.read_names
 
     def _output(self) -> ast.AnyStatement:
         value = self._value()
-        if self._names_normalized():  # by a backward pass
+        if self._result_is_read():  # by a backward pass
             value = build.name(value.span, "normalized")
         return ast.Output(span=value.span, items=(ast.OutputItem(span=value.span, value=value),))
 
