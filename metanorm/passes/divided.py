@@ -9,7 +9,7 @@ from metanorm.ir.batch import sample_axes
 from metanorm.ir.division import exchanges
 from metanorm.ir.nodes import Number
 from metanorm.ir.outputs import output_dims
-from metanorm.ir.program import Program
+from metanorm.ir.program import Check, Divisible, Equal, Holds, MinimumPoolSize, Program
 from metanorm.ir.scalar import Hyper, SizeOf, leaves
 from metanorm.ir.space import Space
 from metanorm.passes.exchange import CannotDivide, exchange
@@ -30,13 +30,15 @@ class Divided:
 
     `refusals` holds, by axis, the reason why it cannot be divided; `block_counts` the argument of
     the constructor that counts its blocks, of which each process has a share;
-    `outputs_without_axis` an output that lacks it. The first of `variants` divides samples alone.
+    `outputs_without_axis` an output that lacks it. Pieces of the `aligned` axes must not cut a
+    graph, a block or a run of positions. The first of `variants` divides samples alone.
     """
 
     sample_axes: tuple[str, ...]
     refusals: Mapping[str, str]
     block_counts: Mapping[str, str]
     outputs_without_axis: Mapping[str, str]
+    aligned: tuple[str, ...]
     variants: tuple[DividedVariant, ...]
 
 
@@ -73,6 +75,11 @@ def divided(program: Program) -> Divided | None:
         if variant.exchanged and variant not in variants:
             variants.append(variant)
     space = Space(program.axes)
+    output_dimensions = {
+        dim for name, ref in program.outputs for dim in output_dims(program, name, ref)
+    }
+    # Blocks that an output enumerates are no piece of the axis itself.
+    given_back = {axis for axis in block_counts if space.leaves(axis)[0] in output_dimensions}
     outputs_without_axis = {
         axis: name
         for name, ref in program.outputs
@@ -80,7 +87,38 @@ def divided(program: Program) -> Divided | None:
         if not {*space.leaves(axis)}
         & {leaf for dim in output_dims(program, name, ref) for leaf in space.leaves(dim)}
     }
-    return Divided(batch_axes, refusals, block_counts, outputs_without_axis, tuple(variants))
+    return Divided(
+        batch_axes,
+        refusals,
+        block_counts,
+        outputs_without_axis,
+        tuple(
+            axis
+            for axis in allowed
+            if axis in given_back or (axis not in block_counts and _is_aligned(program, axis))
+        ),
+        tuple(variants),
+    )
+
+
+def _is_aligned(program: Program, axis: str) -> bool:
+    """Whether a piece of an axis could cut what a norm needs whole, or breaks one of its checks."""
+    space = Space(program.axes)
+    has_groups = any(axis in i.dims for i in program.inputs if i.names_groups or i.sort == "edges")
+    checked = {space.base(name) for check in program.checks for name in _axes_of_check(check)}
+    runs = {space.base(a.piece_of[0]) for a in program.axes if a.piece_of is not None}
+    is_split = len(space.leaves(axis)) > 1
+    return has_groups or is_split or axis in checked | runs
+
+
+def _axes_of_check(check: Check) -> tuple[str, ...]:
+    match check:
+        case Divisible(axis=axis) | Holds(axis=axis):
+            return (axis,)
+        case Equal(first, second):
+            return (first, second)
+        case MinimumPoolSize():  # counts the elements of all processes
+            return ()
 
 
 def _outermost_parts(program: Program, axes: Sequence[str]) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """Calls with `DTensor`s, which are distributed over several devices.
 
-A norm runs on torch's operations, for which DTensor exchanges messages where a pool needs them.
-Tensors that a norm makes itself, such as a range of positions, are replicated.
+Each process computes its pieces where the norm's axes can be divided. Where they cannot, the norm
+runs on torch's operations, for which DTensor gathers what they need; tensors that a norm makes
+itself, such as a range of positions, are replicated.
 """
 
 from __future__ import annotations
@@ -9,13 +10,15 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from metanorm.runtime.errors import ShapeError
+from metanorm.runtime.processes.distributed_tensors import call_on_pieces
+from metanorm.runtime.processes.placements import CannotPlace
 
 _this_thread = threading.local()
 
@@ -49,6 +52,9 @@ def call_distributed(forward: Callable[..., Any], *inputs: Any, **named: Any) ->
                 f"{name}: x is a DTensor, and {label} is not: call torch.distributed.tensor."
                 "distribute_module(module, mesh) first"
             )
+    if forward.__name__ == "forward":
+        with suppress(CannotPlace):
+            return call_on_pieces(module, inputs, named)
     _this_thread.inside = True
     try:
         with _Replicated(x.device_mesh):

@@ -15,22 +15,15 @@ import pytest
 import torch
 from conftest import PROGRAMS, ROOT
 from sharded import call_of, outcome
-from torch import distributed
+from torch import distributed, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_module, distribute_tensor
+from torch.nn.utils import parametrize
 
 from metanorm import runtime
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what torch warns of itself is not ours
 ACTIVATIONS = [name for name, program in PROGRAMS.items() if program.target == "activation"]
-# Torch keeps the statistics of a lookup's groups sharded, and then cannot drop their dimension.
-NOT_SHARDED = {"DomainBatchNorm"}
-# Torch does not search in distributed offsets.
-WITH_OFFSETS = {
-    name
-    for name in ACTIVATIONS
-    if any(decl.written_sort == "offsets" for decl in PROGRAMS[name].inputs)
-}
 
 
 @pytest.fixture(scope="module")
@@ -45,16 +38,8 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DeviceMesh]:
 def test_whole_and_sharded_samples(name: str, mesh: DeviceMesh, library: ModuleType) -> None:
     for training in (True, False):
         call = call_of(PROGRAMS[name], library, training)
-        if name in WITH_OFFSETS:
-            with pytest.raises(NotImplementedError, match=rf"{name}: .*searchsorted"):
-                outcome(call, mesh, Replicate())
-            continue
         assert outcome(call, mesh, Replicate()) == "equal"
-        if name in NOT_SHARDED and training:
-            with pytest.raises(NotImplementedError, match=rf"{name}: .*requires redistribution"):
-                outcome(call, mesh, Shard(0))
-        else:
-            assert outcome(call, mesh, Shard(0)) == "equal"
+        assert outcome(call, mesh, Shard(0)) == "equal"
 
 
 def test_plain_parameters_and_inputs_are_refused(mesh: DeviceMesh, library: ModuleType) -> None:
@@ -77,7 +62,9 @@ def test_what_torch_cannot_do_is_named(
     def unknown(*_: Any, **__: Any) -> Any:
         raise NotImplementedError("Operator aten.var_mean does not have a sharding strategy")
 
-    norm = distribute_module(library.GroupNorm(2, 6), mesh)
+    norm = library.GroupNorm(2, 6)
+    parametrize.register_parametrization(norm, "weight", nn.Identity())  # no piece of it is known
+    distribute_module(norm, mesh)
     x = distribute_tensor(torch.randn(4, 6, 5), mesh, [Shard(2)])
     monkeypatch.setattr(runtime, "moments", unknown)
     with pytest.raises(NotImplementedError, match=r"GroupNorm: .*Shard\(dim=2\).*aten.var_mean"):
@@ -85,6 +72,21 @@ def test_what_torch_cannot_do_is_named(
     monkeypatch.undo()
     assert isinstance(norm(x), DTensor)  # the next call is as if nothing had happened
     torch.testing.assert_close(copy.deepcopy(norm)(x).full_tensor(), norm(x).full_tensor())
+
+
+def test_pieces_run_on_kernels(mesh: DeviceMesh, library: ModuleType) -> None:
+    x = torch.randn(4, 6, requires_grad=True)
+    norm = library.LayerNorm(6)
+    wanted = norm(x)
+    (gradient,) = torch.autograd.grad(wanted.pow(3).sum(), x)
+    leaf = distribute_tensor(x.detach(), mesh, [Shard(0)]).requires_grad_()
+    distribute_module(norm, mesh)
+    with runtime.use("native"):
+        y = norm(leaf)
+    y.pow(3).sum().backward()
+    assert y.placements == (Shard(0),) and leaf.grad is not None
+    torch.testing.assert_close(y.full_tensor(), wanted)
+    torch.testing.assert_close(leaf.grad.full_tensor(), gradient)
 
 
 @pytest.mark.extended

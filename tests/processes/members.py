@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -60,3 +61,122 @@ def sharded(
             tensor.copy_(part.state[name])
     runtime.shard(norm.train(training), dict.fromkeys(axes, group), reduce_gradients="sum")
     return run(norm, program, part, weights[rank])
+
+
+def distributed(
+    group: Any,
+    rank: int,
+    path: str,
+    program: Program,
+    example: Example,
+    setting: Setting,
+    weights: dict[str, Tensor],
+    placements: list[Any],
+    mesh_shape: tuple[int, ...] | None = None,
+) -> tuple[dict[str, Tensor], dict[str, str], bool] | str:
+    """A call with `DTensor`s, of which the first input is placed so, and all others everywhere.
+
+    Returns results as whole tensors, the placements of outputs and gradients, and whether each
+    process computed its pieces; or what torch cannot do.
+    """
+    from torch.distributed.tensor import Replicate, distribute_module, distribute_tensor
+
+    mesh = _mesh(group, mesh_shape)
+    norm = norm_of(path, program, example, setting)
+    distribute_module(norm, mesh)
+    everywhere = [Replicate()] * mesh.ndim
+    given = {
+        name: x if x is None else distribute_tensor(x, mesh, everywhere if i else placements)
+        for i, (name, x) in enumerate(example.inputs.items())
+    }
+    given = {n: _leaf(x) for n, x in given.items()}
+    counts = {f"{name}_size": n for name, n in example.groups.items() if given[name] is not None}
+    try:
+        with runtime.use("torch"), _recorded_pieces() as on_pieces:
+            result = norm(**given, **counts)
+    except NotImplementedError as error:
+        return str(error)
+    outputs = [result] if isinstance(result, Tensor) else list(result)
+    found = {f"output {name}": y for (name, _), y in zip(program.outputs, outputs)}
+    whole = {name: distribute_tensor(w, mesh, everywhere) for name, w in weights.items()}
+    sum((y * whole[name]).sum() for name, y in found.items()).backward()  # type: ignore[union-attr]
+    leaves = {f"input {n}": x for n, x in given.items() if x is not None}
+    leaves |= {f"parameter {n}": p for n, p in norm.named_parameters()}
+    found |= {f"gradient of {n}": x.grad for n, x in leaves.items() if x.grad is not None}
+    where = {name: str(value.placements) for name, value in found.items()}
+    found |= {f"buffer {n}": b for n, b in norm.named_buffers()}
+    return {n: x.detach().full_tensor() for n, x in found.items()}, where, bool(on_pieces)
+
+
+def messages_of(
+    group: Any, rank: int, path: str, program: Program, example: Example, setting: Setting, dim: int
+) -> tuple[int, int]:
+    """How many collectives a call with a `DTensor` runs, and how many its backward pass."""
+    from torch.distributed.tensor import Shard, distribute_module, distribute_tensor
+    from torch.distributed.tensor.debug import CommDebugMode
+
+    mesh = _mesh(group, None)
+    norm = norm_of(path, program, example, setting)
+    distribute_module(norm, mesh)
+    (x,) = (x for x in example.inputs.values() if x is not None)
+    leaf = distribute_tensor(x, mesh, [Shard(dim)]).requires_grad_()
+    with runtime.use("torch"), CommDebugMode() as forward:
+        y = norm(leaf)
+    seed = distribute_tensor(torch.ones_like(x), mesh, [Shard(dim)])
+    with CommDebugMode() as backward:
+        y.backward(seed)
+    return forward.get_total_counts(), backward.get_total_counts()
+
+
+def _leaf(x: Tensor | None) -> Tensor | None:
+    return x.requires_grad_() if x is not None and x.is_floating_point() else x
+
+
+def _mesh(group: Any, shape: tuple[int, ...] | None) -> Any:
+    from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+
+    return init_device_mesh("cpu", shape) if shape else DeviceMesh.from_group(group, "cpu")
+
+
+@contextmanager
+def _recorded_pieces() -> Iterator[list[str]]:
+    """A list that has a word for each call that was computed piece by piece."""
+    from metanorm.runtime import distributed as module
+
+    calls: list[str] = []
+    original = module.call_on_pieces
+
+    def recorded(*arguments: Any) -> Any:
+        result = original(*arguments)
+        calls.append("pieces")
+        return result
+
+    module.call_on_pieces = recorded
+    try:
+        yield calls
+    finally:
+        module.call_on_pieces = original
+
+
+def optimized(
+    group: Any, rank: int, path: str, program: Program, example: Example, setting: Setting
+) -> dict[str, Tensor]:
+    """Parameters of a norm after two steps, with gradients clipped; samples are divided if there
+    is a group of several processes."""
+    from torch.distributed.tensor import Shard, distribute_module, distribute_tensor
+
+    norm = norm_of(path, program, example, setting)
+    (x,) = (x for x in example.inputs.values() if x is not None)
+    if group is not None:
+        mesh = _mesh(group, None)
+        distribute_module(norm, mesh)
+        x = distribute_tensor(x, mesh, [Shard(0)])
+    optimizer = torch.optim.AdamW(norm.parameters(), lr=0.1)
+    with runtime.use("torch"):
+        for _ in range(2):
+            optimizer.zero_grad()
+            norm(x).pow(3).sum().backward()
+            torch.nn.utils.clip_grad_norm_(norm.parameters(), 0.5)
+            optimizer.step()
+    whole = lambda p: p.full_tensor() if hasattr(p, "full_tensor") else p  # noqa: E731
+    return {name: whole(p).detach() for name, p in norm.named_parameters()}

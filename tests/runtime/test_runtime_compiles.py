@@ -125,6 +125,7 @@ CALLS: dict[str, Callable[[Tensor], Any]] = {
         runtime.quantile(x, 0.5, (0, 1), where=x > -1),
     ),
     "sparsestmax": lambda x: runtime.sparsestmax(x, 0.5, 1),
+    "straight_through_round": lambda x: runtime.straight_through_round(10 * x),
     "chosen": lambda x: runtime.chosen(x, torch.tensor([[2, 0], [2, 1]])),
     "widened": lambda x: runtime.widened(x.half()).to(x.dtype) + x,
     "state": lambda x: tracked(x) * x,

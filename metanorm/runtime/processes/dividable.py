@@ -30,14 +30,25 @@ class AmongProcesses:
 class Dividable:
     """How the axes of a norm can be divided among processes.
 
-    `parameters` has the axes of each parameter. By axis, `refused` has the reason why it cannot be
-    divided, `shares` the argument of the constructor that counts its blocks, and `lacking` an
-    output that does not have it.
+    `inputs`, `outputs`, `parameters` and `buffers` have the dimensions of each tensor, with a star
+    before what stands for any number of them. By argument of the constructor, `lengths` has the
+    axis of which it is the length. By axis, `refused` has the reason why it cannot be divided,
+    `shares` the argument that counts its blocks, and `lacking` an output that does not have it;
+    `parts` has the axis of which another one enumerates the blocks.
+    Pieces of the `aligned` axes must not cut a graph, a block or a run of positions. A norm that
+    `adapts` changes buffers in evaluation, too.
     """
 
     digest: str
     samples: tuple[str, ...]
+    inputs: Mapping[str, tuple[str, ...]]
+    outputs: tuple[tuple[str, ...], ...]
     parameters: Mapping[str, tuple[str, ...]]
+    buffers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    lengths: Mapping[str, str] = field(default_factory=dict)
+    parts: Mapping[str, str] = field(default_factory=dict)
+    aligned: tuple[str, ...] = ()
+    adapts: bool = False
     refused: Mapping[str, str] = field(default_factory=dict)
     shares: Mapping[str, str] = field(default_factory=dict)
     lacking: Mapping[str, str] = field(default_factory=dict)

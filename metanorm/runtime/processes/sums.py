@@ -181,14 +181,23 @@ class _ExactMoments(torch.autograd.Function):
 
 def gaps_of_moments(count: Tensor | float, mean: Tensor, near: Tensor | None = None) -> Tensor:
     """The sum of the deviations of `count` values from `near`, in float64."""
-    return (mean if near is None else mean - near) * _weight(count)
+    return _gap(mean, near) * _weight(count)
 
 
 def squares_of_moments(
     count: Tensor | float, mean: Tensor, var: Tensor, near: Tensor | None = None
 ) -> Tensor:
     """The sum of the squared deviations of `count` values from `near`, in float64."""
-    return (var + (mean if near is None else mean - near).square()) * _weight(count)
+    return (var + _gap(mean, near).square()) * _weight(count)
+
+
+def _gap(mean: Tensor, near: Tensor | None) -> Tensor:
+    return mean if near is None else mean - _shaped(near, mean)
+
+
+def _shaped(near: Tensor, sums: Tensor) -> Tensor:
+    """The number near the mean of each pool, which may have dimensions of length one beside it."""
+    return near.reshape(sums.shape) if near.numel() == sums.numel() else near
 
 
 def _weight(count: Tensor | float) -> Tensor | float:
@@ -208,7 +217,7 @@ def mean_from_sums(
 ) -> Tensor:
     """The mean of `count` values whose deviations from `near` sum to `total`; zero for none."""
     deviation = pools.over(total, count)
-    return (deviation if near is None else near + deviation).to(like.dtype)
+    return (deviation if near is None else _shaped(near, deviation) + deviation).to(like.dtype)
 
 
 def var_from_sums(count: Tensor, total: Tensor, squares: Tensor, like: Tensor) -> Tensor:

@@ -57,6 +57,18 @@ class Broadcaster:
         full = {d.axis for v in values for d in v.dims if d.full}
         return exprs, tuple(self._result_dim(d.axis, full) for d in common_dims[start:])
 
+    def broadcast_sums(
+        self, sums: Sequence[Value], near: Value | None, axes: Sequence[str]
+    ) -> tuple[list[Expr], Expr | None, Dims]:
+        """The same of sums of a pool. `near`, which is `None` in some calls, is printed as it is:
+        the runtime gives it their shape."""
+        full = {d.axis for v in sums for d in v.dims if d.full}
+        if near is not None and full == {d.axis for d in near.dims if d.full}:
+            exprs, dims = self.broadcast(sums, axes)
+            return exprs, near.expr, dims
+        exprs, dims = self.broadcast([*sums, *([near] if near else [])], axes)
+        return exprs[: len(sums)], exprs[-1] if near else None, dims
+
     def _result_dim(self, axis: str, full: Collection[str]) -> Dim:
         """A dimension of the result. An operand may have its cells spread over the whole axis."""
         base = self.ctx.space.base(axis)

@@ -92,11 +92,16 @@ class ExchangePrinter:
         needed = set(dependencies((let.op.value,), self.ctx.lets, self.ctx.values))
         if any(isinstance(self.ctx.lets[ref].op, Mode) for ref in needed):
             return False
+        branch = self.ctx.mode_placement[first.name]
         placement = self.ctx.mode_placement[let.name]
-        costs_nothing = needed == {let.op.value} and isinstance(
-            self.ctx.lets[let.op.value].op, Count
-        )
-        return placement in (None, self.ctx.mode_placement[first.name]) or costs_nothing
+        if branch is None:
+            is_count = isinstance(self.ctx.lets[let.op.value].op, Count)
+            return placement is None or (is_count and needed == {let.op.value})
+        # What the other branch reads, too, cannot be computed in this one.
+        needed_placements = {
+            self.ctx.mode_placement[r] for r in needed if operands(self.ctx.lets[r].op)
+        }
+        return placement == branch and needed_placements <= {branch}
 
     def _name(self, let: Let, part: Ref, value: Value) -> Name:
         """The variable of an exchanged value: that of its local part, if nothing else reads it."""
@@ -113,17 +118,16 @@ class ExchangePrinter:
 
     def from_sums(self, let: Let, op: FromSums, out: list[Stmt]) -> None:
         """A statistic, computed from exchanged sums."""
-        read = op.sums if op.near is None else (*op.sums, op.near)
-        values = [self.ctx.not_none(ref) for ref in read]
-        exprs, dims = self.broadcaster.broadcast(values, let.type.axes)
-        sums, near_exprs = exprs[: len(op.sums)], exprs[len(op.sums) :]
+        values = [self.ctx.not_none(ref) for ref in op.sums]
+        near_value = None if op.near is None else self.ctx.not_none(op.near)
+        sums, near, dims = self.broadcaster.broadcast_sums(values, near_value, let.type.axes)
         if op.statistic == "var":
             self._demand_several(op, values[0].expr, out)
         expr = call(
             FUNCTIONS[op.statistic],
             *sums,
             like=Name(self.ctx.first),
-            near=near_exprs[0] if near_exprs else None,
+            near=near,
         )
         self.ctx.bind(let, expr, dims, out, NAMES.get(op.statistic, op.statistic))
 

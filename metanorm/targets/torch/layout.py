@@ -286,7 +286,10 @@ class Layouts:
         """The value without dimensions of length one."""
         length_one = [d.axis for d in value.dims if not d.full]
         dims = tuple(d for d in value.dims if d.full)
-        return Value(method(value.expr, "squeeze", self.positions(value, length_one)), dims)
+        positions = self.positions(value, length_one)
+        if isinstance(positions, Call):  # a range, which `squeeze` does not take
+            positions = call("tuple", positions)
+        return Value(method(value.expr, "squeeze", positions), dims)
 
     def compact(self, value: Value) -> Value:
         """The value without dimensions of length one, if it has any."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from metanorm.ir.fingerprint import fingerprint
 from metanorm.ir.program import Program
 from metanorm.passes.divided import Divided, DividedVariant, divided
 from metanorm.passes.local_sweeps import LocalSweeps
@@ -22,10 +21,10 @@ from metanorm.targets.python.pyir import (
     Name,
     Parameter,
     Stmt,
-    Tuple,
 )
 from metanorm.targets.torch.constructor import Constructor
 from metanorm.targets.torch.describe import function_doc
+from metanorm.targets.torch.dividable import dividable_entry
 from metanorm.targets.torch.exchanges import PROCESSES
 from metanorm.targets.torch.forward import ForwardPrinter
 from metanorm.targets.torch.function import FunctionPrinter
@@ -78,41 +77,14 @@ def definitions_among_processes(
             functions += printer.definitions()
             decorators |= printer.decorators()
             printed.append(printer)
-        entries.append((Literal(norm_names.norm), _entry(norm.optimised, division, printed)))
+        variants = [(v.forward, v.variant) for v in printed]
+        entries.append(
+            (Literal(norm_names.norm), dividable_entry(norm.optimised, division, variants))
+        )
     if not entries:
         return ProcessDefinitions()
     table = Assign((Name(TABLE),), Dict(tuple(entries)))
     return ProcessDefinitions((*functions, table), decorators, tuple(sweeps.printed.values()))
-
-
-def _entry(program: Program, division: Divided, printed: Sequence[_VariantPrinter]) -> Expr:
-    """The entry of a norm in the table that the runtime reads."""
-
-    def word_tuple(items: Sequence[str]) -> Expr:
-        return Tuple(tuple(map(Literal, items)))
-
-    def table(pairs: dict[str, str]) -> Expr | None:
-        return Dict(tuple((Literal(k), Literal(v)) for k, v in pairs.items())) if pairs else None
-
-    forwards = tuple(
-        call(
-            "runtime.AmongProcesses",
-            Name(v.forward),
-            axes=word_tuple(v.variant.axes),
-            exchanged=word_tuple(v.variant.exchanged),
-        )
-        for v in printed
-    )
-    return call(
-        "runtime.Dividable",
-        digest=Literal(fingerprint(program)[:16]),
-        samples=word_tuple(division.sample_axes),
-        parameters=Dict(tuple((Literal(p.name), word_tuple(p.dims)) for p in program.params)),
-        refused=table(dict(division.refusals)),
-        shares=table(dict(division.block_counts)),
-        lacking=table(dict(division.outputs_without_axis)),
-        variants=Tuple(forwards) if forwards else None,
-    )
 
 
 class _DividedSignature(Signature):

@@ -81,8 +81,8 @@ class SweepCalls:
         """A partial sum, from the moments of this process."""
         read = op.parts if op.near is None else (*op.parts, op.near)
         self.emit_needed(read, out)
-        values = [self.ctx.not_none(ref) for ref in read]
-        exprs, dims = self.broadcaster.broadcast(values, let.type.axes)
-        parts, near = exprs[: len(op.parts)], exprs[len(op.parts) :]
-        expr = call(SUMS[op.statistic], *parts, near=near[0] if near else None)
+        values = [self.ctx.not_none(ref) for ref in op.parts]
+        near_value = None if op.near is None else self.ctx.not_none(op.near)
+        parts, near, dims = self.broadcaster.broadcast_sums(values, near_value, let.type.axes)
+        expr = call(SUMS[op.statistic], *parts, near=near)
         self.ctx.bind(let, expr, dims, out, "x_total" if op.statistic == "gaps" else "x_squares")
