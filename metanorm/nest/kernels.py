@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from metanorm.ir.program import Program
+from metanorm.ir.related_axes import without_further_axes
 from metanorm.nest.arguments import divisors
 from metanorm.nest.eligibility import NoKernels, ineligible, unsupported
 from metanorm.nest.layouts import possible_layouts, program_in_layout
@@ -45,6 +46,8 @@ class NormKernels:
 @functools.lru_cache(maxsize=2)  # every target asks for the same norm in turn
 def kernels_of(program: Program) -> NormKernels:
     """The kernels of an optimised program, for any target. Raises `NoKernels`."""
+    if program.is_entry:  # which has axes that only the constructor asks for
+        program = without_further_axes(program)
     _raise_first(ineligible(program))
     try:
         variants = tuple(_variant(pair) for pair in directions(program))

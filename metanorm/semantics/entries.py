@@ -12,11 +12,10 @@ from dataclasses import replace
 from metanorm.diagnostics.names import DuplicateName
 from metanorm.diagnostics.structure import ComputesNothing, NotForTarget
 from metanorm.diagnostics.values import WrongKind
-from metanorm.ir.nodes import Axis, Buffer, Param
-from metanorm.ir.operands import every_let
+from metanorm.ir.nodes import Buffer, Param
 from metanorm.ir.program import Program
 from metanorm.ir.reachable import reachable
-from metanorm.ir.scalar import SizeOf, leaves
+from metanorm.ir.related_axes import axes_with_values, with_related
 from metanorm.semantics.axes import Declared
 from metanorm.semantics.lowering import CallScope, Lowering
 from metanorm.semantics.reserved import check_name
@@ -133,29 +132,7 @@ def with_what_it_reads(program: Program) -> Program:
     read = {let.op.name for let in body if isinstance(let.op, (Param, Buffer))}
     params = tuple(p for p in program.params if p.name in read)
     buffers = tuple(b for b in program.buffers if b.name in read)
-    used = {axis.name for axis in program.axes if axis.size is not None}  # the constructor's
-    used |= {dim for i in program.inputs for dim in i.dims}
-    used |= {dim for p in params for dim in p.dims} | {dim for b in buffers for dim in b.dims}
-    used |= {axis for let in every_let(body) for axis in let.type.axes}
-    axes = tuple(axis for axis in program.axes if axis.name in _with_related(used, program.axes))
-    return replace(program, params=params, buffers=buffers, axes=axes, body=body)
-
-
-def _with_related(names: set[str], axes: Sequence[Axis]) -> set[str]:
-    """Axes with all that their lengths follow from, and with the parts that they are split into."""
-    by_name = {axis.name: axis for axis in axes}
-    related: set[str] = set()
-    waiting = list(names)
-    while waiting:
-        axis = by_name[waiting.pop()]
-        if axis.name in related:
-            continue
-        related.add(axis.name)
-        sizes = (axis.size, axis.piece_of[1] if axis.piece_of else None)
-        leaves_read = (leaf for size in sizes if size is not None for leaf in leaves(size))
-        waiting += (leaf.axis for leaf in leaves_read if isinstance(leaf, SizeOf))
-        waiting += axis.parts
-        waiting += (other.name for other in axes if axis.name in other.parts)
-        waiting += [axis.piece_of[0]] if axis.piece_of else []
-        waiting += [axis.cells_of[0]] if axis.cells_of else []
-    return related
+    entry = replace(program, params=params, buffers=buffers, body=body)
+    constructed = {axis.name for axis in program.axes if axis.size is not None}
+    kept = axes_with_values(entry) | with_related(constructed, program.axes)
+    return replace(entry, axes=tuple(axis for axis in program.axes if axis.name in kept))

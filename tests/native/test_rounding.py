@@ -166,3 +166,21 @@ def test_rows_with_gaps(norms: ModuleType) -> None:
     x = torch.randn(9, 40)[:, 3:20].t()
     with runtime.use("native"):
         same(norms.Fixed()(x).bfloat, x.bfloat16().float())
+
+
+@pytest.mark.parametrize("decay", [0.99999, 1 - 1e-7])
+def test_numbers_of_a_call_are_computed_in_double_precision(decay: float) -> None:
+    """In float, `1 - 0.99999` is off by a thousandth, and `1 - (1 - 1e-7)` by a fifth."""
+    norm = loads("""norm A(decay = 0.9) { input x[N, C]
+      output (1 - decay) * x / (3 * 0.1 * (1 - decay)) + (1 - decay) * mean(x over C) }""").A(decay)
+    x = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
+    right = x.double() / 0.3 + (1 - decay) * x.double().mean(1, keepdim=True)
+    with runtime.use("native"):
+        torch.testing.assert_close(norm(x).double(), right, rtol=2e-6, atol=1e-7)
+    mean = loads(
+        "norm B(decay = 0.9) { input x[N, C] output x - x + (1 - decay) * mean(x over C) }"
+    )
+    with runtime.use("native"):
+        found = mean.B(decay)(x).double()
+    wanted = ((1 - decay) * x.double().mean(1, keepdim=True)).expand_as(x)
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=0.0)

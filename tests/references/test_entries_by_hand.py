@@ -133,3 +133,15 @@ def test_a_graph_has_entries(library: ModuleType) -> None:
 
     compiled = torch.compile(round_trip, backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(compiled(x), round_trip(x))
+
+
+@pytest.mark.parametrize("target", ["torch", "auto"])
+def test_an_entry_without_an_axis_of_the_constructor(target: str) -> None:
+    """Kernels of the entry do not ask for the length of an axis that it has nothing on."""
+    spec = """norm A { input x[N, T = steps, C = c]
+      param level[T] = 1, gain[C] = 1
+      output y = gain * x - sum(level * x over T)
+      entry  back(y[N, H, C]) { output y / gain } }"""
+    norm, y = randomized(loads(spec).A(4, 3)), data(2, 5, 3)
+    with runtime.use(target):
+        held_against(norm.back(y), y / norm.gain, y, norm.gain)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -9,7 +10,7 @@ from metanorm.ir.nodes import Dtype, Input, Link, Param, Ref
 from metanorm.ir.program import Program
 from metanorm.ir.rename import role_of
 from metanorm.ir.scalar import Apply as ApplyScalar
-from metanorm.ir.scalar import Const, Hyper, Scalar, SizeOf
+from metanorm.ir.scalar import Const, Hyper, Scalar, SizeOf, leaves
 from metanorm.nest.arguments import size_argument_dims, start_of
 from metanorm.nest.nest import Nest, Scan
 from metanorm.targets.native import cir
@@ -194,8 +195,9 @@ class KernelContext:
                 if function == "neg":
                     return Prefix("-", parts[0])
                 return Apply(MATH.get(function, function), tuple(parts))
-            case Const():
-                return self.scalar(scalar)
+            case Const(value):  # a number with a fraction would be `real`
+                is_plain = float(value).is_integer() or not math.isfinite(value)
+                return Number(value) if is_plain else Name(repr(float(value)))
             case _:
                 return Prefix("(double)", self.scalar(scalar, as_int=True))
 
@@ -219,6 +221,9 @@ class KernelContext:
                 return Infix("/", self.scalar(a, True), self.scalar(b, True))
             case ApplyScalar("floor" | "ceil"):
                 return Prefix("(int64_t)" if as_int else "(real)", self.in_double(scalar))
+            case ApplyScalar() if not as_int and self._reads_numbers(scalar):
+                # `1 - decay` of a decay near one would be off by a thousandth in float.
+                return Prefix("(real)", self.in_double(scalar))
             case ApplyScalar(function, arguments):
                 parts = [self.scalar(a, as_int) for a in arguments]
                 if function in SYMBOLS:
@@ -226,6 +231,11 @@ class KernelContext:
                 if function == "neg":
                     return Prefix("-", parts[0])
                 return Apply(f"R({MATH.get(function, function)})", tuple(parts))
+
+    def _reads_numbers(self, scalar: Scalar) -> bool:
+        """Whether a scalar depends on a hyperparameter that is no length."""
+        numbers = (leaf.name for leaf in leaves(scalar) if isinstance(leaf, Hyper))
+        return any(name not in self.size_argument_dims for name in numbers)
 
     # ---- rows in groups
 
