@@ -84,7 +84,8 @@ def ties(x: Tensor) -> Tensor:
 
 @references(
     "norm Functions { input x[N, C]  output y = sqrt(x^2 + 1), a = rsqrt(x^2 + 1), b = exp(x), c = log(x^2 + 1),"
-    " d = abs(x), e = sign(x), f = sin(x), g = cos(x), h = tanh(x), i = erf(x) }",
+    " d = abs(x), e = sign(x), f = sin(x), g = cos(x), h = tanh(x), i = erf(x),"
+    " j = round(5 * x) }",
     x=(3, 4), kernels=True,
 )  # fmt: skip
 def functions(x: Tensor) -> tuple[Tensor, ...]:
@@ -92,6 +93,7 @@ def functions(x: Tensor) -> tuple[Tensor, ...]:
     return (
         (x * x + 1) ** 0.5, (x * x + 1) ** -0.5, torch.exp(x), torch.log(x * x + 1), x.abs(),
         torch.sign(x).detach(), torch.sin(x), torch.cos(x), hyperbolic, torch.special.erf(x),
+        5 * x + (torch.floor(5 * x + 0.5) - 5 * x).detach(),
     )  # fmt: skip
 
 

@@ -32,6 +32,7 @@ SPECS = "\n".join(
         test_state_by_hand.SPEC,
         test_switches_by_hand.SPEC,
         WITH_EXAMPLES,
+        (ROOT / "tests" / "runtime" / "test_stated_backward.py").read_text(encoding="utf-8"),
     )
 )
 # Names that examples on the page give to values, axes and numbers.
