@@ -114,9 +114,11 @@ def _pools(program: Program) -> list[str]:
 
 
 def _samples_interact(program: Program, evaluating: bool) -> bool:
-    own = program.backward
-    meets_in_gradients = own is not None and not evaluating and crosses_samples(own.program, False)
-    return bool(crosses_samples(program, evaluating) or meets_in_gradients)
+    if crosses_samples(program, evaluating):
+        return True
+    if program.backward is None or evaluating:
+        return False
+    return bool(crosses_samples(program.backward.program, evaluating=False))
 
 
 def _learned(norm: CheckedNorm) -> list[str]:

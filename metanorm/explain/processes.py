@@ -39,16 +39,16 @@ def exchanges_by_axis(program: Program) -> tuple[str, ...]:
 
 def _kernels(division: Divided) -> Iterator[str]:
     """A line for each reason why what is divided runs on plain torch, or for kernels."""
-    found: dict[str, list[str]] = {}
+    axes_by_text: dict[str, list[str]] = {}
     for variant in division.variants:
         try:
             sweeps_with_kernels(variant)
             text = f"kernels in {SWEEP_TARGET.language} between messages"
         except NoKernels as reason:
             text = f"plain torch alone: {reason}"
-        found.setdefault(text, []).append(" and ".join(variant.exchanged))
-    for text, axes in found.items():
-        yield text if len(found) == 1 else f"{text}, over {' or '.join(axes)}"
+        axes_by_text.setdefault(text, []).append(" and ".join(variant.exchanged))
+    for text, axes in axes_by_text.items():
+        yield text if len(axes_by_text) == 1 else f"{text}, over {' or '.join(axes)}"
 
 
 def exchange_text(program: Program) -> str:

@@ -95,10 +95,10 @@ class Fingerprint:
             if axis.name in part_axes and axis.size is not None:
                 parts.append(f"{self.axes[axis.name]} of {self._scalar(axis.size)}")
         if program.backward is not None:
-            own, inputs = program.backward, [decl.name for decl in program.inputs]
-            stated = ",".join(str(inputs.index(name)) for name in own.inputs)
-            parts.append(f"backward of {stated}: {fingerprint(own.program)}")
-            parts += [self._kept(buffer.name) for buffer in own.program.buffers]
+            backward, inputs = program.backward, [decl.name for decl in program.inputs]
+            stated = ",".join(str(inputs.index(name)) for name in backward.inputs)
+            parts.append(f"backward of {stated}: {fingerprint(backward.program)}")
+            parts += [self._kept(buffer.name) for buffer in backward.program.buffers]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def _update(self, update: Update) -> str:

@@ -1,9 +1,11 @@
-"""The dimensions of outputs as a module returns them."""
+"""The dimensions and dtypes of outputs as a module returns them."""
 
 from __future__ import annotations
 
-from metanorm.ir.nodes import Ref
+from metanorm.ir.nodes import Dtype, Ref
 from metanorm.ir.program import Program
+
+FLOAT64 = Dtype("float64", like=False)
 
 
 def output_dims(program: Program, name: str, ref: Ref) -> tuple[str, ...]:

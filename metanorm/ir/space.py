@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from metanorm.ir.aggregation import PARTITIONS, Aggregation, Grouping, Ones, grouping_text, refines
 from metanorm.ir.nodes import Axis
-from metanorm.ir.scalar import SizeOf
+from metanorm.ir.scalar import Scalar, SizeOf
 from metanorm.ir.scalar import leaves as leaves_of
 
 Axes = tuple[str, ...]
@@ -61,6 +61,12 @@ class Space:
         """The axis whose cells `name` enumerates; the axis itself if it is no cell axis."""
         cells_of = self._axes[name].cells_of
         return cells_of[0] if cells_of else name
+
+    def cut(self, run: str) -> tuple[str, Scalar]:
+        """The axis that a run of positions is cut out of, and the first of these positions."""
+        piece_of = self._axes[run].piece_of
+        assert piece_of is not None, f"{run} is no run of positions"
+        return piece_of
 
     def leaves(self, name: str) -> Axes:
         """The leaves of an axis: the axis, or the parts that it is split into."""

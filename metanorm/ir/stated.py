@@ -48,9 +48,9 @@ def stated_backward(program: Program, stated: StatedPass) -> Program:
     )
     roots = {ref for _, ref in gradients} | {update.value for update in updates}
     taken = {d.name for d in (*program.declarations, *program.arguments, *stated.arriving)}
-    own = {let.name for let in stated.body}
-    body, saved = _with_buffers_before(backward_slice(roots, lets), own, taken)
-    own_program = replace(
+    names_of_block = {let.name for let in stated.body}
+    body, saved = _with_buffers_before(backward_slice(roots, lets), names_of_block, taken)
+    backward = replace(
         program,
         name=f"{program.name}.backward",
         target="backward",
@@ -63,9 +63,9 @@ def stated_backward(program: Program, stated: StatedPass) -> Program:
         output_dtypes=(),
         entries=(),
     )
-    own_program = _with_what_it_reads(own_program, stated.arriving, saved)
+    backward = _with_what_it_reads(backward, stated.arriving, saved)
     arriving = tuple(decl.name for decl in stated.arriving)
-    return replace(program, backward=Backward(own_program, arriving, tuple(saved.items())))
+    return replace(program, backward=Backward(backward, arriving, tuple(saved.items())))
 
 
 def _in_training(body: Iterable[Let]) -> tuple[list[Let], dict[Ref, Ref]]:
@@ -86,15 +86,15 @@ def _in_training(body: Iterable[Let]) -> tuple[list[Let], dict[Ref, Ref]]:
 
 
 def _with_buffers_before(
-    body: Iterable[Let], own: Container[Ref], taken: Container[str]
+    body: Iterable[Let], names_of_block: Container[Ref], taken: Container[str]
 ) -> tuple[tuple[Let, ...], dict[str, str]]:
-    """The bindings, where those that are not `own` read buffers as they were before the call.
+    """The bindings, where those outside of the block read buffers as they were before the call.
 
-    Those are inputs, whose names the second result has by buffer.
+    Such a buffer becomes an input. The second result has its name by buffer.
     """
     lets, saved = [], {}
     for let in body:
-        if isinstance(let.op, Buffer) and let.name not in own:
+        if isinstance(let.op, Buffer) and let.name not in names_of_block:
             name = f"{let.op.name}{BEFORE}"
             while name in taken:
                 name += "_"

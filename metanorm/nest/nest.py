@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, Union
 
-from metanorm.ir.nodes import Dtype, Kind, Let, Ref
+from metanorm.ir.nodes import Kind, Let, Ref
 from metanorm.ir.nodes import Pool as PoolOp
+from metanorm.ir.outputs import FLOAT64
 from metanorm.ir.program import Program
 from metanorm.nest.arguments import Field
 from metanorm.nest.layouts import AxisGroup, Layout
@@ -23,8 +24,6 @@ from metanorm.plan.sweeps import Reduction, with_group_axis
 
 # Functions that cost no more to compute again than their result costs to read.
 CHEAP_FUNCTIONS = frozenset("add sub mul div neg where eq ne".split())
-
-IN_FLOAT64 = Dtype("float64", like=False)
 
 # ---- the tensors of a call
 
@@ -270,7 +269,7 @@ class Nest:
         exact: dict[str, Finish] = {}
         for store in (s for _, s in self.statements() if isinstance(s, Store)):
             finish = self.finishes.get(store.value)
-            is_float64 = dtypes.get(store.array.removeprefix("to.")) == IN_FLOAT64
+            is_float64 = dtypes.get(store.array.removeprefix("to.")) == FLOAT64
             if finish is None or not is_float64 or users[store.value]:
                 continue
             if self.reductions[finish.reduction].terminal:

@@ -195,18 +195,16 @@ class _Run:
 
     def _piece(self, op: Piece, type_: Type) -> Tensor:
         """A run of positions of an axis."""
-        piece_of = self.env.space[op.piece].piece_of
-        assert piece_of is not None
-        axes = [op.piece if a == piece_of[0] else a for a in self.v.types[op.value].axes]
+        whole, _ = self.env.space.cut(op.piece)
+        axes = [op.piece if a == whole else a for a in self.v.types[op.value].axes]
         dim, (start, end) = axes.index(op.piece), self._run(op.piece)
         run = self.v.values[op.value].narrow(dim, start, end - start)
         return run.permute([axes.index(a) for a in type_.axes])
 
     def _run(self, piece: str) -> tuple[int, int]:
         """The first position of a run of an axis, and the one behind it."""
-        piece_of = self.env.space[piece].piece_of
-        assert piece_of is not None
-        start = int(self.env.number(piece_of[1]))
+        _, first = self.env.space.cut(piece)
+        start = int(self.env.number(first))
         return start, start + self.v.size(piece)
 
     def _concat(self, op: Concat, type_: Type) -> Tensor:

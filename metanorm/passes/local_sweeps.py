@@ -23,7 +23,6 @@ from metanorm.ir.mode_placement import ModeBranch, mode_placement
 from metanorm.ir.nodes import (
     Count,
     Detach,
-    Dtype,
     Expand,
     Input,
     Let,
@@ -39,14 +38,14 @@ from metanorm.ir.nodes import (
     Type,
 )
 from metanorm.ir.operands import operands
+from metanorm.ir.outputs import FLOAT64
 from metanorm.ir.program import Declaration, InputDecl, Program
 from metanorm.ir.rename import map_operands, role_of
 from metanorm.passes.builder import without_dead_code
 
-IN_FLOAT64 = Dtype("float64", like=False)
 EXACT = {"gaps": "exact_mean", "squares": "exact_var"}  # what sums about a number follow from
 WIDE_OPS = (Input, Map, Expand, Detach)
-COMPUTED_AGAIN = (Number, Position, Param, Input)  # narrow, and no values that a sweep is given
+COMPUTED_AGAIN = (Number, Position, Param, Input)  # narrow, and computed in each sweep
 
 
 class NotInSweeps(Exception):
@@ -55,10 +54,13 @@ class NotInSweeps(Exception):
 
 @dataclass(frozen=True)
 class LocalSweep:
-    """One pass over the data. `given` has the narrow value of the norm for some of its inputs."""
+    """One pass over the data.
+
+    `narrow_inputs` has, for each input that stands for a narrow value of the norm, this value.
+    """
 
     program: Program
-    given: Mapping[str, Ref]
+    narrow_inputs: Mapping[str, Ref]
     writes: bool  # wide outputs, after all statistics
 
 
@@ -77,11 +79,11 @@ def local_sweeps(program: Program) -> LocalSweeps:
 
 @dataclass
 class _Sweep:
-    """A sweep as it is found: the value of each output, and the narrow values it is given."""
+    """A sweep that grows: the value of each output, and the input for each narrow value."""
 
     lets: dict[Ref, Let] = field(default_factory=dict)  # by value of the norm, as the sweep has it
     outputs: dict[str, Ref] = field(default_factory=dict)
-    given: dict[Ref, str] = field(default_factory=dict)
+    input_names: dict[Ref, str] = field(default_factory=dict)
     exact: set[str] = field(default_factory=set)
 
 
@@ -215,7 +217,7 @@ class _LocalSweeps:
             sweep.exact.add(name)
 
     def _take_in(self, sweep: _Sweep, roots: Sequence[Ref]) -> None:
-        """Copy the wide values that these depend on; narrow ones are given to the sweep."""
+        """Copy the wide values that these depend on; narrow ones become inputs of the sweep."""
         needed = closure(roots, self._read_by_wide)
         for let in self.program.body:
             if let.name not in needed or let.name in sweep.lets:
@@ -227,8 +229,8 @@ class _LocalSweeps:
             elif isinstance(let.op, COMPUTED_AGAIN):
                 sweep.lets[let.name] = let
             else:
-                given = replace(let, op=self._input(sweep, let))
-                sweep.lets[let.name] = replace(given, type=Type("real", let.type.axes))
+                type_ = Type("real", let.type.axes)
+                sweep.lets[let.name] = replace(let, op=self._input(sweep, let), type=type_)
 
     def _read_by_wide(self, ref: Ref) -> tuple[Ref, ...]:
         return operands(self.index.ops[ref]) if self._is_wide(ref) else ()
@@ -241,20 +243,20 @@ class _LocalSweeps:
         if any(space[axis].cells_of for axis in let.type.axes):
             raise NotInSweeps("values of groups of positions")
         name = role_of(let.name) or ("value" if let.name.startswith("%") else let.name)
-        used = {*sweep.given.values(), *self.names} - {let.name}
-        sweep.given[let.name] = self._free(name, used)
-        return Input(sweep.given[let.name])
+        used = {*sweep.input_names.values(), *self.names} - {let.name}
+        sweep.input_names[let.name] = self._free(name, used)
+        return Input(sweep.input_names[let.name])
 
-    def _given_to(self, sweep: _Sweep, roots: Sequence[Ref]) -> Iterator[Ref]:
-        """The narrow values that a sweep is given for some of its values."""
+    def _narrow_operands(self, sweep: _Sweep, roots: Sequence[Ref]) -> Iterator[Ref]:
+        """The narrow values of the norm that a sweep computes these values of."""
         needed = closure(roots, self._read_by_wide)
-        return (ref for ref in sweep.given if ref in needed)
+        return (ref for ref in sweep.input_names if ref in needed)
 
     def _swept(self, number: int, name: str, let: Let, sweep: _Sweep) -> Swept:
         """What stands for a value in the program of the norm: a result of the sweep."""
-        given = self._given_to(sweep, operands(let.op))
+        values = tuple(self._narrow_operands(sweep, operands(let.op)))
         part_of = tuple(sorted(self.partial_axes[let.name]))
-        return Swept(number, name, tuple(given), let.type.axes, part_of)
+        return Swept(number, name, values, let.type.axes, part_of)
 
     def _free(self, name: str, used: set[str]) -> str:
         candidate, number = name, 2
@@ -270,11 +272,11 @@ class _LocalSweeps:
         ]
         inputs += [
             InputDecl(name, "tensor", space.unsplit(self.index.types[ref].axes))
-            for ref, name in sweep.given.items()
+            for ref, name in sweep.input_names.items()
         ]
-        given = sweep.given
+        names = sweep.input_names
         body = tuple(
-            replace(let, name=given.get(let.name, let.name), op=map_operands(let.op, given))
+            replace(let, name=names.get(let.name, let.name), op=map_operands(let.op, names))
             for let in sweep.lets.values()
         )
         params = tuple(p for p in program.params if Param(p.name) in read)
@@ -297,12 +299,11 @@ class _LocalSweeps:
             output_dims=tuple(
                 (name, dims) for name, dims in program.output_dims if name in sweep.outputs
             ),
-            output_dtypes=tuple((name, IN_FLOAT64) for name in sorted(sweep.exact)),
+            output_dtypes=tuple((name, FLOAT64) for name in sorted(sweep.exact)),
             divided=(),
             entries=(),
         )
         if any(decl.sort in ("index", "edges", "matrix") for decl in inputs):
             raise NotInSweeps("an index of positions")
-        return LocalSweep(
-            without_dead_code(swept), {name: ref for ref, name in sweep.given.items()}, writes
-        )
+        values = {name: ref for ref, name in sweep.input_names.items()}
+        return LocalSweep(without_dead_code(swept), values, writes)

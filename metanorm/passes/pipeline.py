@@ -124,7 +124,8 @@ def stages(program: Program, check: bool = False) -> Iterator[tuple[str, Program
 
 def _run(step: Pass, program: Program) -> Program:
     """The program after a pass, which its stated backward pass goes through as well."""
-    own = program.backward
-    if own is not None:
-        program = replace(program, backward=replace(own, program=step.run(own.program)))
+    backward = program.backward
+    if backward is not None:
+        backward = replace(backward, program=step.run(backward.program))
+        program = replace(program, backward=backward)
     return step.run(program)

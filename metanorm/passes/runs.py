@@ -64,8 +64,8 @@ def run_obstacles(program: Program) -> Iterator[str]:
             yield "groups of positions of a run"
         yield from _obstacles_of(let, whole_of)
     data_axes = {leaf for dim in program.inputs[0].dims for leaf in space.leaves(dim)}
-    given = [ref for _, ref in program.outputs] + [u.value for u in program.updates]
-    for axes in (program.index.types[ref].axes for ref in given):
+    results = [ref for _, ref in program.outputs] + [u.value for u in program.updates]
+    for axes in (program.index.types[ref].axes for ref in results):
         if not whole_of.keys().isdisjoint(axes) and data_axes <= {whole_of.get(a, a) for a in axes}:
             yield "a result on a run of an axis, and on all others of the input"
 
@@ -115,10 +115,9 @@ class _Runs:
             case Concat(values, pieces, axis):
                 b.substitute(let, self._with_axes(self._chosen(values, pieces), [axis]))
             case Position(axis) if axis in self.whole_of:
-                piece_of = self.program.index.space[axis].piece_of
-                assert piece_of is not None
-                place = b.emit(Position(piece_of[0]))
-                b.substitute(let, b.map("sub", place, b.number(piece_of[1])))
+                whole, start = b.space.cut(axis)
+                place = b.emit(Position(whole))
+                b.substitute(let, b.map("sub", place, b.number(start)))
             case Expand(value, axes):
                 b.substitute(let, self._with_axes(value, [self.whole_of.get(a, a) for a in axes]))
             case Pool():

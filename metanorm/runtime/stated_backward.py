@@ -87,36 +87,40 @@ class _Stated:
         inputs = [arguments[name] for name in self.of]
         if not torch.is_grad_enabled() or next(iter(arguments.values())).numel() == 0:
             return forward(**arguments)
-        given = {new: arguments[name].detach().clone() for name, new in self.before.items()}
-        given |= {name: arguments[name] for name in self.names if name in arguments}
+        values = {new: arguments[name].detach().clone() for name, new in self.before.items()}
+        values |= {name: arguments[name] for name in self.names if name in arguments}
         constants = {name: x.detach() for name, x in zip(self.of, inputs) if x is not None}
         result = forward(**{**arguments, **constants})
         outputs = result if isinstance(result, tuple) else (result,)
         if not any(x is not None and x.requires_grad for x in (*outputs, *inputs)):
             return result
-        call = _Call(self, forward.__name__, given, len(outputs))
+        call = _Call(self, forward.__name__, values, len(outputs))
         attached = _WithBackward.apply(call, *outputs, *inputs)  # type: ignore[no-untyped-call]
         return type(result)(*attached) if isinstance(result, tuple) else attached[0]
 
 
 @dataclass
 class _Call:
-    """One call: what its backward pass is given, without the arriving gradients."""
+    """One call: the arguments of its backward pass, without the arriving gradients."""
 
     stated: _Stated
     name: str
-    given: dict[str, Any]
-    outputs: int
+    arguments: dict[str, Any]
+    output_count: int
 
     def saved(self) -> dict[str, Tensor]:
         """The tensors to save. Buffers that the backward pass moves are read where they are."""
         buffers = self.stated.buffers
-        return {n: t for n, t in self.given.items() if isinstance(t, Tensor) and n not in buffers}
+        return {
+            name: value
+            for name, value in self.arguments.items()
+            if isinstance(value, Tensor) and name not in buffers
+        }
 
     def gradients(self, saved: Mapping[str, Tensor], arriving: Sequence[Tensor]) -> tuple[Any, ...]:
         """The stated gradients, one for each input. It stores into the buffers."""
         grads = dict(zip(self.stated.arriving, arriving))
-        values = {**self.given, **saved, **grads}
+        values = {**self.arguments, **saved, **grads}
         with torch.no_grad(), replicated_beside(arriving[0]):
             result = self.stated.function(**{name: values[name] for name in self.stated.names})
         return result if isinstance(result, tuple) else (result,)[: len(self.stated.of)]
@@ -130,15 +134,17 @@ class _WithBackward(torch.autograd.Function):
         saved = call.saved()
         ctx.names = tuple(saved)
         ctx.save_for_backward(*saved.values())
-        call.given = {name: value for name, value in call.given.items() if name not in saved}
+        call.arguments = {n: value for n, value in call.arguments.items() if n not in saved}
         ctx.call = call
         # Not as views, which nothing could then change in place.
-        return tuple(output.detach() for output in tensors[: call.outputs] if output is not None)
+        return tuple(
+            output.detach() for output in tensors[: call.output_count] if output is not None
+        )
 
     @staticmethod
     def backward(ctx: Any, *arriving: Tensor) -> tuple[Tensor | None, ...]:
         call: _Call = ctx.call
-        needed = ctx.needs_input_grad[1 + call.outputs :]
+        needed = ctx.needs_input_grad[1 + call.output_count :]
         saved = dict(zip(ctx.names, ctx.saved_tensors))
         gradients = call.gradients(saved, arriving)
         if torch.is_grad_enabled():  # the graph is kept, to be differentiated again

@@ -152,8 +152,8 @@ class BackwardLowering:
         actual_axes = space.ordered(space.base(a) for a in value.type.axes)
         if actual_axes != expected_axes:
             wanted = tuple(map(self.low.table.shown, expected_axes))
-            found = tuple(map(self.low.table.shown, actual_axes))
-            problem = GradientAxes(statement.value.span, name, wanted, found, entity.span)
+            actual_names = tuple(map(self.low.table.shown, actual_axes))
+            problem = GradientAxes(statement.value.span, name, wanted, actual_names, entity.span)
             self.problems.add(problem)
             return
         if name in self.gradients:

@@ -79,9 +79,7 @@ def piece_named(subscript: ast.Expr, scope: CallScope, low: Lowering) -> str | N
 def take_piece(value: Tensor, piece: str, subscript: ast.Expr, low: Lowering) -> Value:
     """Lower `x[I]`."""
     space = low.table.space
-    piece_of = space[piece].piece_of
-    assert piece_of is not None
-    whole = piece_of[0]
+    whole, _ = space.cut(piece)
     if whole not in {space.base(axis) for axis in value.type.axes}:
         shown = [low.table.shown(a) for a in low.dims(value.type.axes) if "/" not in a]
         reason = f"the value has no axis `{whole}`, of which `{piece}` is a run of positions"

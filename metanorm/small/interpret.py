@@ -165,9 +165,8 @@ class _Run:
 
     def _piece(self, value: Ref, piece: str, axes: Sequence[str]) -> Sequence[float]:
         """A run of positions of an axis."""
-        piece_of = self.values.space[piece].piece_of
-        assert piece_of is not None
-        whole, (start, end) = piece_of[0], self._run(piece)
+        whole, _ = self.values.space.cut(piece)
+        start, end = self._run(piece)
         others = [axis for axis in axes if axis != piece]
         lines = self.values.broadcast(value, (*others, whole))
         length = self.values.size(whole)
@@ -176,9 +175,8 @@ class _Run:
 
     def _run(self, piece: str) -> tuple[int, int]:
         """The first position of a run of an axis, and the one behind it."""
-        piece_of = self.values.space[piece].piece_of
-        assert piece_of is not None
-        start = int(self.call.number(piece_of[1]))
+        _, first = self.values.space.cut(piece)
+        start = int(self.call.number(first))
         return start, start + self.values.size(piece)
 
     def _concat(self, op: Concat, axes: Sequence[str]) -> Sequence[float]:

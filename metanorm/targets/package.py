@@ -131,20 +131,20 @@ def processes_files(
     """
     target = sweep_target(options.target)
     find_sweeps = _sweeps if target is not None else (lambda _: None)
-    found = definitions_among_processes(norms, names, find_sweeps)
-    if not found.statements:
+    printed = definitions_among_processes(norms, names, find_sweeps)
+    if not printed.statements:
         return {}
-    definitions = [_with_decorator(statement, found.decorators) for statement in found.statements]
+    definitions = [_with_decorator(s, printed.decorators) for s in printed.statements]
     imports = _imports(text_from_pyir(Module(tuple(definitions))), _runtime(options))
     require = ExprStmt(call("runtime.require", abi=integer(ABI)))
     doc = (f"Normalizers of `{printable(origin)}` for axes that are divided among processes.",)
     files = {PROCESSES_END: (text_from_pyir(Module((*imports, require, *definitions), doc)), "#")}
-    if target is not None and found.sweeps:
-        printed = [
+    if target is not None and printed.sweeps:
+        kernels = [
             PrintedNorm(s.function.name, target.kernels(s.sweep.program), s.result)
-            for s in found.sweeps
+            for s in printed.sweeps
         ]
-        files[SWEEPS_END] = (target.text(printable(origin), printed), target.comment)
+        files[SWEEPS_END] = (target.text(printable(origin), kernels), target.comment)
     return files
 
 
@@ -177,10 +177,13 @@ def _imports(text: str, runtime: Import) -> list[Stmt]:
     if mentions("NamedTuple"):
         standard.append(Import("typing", ("NamedTuple",)))
     names = tuple(name for name in ("Tensor", "nn") if mentions(name))
+    torch: list[Stmt] = [Import("torch")] if mentions("torch") else []
+    if names:
+        torch.append(Import("torch", names))
     groups: list[list[Stmt]] = [
         [Import("__future__", ("annotations",))],
         standard,
-        [*([Import("torch")] if mentions("torch") else []), Import("torch", names)],
+        torch,
         [runtime],
     ]
     return [s for group in groups if group for s in (*group, Blank())][:-1]

@@ -87,20 +87,20 @@ def _stated(
 
     Empty in evaluation, and for a first input without elements.
     """
-    own, first = program.backward, call.inputs[program.inputs[0].name]
-    if own is None or not call.training or first is None or first.numel() == 0:
+    backward, first = program.backward, call.inputs[program.inputs[0].name]
+    if backward is None or not call.training or first is None or first.numel() == 0:
         return {}, {}
     weights = loss_weights(result.outputs, program)
     inputs = {
         **call.inputs,
-        **{name: weights[o] for name, (o, _) in zip(own.arriving, program.outputs)},
-        **{name: call.buffers[buffer] for buffer, name in own.saved},
+        **{name: weights[o] for name, (o, _) in zip(backward.arriving, program.outputs)},
+        **{name: call.buffers[buffer] for buffer, name in backward.saved},
     }
     buffers = {**call.buffers, **result.updates}
     with torch.no_grad():
-        later = interpret(own.program, replace(call, inputs=inputs, buffers=buffers))
-    given = {n for n, x in call.inputs.items() if x is not None}
-    return {n: g for n, g in later.outputs.items() if n in given}, later.updates
+        later = interpret(backward.program, replace(call, inputs=inputs, buffers=buffers))
+    stated = {n: g for n, g in later.outputs.items() if call.inputs[n] is not None}
+    return stated, later.updates
 
 
 def combined_loss(outputs: Mapping[str, Tensor], program: Program) -> Tensor:

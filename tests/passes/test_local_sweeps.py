@@ -40,8 +40,8 @@ def test_a_sweep_measures_moments_from_which_sums_follow() -> None:
     measured, written = found.sweeps
     assert "exact_mean(x over N, S)" in program_text(measured.program)
     assert "as float64" in program_text(measured.program)
-    assert not measured.given and not measured.writes
-    assert written.writes and len(written.given) == 2
+    assert not measured.narrow_inputs and not measured.writes
+    assert written.writes and len(written.narrow_inputs) == 2
     between = program_text(found.program)
     assert "gaps of" in between and "squares of" in between
     wide = {"N", "C", "S"}

@@ -44,8 +44,8 @@ class _PiecewiseCall:
         self, module: nn.Module, info: Dividable, inputs: Sequence[Any], named: Mapping[str, Any]
     ) -> None:
         self.module, self.info = module, info
-        given = {**dict(zip(info.inputs, inputs)), **named}
-        self.inputs = {name: x for name, x in given.items() if x is not None}
+        arguments = {**dict(zip(info.inputs, inputs)), **named}
+        self.inputs = {name: x for name, x in arguments.items() if x is not None}
         if not self.inputs.keys() <= info.inputs.keys():
             raise CannotPlace  # a number, such as that of graphs
         if not info.parameters.keys() <= module._parameters.keys():
@@ -161,8 +161,8 @@ class _PiecewiseCall:
         for name, axis in self.info.lengths.items():
             length = getattr(self.module, name)
             if isinstance(length, tuple):
-                own = tuple(local_lengths.get(Dim(axis, i), n) for i, n in enumerate(length))
-                stand_in.__dict__[name] = own
+                local = tuple(local_lengths.get(Dim(axis, i), n) for i, n in enumerate(length))
+                stand_in.__dict__[name] = local
             else:
                 stand_in.__dict__[name] = local_lengths.get(Dim(axis), length)
 

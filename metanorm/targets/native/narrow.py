@@ -320,12 +320,12 @@ class NarrowPrinter:
 
     def _of_runs(self, op: Concat, at: AxisPositions) -> Expr:
         """The value of the run that a position is in; zero in none of them."""
-        found: Expr = cir.Number(0)
+        chosen: Expr = cir.Number(0)
         for ref, piece in reversed([*zip(op.values, op.pieces)]):
             place = Infix("-", at[op.axis], self.ctx.run_start(piece))
             value = self.values.value(ref, {**at, piece: place})
-            found = Conditional(self.ctx.is_inside(piece, at[op.axis]), value, found)
-        return found
+            chosen = Conditional(self.ctx.is_inside(piece, at[op.axis]), value, chosen)
+        return chosen
 
 
 def _is_independent(s: Stmt) -> bool:

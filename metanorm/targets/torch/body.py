@@ -143,7 +143,9 @@ class Body:
             independent = self._independent_outputs()
             head.append(empty_input_guard(self.ctx, self.result, independent))
         head += self.split_inputs()
-        return [*head, *self.ctx.layouts.locals.values(), *self.ctx.prologue, *body]
+        return self._with_first_line(
+            [*head, *self.ctx.layouts.locals.values(), *self.ctx.prologue, *body]
+        )
 
     def _independent_outputs(self) -> IndependentOutputs:
         """The further outputs that do not depend on the first input, and their statements.
@@ -164,21 +166,23 @@ class Body:
         split = [s for s in independent.split_inputs() if used.intersection(names_in(s.targets))]
         return IndependentOutputs(exprs, (*split, *body))
 
+    def _with_first_line(self, lines: list[Stmt]) -> list[Stmt]:
+        """The lines behind one that widens the first input, and keeps its dtype for them."""
+        first = Name(self.ctx.first)
+        wide = call("runtime.widened", first)
+        if "dtype" not in names_in(tuple(lines)):
+            return [Assign((first,), wide), *lines]
+        both = Tuple((Attribute(first, "dtype"), wide), bare=True)
+        return [Assign((Name("dtype"), first), both), *lines]
+
     def _widened(self) -> list[Stmt]:
-        """Convert inputs, and the parameters that need it, to the dtype of statistics."""
+        """Convert further inputs, and the parameters that need it, to the dtype of statistics."""
         statements: list[Stmt] = []
         for decl in self.ctx.program.inputs:
-            name = Name(decl.name)
-            if decl.sort == "tensor":
-                wide = call("runtime.widened", name)
-                if decl.name == self.ctx.first:
-                    dtype = Attribute(name, "dtype")
-                    statements.append(
-                        Assign((Name("dtype"), name), Tuple((dtype, wide), bare=True))
-                    )
-                else:
-                    statements += self._own_dtype(decl.name)
-                    statements.append(Assign((name,), wide))
+            if decl.sort == "tensor" and decl.name != self.ctx.first:
+                name = Name(decl.name)
+                statements += self._own_dtype(decl.name)
+                statements.append(Assign((name,), call("runtime.widened", name)))
         widened_params = params_to_widen(self.ctx.program)
         for param in self.ctx.program.params:
             statements += self._own_dtype(param.name)

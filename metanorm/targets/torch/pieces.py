@@ -21,9 +21,7 @@ class PiecePrinter:
 
     def piece(self, let: Let, op: Piece, out: list[Stmt]) -> None:
         """`x[:, :half]`."""
-        piece_of = self.ctx.space[op.piece].piece_of
-        assert piece_of is not None
-        whole, start = piece_of
+        whole, start = self.ctx.space.cut(op.piece)
         value = self.ctx.as_number(op.value, self.ctx.not_none(op.value))
         if value.may_lack_dims:
             value = self.broadcaster.expanded(value, self.ctx.lets[op.value].type.axes)

@@ -40,7 +40,7 @@ FIRST = (Parameter("self", "nn.Module"), Parameter(PROCESSES, "runtime.Processes
 SUFFIXES = ("", "_everywhere")  # of function names: divided samples, all axes divided
 
 
-# The sweeps of a variant, if they have kernels.
+# A function to the sweeps of a variant, if they have kernels.
 FindSweeps = Callable[[DividedVariant], "LocalSweeps | None"]
 
 
@@ -69,9 +69,9 @@ def definitions_among_processes(
             continue
         printed = []
         for end, variant in zip(SUFFIXES, division.variants):
-            found = find_sweeps(variant)
+            local = find_sweeps(variant)
             before = len(sweeps.printed)
-            printer = _VariantPrinter(norm, norm_names, variant, division, end, found, sweeps)
+            printer = _VariantPrinter(norm, norm_names, variant, division, end, local, sweeps)
             for sweep in list(sweeps.printed.values())[before:]:
                 functions += sweep.definitions
             functions += printer.definitions()
@@ -103,13 +103,13 @@ class _VariantPrinter:
         variant: DividedVariant,
         division: Divided,
         end: str,
-        found: LocalSweeps | None,
+        local: LocalSweeps | None,
         sweeps: SweepPrinter,
     ) -> None:
         self.variant = variant
         self.division = division
         self.forward = f"_forward_{names.function}{end}"
-        self.program = found.program if found else variant.program
+        self.program = local.program if local else variant.program
         variant_names = replace(
             names, function=f"{names.function}{end}", check=f"{names.check}{end}"
         )
@@ -117,12 +117,12 @@ class _VariantPrinter:
         self.functions = FunctionPrinter(signature)
         self.constructor = Constructor(signature, norm.base)
         self.names = variant_names
-        self.sweeps = sweeps.sweeps(found, variant_names.function) if found else []
+        self.sweeps = sweeps.sweeps(local, variant_names.function) if local else []
 
     def decorators(self) -> dict[str, str | Expr]:
         """The decorator of each function: of the norm, and of its sweeps."""
-        own = "runtime.in_sweeps" if self.sweeps else "runtime.among_processes"
-        decorators = {self.names.function: with_sorts(own, self.program)}
+        decorator = "runtime.in_sweeps" if self.sweeps else "runtime.among_processes"
+        decorators = {self.names.function: with_sorts(decorator, self.program)}
         for printed in self.sweeps:
             name = printed.function.name
             decorators[name] = with_sorts("runtime.sweep", printed.sweep.program)

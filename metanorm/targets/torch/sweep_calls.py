@@ -50,10 +50,11 @@ class SweepCalls:
             for let in self.ctx.bodies[first.name]
             if isinstance(let.op, Swept) and let.op.sweep == op.sweep
         }
-        self.emit_needed(printed.sweep.given.values(), out)
-        given = {name: self._given(ref) for name, ref in printed.sweep.given.items()}
+        narrow = printed.sweep.narrow_inputs
+        self.emit_needed(narrow.values(), out)
+        tensors = {name: self._tensor(ref) for name, ref in narrow.items()}
         arguments = [
-            given.get(parameter.name, Name(parameter.name))
+            tensors.get(parameter.name, Name(parameter.name))
             for parameter in printed.function.parameters
         ]
         names = {name: Name(self._name(lets[name], name)) for name, _ in program.outputs}
@@ -67,7 +68,7 @@ class SweepCalls:
         is_result = self.ctx.is_wide(let.name)
         return self.ctx.name_of(let.name, "y") if is_result else self.ctx.local(output)
 
-    def _given(self, ref: Ref) -> Expr:
+    def _tensor(self, ref: Ref) -> Expr:
         """A narrow value as a tensor of its own axes."""
         value = self.ctx.as_number(ref, self.ctx.not_none(ref))
         if value.number:

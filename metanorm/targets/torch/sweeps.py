@@ -25,7 +25,7 @@ class SweepPrinter:
     def sweeps(self, sweeps: LocalSweeps, function: str) -> list[PrintedSweep]:
         """The sweeps of the norm with this function."""
         statistics = sum(not sweep.writes for sweep in sweeps.sweeps)
-        found = []
+        printed = []
         for number, sweep in enumerate(sweeps.sweeps, 1):
             what = "results" if sweep.writes else "sums" if statistics == 1 else f"sums_{number}"
             name = f"{what}_of_{function}"
@@ -33,8 +33,8 @@ class SweepPrinter:
                 name += "_"
             if sweep.program not in self.printed:
                 self.printed[sweep.program] = _print_sweep(sweep, name)
-            found.append(replace(self.printed[sweep.program], sweep=sweep))
-        return found
+            printed.append(replace(self.printed[sweep.program], sweep=sweep))
+        return printed
 
 
 def _print_sweep(sweep: LocalSweep, name: str) -> PrintedSweep:

@@ -180,9 +180,7 @@ class KernelContext:
 
     def whole_axis(self, run: str) -> str:
         """The axis that a run of positions is cut out of."""
-        piece_of = self.space[run].piece_of
-        assert piece_of is not None
-        return piece_of[0]
+        return self.space.cut(run)[0]
 
     def run_start(self, arguments: Arguments, run: str) -> Expr:
         """The parameter with the first position of a run."""

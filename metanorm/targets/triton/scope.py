@@ -382,10 +382,10 @@ class Scope:
     def _of_runs(self, op: Concat) -> Expr:
         """The value of the run that a position is in; zero in none of them."""
         sides = self.sides.get(op.axis, frozenset())
-        found: Expr = as_tile(ZERO)
+        chosen: Expr = as_tile(ZERO)
         for ref, piece in reversed([*zip(op.values, op.pieces)]):
             inside = self.is_inside(piece, self.at[op.axis])
             place = infix("-", self.at[op.axis], self.ctx.run_start(self.arguments, piece))
             value = self.load_elsewhere(ref, piece, place, sides, inside)
-            found = call("tl.where", inside, value, found)
-        return found
+            chosen = call("tl.where", inside, value, chosen)
+        return chosen
