@@ -29,7 +29,7 @@ from metanorm.ir.nodes import (
     Rename,
 )
 from metanorm.ir.program import Program
-from metanorm.ir.scalar import Const, Scalar
+from metanorm.ir.scalar import Apply, Const, Hyper, Scalar, SizeOf
 
 INF = math.inf
 
@@ -89,7 +89,7 @@ def _range_of_op(
 ) -> Range:
     match op:
         case Number(value):
-            return _range_of_scalar(value)
+            return range_of_scalar(value)
         case Param(name):
             param = program.index.params[name]
             if isinstance(param.low, Const) and isinstance(param.high, Const):
@@ -98,7 +98,7 @@ def _range_of_op(
         case Buffer(name):
             buffer = program.index.buffers[name]
             init = buffer.init
-            initial = ANY if isinstance(init, (Draw, Eye)) else _range_of_scalar(init)
+            initial = ANY if isinstance(init, (Draw, Eye)) else range_of_scalar(init)
             is_running_var = buffer.tracked and initial.positive
             return NONNEGATIVE if is_running_var else ANY
         case Count() | Position():
@@ -136,8 +136,19 @@ def _range_of_op(
             return ANY
 
 
-def _range_of_scalar(value: Scalar) -> Range:
-    return Range(value.value, value.value) if isinstance(value, Const) else POSITIVE
+def range_of_scalar(value: Scalar) -> Range:
+    """The range of a scalar. Hyperparameters and lengths count as positive."""
+    match value:
+        case Const(number):
+            return Range(number, number)
+        case Apply("pow", (base, exponent)):
+            is_even = isinstance(exponent, Const) and exponent.value in (2.0, 4.0)
+            is_positive = range_of_scalar(base).positive
+            return POSITIVE if is_positive else NONNEGATIVE if is_even else ANY
+        case Apply(function, arguments):
+            return _range_of_map(function, [range_of_scalar(a) for a in arguments])
+        case Hyper() | SizeOf():
+            return POSITIVE
 
 
 def _range_of_map(function: str, arguments: list[Range]) -> Range:

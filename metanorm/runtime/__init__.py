@@ -47,6 +47,7 @@ from metanorm.runtime.losses import Collected, collect
 from metanorm.runtime.matrices import Given, Rows, keep_matrix, pooling_rows, rows_mean, rows_var
 from metanorm.runtime.mean_and_variance import Moments
 from metanorm.runtime.neighbours import Members, Neighbours
+from metanorm.runtime.numbers import exponential, logarithm, power, quotient, square_root
 from metanorm.runtime.offsets import segment_count, segment_of_position
 from metanorm.runtime.order import quantile
 from metanorm.runtime.outputs import register_output
@@ -185,6 +186,7 @@ __all__ = [
     "demand_tensors",
     "demand_tensors_or_none",
     "exact_moments",
+    "exponential",
     "eye_",
     "gaps_of_moments",
     "gpu",
@@ -197,6 +199,7 @@ __all__ = [
     "largest",
     "largest_along",
     "leaf",
+    "logarithm",
     "matmul",
     "maximum",
     "mean",
@@ -220,10 +223,12 @@ __all__ = [
     "on_weights",
     "only_counted",
     "pooling_rows",
+    "power",
     "power_sum",
     "power_sums",
     "project_",
     "quantile",
+    "quotient",
     "register_output",
     "renamed",
     "require",
@@ -243,6 +248,7 @@ __all__ = [
     "smallest",
     "smallest_along",
     "sparsestmax",
+    "square_root",
     "squares_of_moments",
     "store_",
     "store_where_",

@@ -126,6 +126,10 @@ CALLS: dict[str, Callable[[Tensor], Any]] = {
     ),
     "sparsestmax": lambda x: runtime.sparsestmax(x, 0.5, 1),
     "straight_through_round": lambda x: runtime.straight_through_round(10 * x),
+    "quotient": lambda x: x * runtime.quotient(2, x.shape[0] - 1),
+    "power": lambda x: x * runtime.power(x.shape[0] - 1, 0.5),
+    "square_root": lambda x: x * runtime.square_root(x.shape[0] - 2),
+    "numbers": lambda x: x * runtime.exponential(2.5) + x * runtime.logarithm(0.5),
     "chosen": lambda x: runtime.chosen(x, torch.tensor([[2, 0], [2, 1]])),
     "widened": lambda x: runtime.widened(x.half()).to(x.dtype) + x,
     "state": lambda x: tracked(x) * x,
@@ -207,6 +211,13 @@ NOT_COMPUTING = {
     "eye_",  # of constructors
     # Among processes: tests/processes compiles these.
     "among_processes",
+    "exact_moments",
+    "gaps_of_moments",
+    "in_sweeps",
+    "squares_of_moments",
+    "sweep",
+    # Stated backward passes: tests/numerics/test_torch_compile.py does.
+    "with_backward",
     "store_where_",
     "take_",
     "whole",

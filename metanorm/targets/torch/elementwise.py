@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
+from metanorm.ir.ranges import Range, range_of_scalar
 from metanorm.ir.scalar import Apply, Const, Hyper, Scalar, SizeOf, leaves
 from metanorm.targets.python.pyir import Binary, Expr, IfElse, Literal, Name, Unary
 from metanorm.targets.torch.layout import call, integer
@@ -125,6 +127,35 @@ LENGTH_FUNCTIONS: Mapping[str, Callable[..., Expr]] = {
 }
 
 
+@dataclass(frozen=True)
+class _Partial:
+    """A function that raises, or is complex, for some numbers: whether it is sure not to for
+    arguments in these ranges, and the function of the runtime that gives what a tensor would."""
+
+    is_safe: Callable[..., bool]
+    expr: Callable[..., Expr]
+
+
+def _is_safe_power(base: Range, exponent: Range) -> bool:
+    if exponent.low != exponent.high:
+        return False  # the power may be too large
+    return base.positive or exponent.low in range(100)
+
+
+PARTIAL_FUNCTIONS: Mapping[str, _Partial] = {
+    "div": _Partial(lambda a, b: b.positive or b.high < 0, _function("runtime.quotient")),
+    "pow": _Partial(_is_safe_power, _function("runtime.power")),
+    "sqrt": _Partial(lambda a: a.low >= 0, _function("runtime.square_root")),
+    "rsqrt": _Partial(
+        lambda a: a.positive,
+        lambda a: call("runtime.quotient", integer(1), call("runtime.square_root", a)),
+    ),
+    "log": _Partial(lambda a: a.positive, _function("runtime.logarithm")),
+    "exp": _Partial(lambda a: a.high <= LARGEST_EXPONENT, _function("runtime.exponential")),
+}
+LARGEST_EXPONENT = 700.0
+
+
 def number_expr(
     scalar: Scalar, size: Callable[[str], Expr], names: str = "", read: bool = False
 ) -> Expr:
@@ -142,9 +173,24 @@ def number_expr(
             return size(axis)
         case Apply(function, arguments):
             exprs = [number_expr(a, size, names, read) for a in arguments]
+            argument_ranges = [range_of_scalar(a) for a in arguments]
             if read and any(isinstance(leaf, SizeOf) for leaf in leaves(scalar)):
-                return {**NUMBER_FUNCTIONS, **LENGTH_FUNCTIONS}[function](*exprs)
-            return NUMBER_FUNCTIONS[function](*exprs)
+                return of_numbers(function, exprs, argument_ranges, LENGTH_FUNCTIONS)
+            return of_numbers(function, exprs, argument_ranges)
+
+
+def of_numbers(
+    function: str,
+    exprs: Sequence[Expr],
+    ranges: Sequence[Range],
+    functions: Mapping[str, Callable[..., Expr]] = {},
+) -> Expr:
+    """A function of Python numbers in these ranges; `functions` has those that are printed
+    otherwise."""
+    partial = PARTIAL_FUNCTIONS.get(function)
+    if partial and not partial.is_safe(*ranges):
+        return partial.expr(*exprs)
+    return {**NUMBER_FUNCTIONS, **functions}[function](*exprs)
 
 
 def number_expr_of(value: float) -> Expr:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 
 from metanorm.ir.exposure import exposed_to_nan, singular_in_empty_groups
 from metanorm.ir.nodes import Let, Map, Number, Ref
+from metanorm.ir.ranges import ANY, Range, ranges
 from metanorm.ir.scalar import Const
 from metanorm.targets.python.pyir import (
     Assign,
@@ -27,6 +29,7 @@ from metanorm.targets.torch.elementwise import (
     TENSOR_FUNCTIONS,
     guarded,
     guarded_inverse,
+    of_numbers,
 )
 from metanorm.targets.torch.layout import Dims, Value, integer, method
 
@@ -48,6 +51,11 @@ class MapPrinter:
             if isinstance(let.op, Map) and let.op.function == "sqrt"
         }
 
+    @cached_property
+    def ranges(self) -> dict[Ref, Range]:
+        """The range of each value, outside of loops."""
+        return ranges(self.ctx.program)
+
     def map(self, let: Let, op: Map, out: list[Stmt]) -> None:
         """Print a map, or keep its expression to be inlined."""
         if op.function == "rsqrt" and self._is_printed_for(let, self.roots.get(op.arguments[0])):
@@ -64,8 +72,9 @@ class MapPrinter:
             return
         values = [self._arithmetic(ref, op.function, i) for i, ref in enumerate(op.arguments)]
         if all(v.number for v in values) and op.function in NUMBER_FUNCTIONS:
-            value = Value(NUMBER_FUNCTIONS[op.function](*(v.expr for v in values)), number=True)
-            self.ctx.keep(let, value, out, "number")
+            argument_ranges = [self.ranges.get(ref, ANY) for ref in op.arguments]
+            number = of_numbers(op.function, [v.expr for v in values], argument_ranges)
+            self.ctx.keep(let, Value(number, number=True), out, "number")
             return
         if values[0].number and (op.function == "where" or all(v.number for v in values)):
             dtype = Name("torch.bool") if op.function == "where" else None
