@@ -151,6 +151,22 @@ def operation_name(op: Op) -> str:
     return getattr(op, "function", type(op).__name__.lower())
 
 
+def _among_processes_text(op: Exchange | Near | FromSums | ToSum | Swept) -> str:
+    match op:
+        case Exchange(value, axes):
+            return f"exchange({value} over {', '.join(axes)})"
+        case Near(value):
+            return f"near({value} {_pool_text(op)})"
+        case FromSums(statistic, sums, near):
+            about = f" about {near}" if near else ""
+            return f"{statistic} from {', '.join(sums)}{about}"
+        case ToSum(statistic, parts, near):
+            about = f" about {near}" if near else ""
+            return f"{statistic} of {', '.join(parts)}{about}"
+        case Swept(sweep, output, values):
+            return f"{output} of sweep {sweep}({', '.join(values)})"
+
+
 def op_text(op: Op) -> str:
     """An operation on one line."""
     match op:
@@ -171,18 +187,8 @@ def op_text(op: Op) -> str:
             return f"{op.statistic}({op.value}{about} {_pool_text(op)}{ddof}{share})"
         case Count():
             return f"count({_pool_text(op)})"
-        case Exchange(value, axes):
-            return f"exchange({value} over {', '.join(axes)})"
-        case Near(value):
-            return f"near({value} {_pool_text(op)})"
-        case FromSums(statistic, sums, near):
-            about = f" about {near}" if near else ""
-            return f"{statistic} from {', '.join(sums)}{about}"
-        case ToSum(statistic, parts, near):
-            about = f" about {near}" if near else ""
-            return f"{statistic} of {', '.join(parts)}{about}"
-        case Swept(sweep, output, values, _, _):
-            return f"{output} of sweep {sweep}({', '.join(values)})"
+        case Exchange() | Near() | FromSums() | ToSum() | Swept():
+            return _among_processes_text(op)
         case AxisMap(function, value, axis, argument, adjoint):
             radius = f", {scalar_text(argument)}" if argument is not None else ""
             arriving = f", adjoint {adjoint}" if adjoint is not None else ""

@@ -83,6 +83,21 @@ class Calls:
             hint = "let the model call both, one behind the other"
             self.problems.add(CallMismatch(call.span, name, reason, hint=hint))
             return POISON
+        callee = self._callee(call, caller, norm, first_call, callee_norms)
+        if first_call is not None and not self._check_sharing(call, first_call):
+            return POISON
+        return self._inlined(call, caller, callee, arguments)
+
+    def _callee(
+        self,
+        call: ast.Call,
+        caller: CallScope,
+        norm: ast.Norm,
+        first_call: CallScope | None,
+        callee_norms: Mapping[str, CallableNorm],
+    ) -> CallScope:
+        """The scope of the called norm, which the caller has from here on."""
+        name = norm.name.name
         prefix = "" if call is caller.first_output else f"{caller.let_name or snake_case(name)}_"
         callee = CallScope(
             norm,
@@ -97,9 +112,17 @@ class Calls:
         caller.inner_scopes.append(callee)
         if caller.let_call is call and caller.let_name:
             caller.let_scopes[caller.let_name] = callee
+        return callee
+
+    def _inlined(
+        self,
+        call: ast.Call,
+        caller: CallScope,
+        callee: CallScope,
+        arguments: list[Value],
+    ) -> Value:
+        """The output of a called norm, lowered in its scope."""
         bindings = Bindings(self.low, call, caller, callee)
-        if first_call is not None and not self._check_sharing(call, first_call):
-            return POISON
         axes = bindings.input_axes()
         if not self._bind_hypers(call, caller, callee, axes) or not bindings.bind(arguments):
             return POISON
@@ -107,7 +130,7 @@ class Calls:
             callee.fixed_switches["track"] = False
         if self.low.in_loop and not self._check_steps(call, callee):
             return POISON
-        value = self._lower(callee, callee_norms, whole=caller.let_call is call)
+        value = self._lower(callee, callee.callable_norms, whole=caller.let_call is call)
         caller.switched |= callee.switched & {"track"}
         callee.failed = isinstance(value, Poison)
         if not callee.failed:

@@ -261,31 +261,11 @@ class NarrowPrinter:
         let = self.lets[cluster[0]]
         op = let.op
         axes = let.type.axes
-        at = self.values.loop_positions(axes)
-        result = self.values.value(let.name, at)
         match op:
-            case Rename(value, old, new):
-                source_positions = {**at, old: at[new]}
-                renamed_copy: list[Stmt] = [
-                    Assign(result, "=", self.values.value(value, source_positions))
-                ]
-                return self.loops(cluster, axes, renamed_copy, block)
-            case Lookup(table, axis, int() as row):
-                source_positions = {**at, axis: cir.Number(row)}
-                row_copy: list[Stmt] = [
-                    Assign(result, "=", self.values.value(table, source_positions))
-                ]
-                return self.loops(cluster, axes, row_copy, block)
-            case Piece(value, piece):
-                axis = self.ctx.whole_axis(piece)
-                place = Infix("+", at[piece], self.ctx.run_start(piece))
-                cut: list[Stmt] = [
-                    Assign(result, "=", self.values.value(value, {**at, axis: place}))
-                ]
-                return self.loops(cluster, axes, cut, block)
-            case Concat():
-                whole: list[Stmt] = [Assign(result, "=", self._of_runs(op, at))]
-                return self.loops(cluster, axes, whole, block)
+            case Rename() | Lookup() | Piece() | Concat():
+                at = self.values.loop_positions(axes)
+                copy = Assign(self.values.value(let.name, at), "=", self._read_elsewhere(op, at))
+                return self.loops(cluster, axes, [copy], block)
             case AxisMap("softmax", value, axis):
                 weights: list[Stmt] = softmax(self.values, let, value, axis)
                 other_axes = [a for a in axes if a != axis]
@@ -315,6 +295,21 @@ class NarrowPrinter:
                 if pool.work is not None and isinstance(outer, For):  # a product of matrices
                     return [replace(outer, work=pool.work, nest=len(axes))]
                 return [outer]
+            case _:
+                raise AssertionError(op)
+
+    def _read_elsewhere(self, op: Rename | Lookup | Piece | Concat, at: AxisPositions) -> Expr:
+        """The value that an operation reads at another position than that of its result."""
+        match op:
+            case Rename(value, old, new):
+                return self.values.value(value, {**at, old: at[new]})
+            case Lookup(table, axis, int() as row):
+                return self.values.value(table, {**at, axis: cir.Number(row)})
+            case Piece(value, piece):
+                place = Infix("+", at[piece], self.ctx.run_start(piece))
+                return self.values.value(value, {**at, self.ctx.whole_axis(piece): place})
+            case Concat():
+                return self._of_runs(op, at)
             case _:
                 raise AssertionError(op)
 
