@@ -79,7 +79,7 @@ def divided(program: Program) -> Divided | None:
         dim for name, ref in program.outputs for dim in output_dims(program, name, ref)
     }
     # Blocks that an output enumerates are no piece of the axis itself.
-    given_back = {axis for axis in block_counts if space.leaves(axis)[0] in output_dimensions}
+    blocks_returned = {axis for axis in block_counts if space.leaves(axis)[0] in output_dimensions}
     outputs_without_axis = {
         axis: name
         for name, ref in program.outputs
@@ -87,17 +87,13 @@ def divided(program: Program) -> Divided | None:
         if not {*space.leaves(axis)}
         & {leaf for dim in output_dims(program, name, ref) for leaf in space.leaves(dim)}
     }
+    aligned = tuple(
+        axis
+        for axis in allowed
+        if axis in blocks_returned or (axis not in block_counts and _is_aligned(program, axis))
+    )
     return Divided(
-        batch_axes,
-        refusals,
-        block_counts,
-        outputs_without_axis,
-        tuple(
-            axis
-            for axis in allowed
-            if axis in given_back or (axis not in block_counts and _is_aligned(program, axis))
-        ),
-        tuple(variants),
+        batch_axes, refusals, block_counts, outputs_without_axis, aligned, tuple(variants)
     )
 
 

@@ -58,7 +58,8 @@ def with_backward(
                     f"{forward.__name__} states its own backward pass, which transforms of torch "
                     "do not know: call it in eval mode, or differentiate with `backward()`"
                 )
-            return stated.attached(forward, arguments)
+            # In the order of the parameters, whatever the call names; or a `TypeError`, as ever.
+            return stated.attached(forward, signature.bind(*args, **named).arguments)
 
         reason = f"{forward.__name__} states its own backward pass, which no graph can hold"
         outside = between_graphs(call, forward.__name__, reason)

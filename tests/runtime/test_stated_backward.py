@@ -165,6 +165,19 @@ def test_outputs_bring_their_gradients(norms: ModuleType) -> None:
     assert type(result).__name__ == "PairOutput"
 
 
+def test_the_function_takes_its_arguments_by_name_in_any_order(norms: ModuleType) -> None:
+    x, h = (torch.randn(2, 3, dtype=F64, requires_grad=True) for _ in range(2))
+    y, twice = norms.pair(training=True, h=h, x=x)
+    (y + twice).sum().backward()
+    torch.testing.assert_close(x.grad, torch.full_like(x, 11))
+    y, twice = norms.pair(training=True, h=None, x=x)
+    torch.testing.assert_close((y, twice), (x, 2 * x))
+    with pytest.raises(TypeError, match="missing a required argument: 'x'"):
+        norms.pair(training=True, h=h)
+    with pytest.raises(TypeError, match="too many positional arguments"):
+        norms.pair(x, h, True, 1)
+
+
 def test_a_stated_gradient_has_no_gradient(damped: nn.Module) -> None:
     x = inputs()
     (gradient,) = torch.autograd.grad(damped(x).square().sum(), x, create_graph=True)
