@@ -19,7 +19,8 @@ from metanorm.workspace import load
 
 SOURCES = sorted((ROOT / "metanorm").rglob("*.py"))
 TESTS = [path for path in sorted((ROOT / "tests").rglob("*.py")) if "good" not in path.parts]
-MOST_LINES = 600
+MOST_LINES, MOST_LINES_OF_TESTS, MOST_LINES_OF_A_FUNCTION = 400, 600, 60
+WIDEST_LINE_OF_A_SPEC = 128
 
 
 def name(path: Path) -> str:
@@ -27,10 +28,34 @@ def name(path: Path) -> str:
 
 
 def test_no_file_is_long() -> None:
-    lines = {name(path): len(path.read_text().splitlines()) for path in (*SOURCES, *TESTS)}
-    longest = sorted(lines.items(), key=lambda item: -item[1])[:5]
-    print("longest:", *(f"{count} {path}" for path, count in longest), sep="\n")
-    assert {path: count for path, count in lines.items() if count > MOST_LINES} == {}
+    for paths, most in ((SOURCES, MOST_LINES), (TESTS, MOST_LINES_OF_TESTS)):
+        lines = {name(path): len(path.read_text().splitlines()) for path in paths}
+        longest = sorted(lines.items(), key=lambda item: -item[1])[:5]
+        print("longest:", *(f"{count} {path}" for path, count in longest), sep="\n")
+        assert {path: count for path, count in lines.items() if count > most} == {}
+
+
+def test_no_function_is_long() -> None:
+    """A `command` of the command line is long for its options, each of which has its help."""
+    lines = {
+        f"{name(path)}: {node.name}": node.end_lineno - node.lineno + 1
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef) and node.end_lineno and node.name != "command"
+    }
+    assert {
+        place: count for place, count in lines.items() if count > MOST_LINES_OF_A_FUNCTION
+    } == {}
+
+
+def test_lines_of_specs_fit_a_page() -> None:
+    wide = [
+        f"{name(path)}:{number}"
+        for path in sorted((ROOT / "specs").glob("*.norm"))
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if len(line) > WIDEST_LINE_OF_A_SPEC
+    ]
+    assert wide == []
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name)
