@@ -28,7 +28,7 @@ from metanorm.runtime.tensors import is_traced
 F = TypeVar("F", bound=Callable[..., Any])
 KERNELS: Mapping[str, Target] = {"cpu": "native", "cuda": "triton"}  # by device type
 NO_KERNELS = "has no kernels to go to: `metanorm explain` says why of a norm"
-ONLY = {"native": "C", "triton": "Triton"}
+LANGUAGES = {"native": "C", "triton": "Triton"}
 KERNEL_TARGETS = {"native": "natively", "triton": "on Triton kernels"}  # as errors say it
 
 _call_paths = CallPaths(BACKEND, ALLOWING_CALL_PATH)
@@ -109,7 +109,7 @@ class _Dispatcher:
             return self._fall_back("is watched by a transform of torch", args)
         target = self._target(args)
         if self.only and target != self.only:
-            return self._fall_back(f"is one that {ONLY[target]} has no kernels for", args)
+            return self._fall_back(f"is one that {LANGUAGES[target]} has no kernels for", args)
         if target in self._build_failures:
             return self._fall_back(f"has no kernels: {self._build_failures[target]}", args)
         try:
