@@ -180,3 +180,27 @@ def optimized(
             optimizer.step()
     whole = lambda p: p.full_tensor() if hasattr(p, "full_tensor") else p  # noqa: E731
     return {name: whole(p).detach() for name, p in norm.named_parameters()}
+
+
+def with_buffers_on_another_mesh(
+    group: Any, rank: int, path: str, program: Program, example: Example, setting: Setting
+) -> str:
+    """The exception of a call in pieces whose buffers are on another mesh than its data."""
+    from torch.distributed.tensor import Replicate, distribute_module, distribute_tensor
+
+    from metanorm.runtime.processes.distributed_tensors import call_on_pieces
+
+    mesh, other = _mesh(group, None), _mesh(group, (2, 1))
+    norm = norm_of(path, program, example, setting)
+    buffers = {name: buffer.clone() for name, buffer in norm.named_buffers()}
+    distribute_module(norm, mesh)
+    for name, buffer in buffers.items():
+        norm._buffers[name] = distribute_tensor(buffer, other, [Replicate(), Replicate()])
+    inputs = [
+        distribute_tensor(x, mesh, [Replicate()]) for x in example.inputs.values() if x is not None
+    ]
+    try:
+        call_on_pieces(norm, inputs, {})
+    except Exception as error:
+        return type(error).__name__
+    return "none"

@@ -171,3 +171,12 @@ def test_optimizers_take_the_gradients_of_pieces(
     arguments = (paths[name], program, example, setting)
     for found in team.run("members:optimized", *arguments, size=2):
         compare(found, wanted)
+
+
+def test_tensors_on_two_meshes_are_no_pieces_of_one_call(team: Team, paths: dict[str, str]) -> None:
+    program = PROGRAMS["BatchNorm"]
+    setting = Setting("call", training=True)
+    example = make_example(program, setting)
+    arguments = (paths["BatchNorm"], program, example, setting)
+    raised = team.run("members:with_buffers_on_another_mesh", *arguments, size=2)
+    assert [*raised] == ["CannotPlace", "CannotPlace"]

@@ -58,6 +58,9 @@ class _PiecewiseCall:
         self.dims = {n: dims_of(info.inputs[n], x.dim(), ranks) for n, x in self.inputs.items()}
         placed = [(x, self.dims[name]) for name, x in self.inputs.items()]
         self.division = division_of(placed)
+        state = [*module._parameters.values(), *module._buffers.values()]
+        if any(cast(Any, t).device_mesh != self.division.mesh for t in state if t is not None):
+            raise CannotPlace
         demand_divisible(self.division, info, module)
         self.lengths = lengths_of(placed)
         self.ranks = {dim.axis: 0 for dims in self.dims.values() for dim in dims}
@@ -170,8 +173,6 @@ class _PiecewiseCall:
 
     def _piece(self, tensor: Any, dims: tuple[Dim, ...]) -> Tensor:
         """What this process has of a tensor, after it is placed as the call needs it."""
-        if tensor.device_mesh != self.division.mesh:
-            raise CannotPlace
         placements = self.division.placements(dims)
         if tuple(tensor.placements) != placements:  # else gradients stay sums of what pieces add
             tensor = tensor.redistribute(placements=placements)
