@@ -120,7 +120,9 @@ class _Call:
 
     def gradients(self, saved: Mapping[str, Tensor], arriving: Sequence[Tensor]) -> tuple[Any, ...]:
         """The stated gradients, one for each input. It stores into the buffers."""
-        grads = dict(zip(self.stated.arriving, arriving))
+        # Nothing multiplies eight bits, which an output may have.
+        wide = (grad.float() if grad.dtype.itemsize == 1 else grad for grad in arriving)
+        grads = dict(zip(self.stated.arriving, wide))
         values = {**self.arguments, **saved, **grads}
         with torch.no_grad(), replicated_beside(arriving[0]):
             result = self.stated.function(**{name: values[name] for name in self.stated.names})

@@ -63,8 +63,8 @@ class Expressions:
         """The value of an expression as a number; `None` after a report."""
         return self.as_number(self.value(expr), expr)
 
-    def as_number(self, value: Value, expr: ast.Expr) -> Tensor | None:
-        """A value as a number; `None` after a report."""
+    def as_number(self, value: Value, expr: ast.Expr | ast.Identifier) -> Tensor | None:
+        """A value as a number; `None` after a report at `expr`."""
         if isinstance(value, Outputs):
             return value.first
         if isinstance(value, Tensor) and value.type.kind != "int":

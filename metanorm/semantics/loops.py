@@ -48,9 +48,10 @@ class Loops:
                 hint = "only values of a `let` change from step to step"
                 self.statements.report_not_a(assignment.name, entity, "a value", value_names, hint)
                 return
-            if not isinstance(entity.value, Tensor):
+            initial = self.expressions.as_number(entity.value, assignment.name)
+            if initial is None:
                 return
-            carried[name] = entity.value
+            carried[name] = initial
         if count is None or not carried:
             if temporary and not carried:
                 self._report_no_carried_value(statement.body[0])

@@ -54,3 +54,23 @@ def test_nan_is_the_extreme() -> None:
         with runtime.use("native"):
             y = norm(x)
         assert y[1].isnan().all() and y[[0, 2]].isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("sign", ["", "-"])
+def test_optimised_extremes_of_runs_in_each_dtype(
+    sign: str, dtype: torch.dtype, optimised: None
+) -> None:
+    """Sixteen numbers in float32 are chosen by positions in two vectors of eight."""
+    extreme = "max(abs(x[I]) over I, T)" if not sign else "max(0 - abs(x[I]) over I, T)"
+    norm = metanorm.loads(f"""
+norm A(first: int) {{ input x[N, T, D]
+  axis D = (I = first) + J
+  output concat(x[I] / (1 + abs({extreme})), x[J] over D) }}
+""").A
+    for width, first in ((64, 32), (64, 40), (33, 31), (40, 32), (100, 50)):
+        x = torch.arange(width + 5.0, 5.0, -1).to(dtype)[None, None]
+        largest = x[..., :first].max() if not sign else x[..., :first].min()
+        with runtime.use("native"):
+            y = norm(first)(x)
+        torch.testing.assert_close(y[..., :first], x[..., :first] / (1 + largest))

@@ -62,6 +62,24 @@ def several_assignments_to_one_name(x: Tensor) -> tuple[Tensor, Tensor]:
 
 @references(
     """
+    norm Both { input x[N, C]
+      output y = 2 * x, centred = x - mean(x over C) }
+    norm Damped(steps: int = 3) { input x[N, C]
+      let b = Both(x)
+      repeat steps { b = 0.5 * b + x }
+      output b }
+    """,
+    x=(2, 3),
+)
+def the_first_output_of_a_call_changes_from_step_to_step(x: Tensor) -> Tensor:
+    y = 2 * x
+    for _ in range(3):
+        y = 0.5 * y + x
+    return y
+
+
+@references(
+    """
     norm Turned { input x[N, C, D]
       let   t = x[C -> D, D -> C]
       let   r = sum(x * x[D -> E] over C)

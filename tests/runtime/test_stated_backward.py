@@ -258,3 +258,27 @@ def test_an_input_without_elements_stores_nothing(
         damped(x).sum().backward()
     assert torch.equal(damped.drift, drift)
     assert x.grad is not None and x.grad.shape == x.shape
+
+
+def test_a_loop_begins_with_the_arriving_gradient() -> None:
+    norm = metanorm.loads("""
+norm Halved { input x[N]
+  output x
+  backward { let a = grad repeat 3 { a = a / 2 + x } gradient x = a } }
+""").Halved()
+    x, grad = torch.randn(4, requires_grad=True), torch.randn(4)
+    norm(x).backward(grad)
+    torch.testing.assert_close(x.grad, grad / 8 + 1.75 * x.detach())
+
+
+def test_gradients_of_outputs_in_eight_bits_are_computed_wider() -> None:
+    norm = metanorm.loads("""
+norm Eighth { input x[N]
+  output x as float8_e5m2, h = 2 * x
+  backward { gradient x = 3 * grad.x + grad.h } }
+""").Eighth()
+    x = torch.randn(4, requires_grad=True)
+    y, h = norm(x)
+    assert y.dtype == torch.float8_e5m2
+    (y.float() + h).sum().backward()
+    torch.testing.assert_close(x.grad, torch.full((4,), 4.0))

@@ -50,6 +50,7 @@ RESERVED = frozenset(
     arrive adjoint_of nearest arriving APART SCANS LANES lanes lines lines_room scratch
     scratch_of scan_sums scan_moments scan_weighed tiles tiles_of tile_room strip_of columns
     strip_begin strip_end value_lines weight_lines first_lines second_lines spare_lines NULL
+    larger_float larger_double smaller_float smaller_double
     INFINITY NAN TOTALS ALIKE WEIGHED SUM MOMENTS MAXIMUM MINIMUM DONE NO_MEMORY BROKEN_LABELS
     GAP LARGE_PAGE UNCOUNTABLE piece aligned countable empty of_rows parts_in put_by report
     room_to_align running scan scan_lanes scan_pasts scan_windows scan_segments segment_end

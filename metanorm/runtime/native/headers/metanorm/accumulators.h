@@ -1,8 +1,13 @@
 /* Sums and moments of cells, and how those of parts become those of a whole. */
 
-/* The larger or smaller one of two numbers, NaN if either is. */
-#define LARGER(a, b) ((a) > (b) || (a) != (a) ? (a) : (b))
-#define SMALLER(a, b) ((a) < (b) || (a) != (a) ? (a) : (b))
+/* The larger or smaller one of two numbers, NaN if either is. Functions, for a macro would have its
+ * arguments twice, and GCC 12 vectorises a choice that stands there twice wrongly. */
+static inline float larger_float(float a, float b) { return a > b || a != a ? a : b; }
+static inline float smaller_float(float a, float b) { return a < b || a != a ? a : b; }
+static inline double larger_double(double a, double b) { return a > b || a != a ? a : b; }
+static inline double smaller_double(double a, double b) { return a < b || a != a ? a : b; }
+#define LARGER(a, b) _Generic((a), float: larger_float, double: larger_double)(a, b)
+#define SMALLER(a, b) _Generic((a), float: smaller_float, double: smaller_double)(a, b)
 #pragma omp declare reduction(larger : float, double : omp_out = LARGER(omp_out, omp_in)) \
     initializer(omp_priv = -INFINITY)
 #pragma omp declare reduction(smaller : float, double : omp_out = SMALLER(omp_out, omp_in)) \
