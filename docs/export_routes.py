@@ -11,7 +11,8 @@ from metanorm.workspace import load_library
 
 # Thirty norms: the usual ones, and others until every construct of the library is there.
 ONNX = (
-    "AdaLayerNormZero", "BatchNorm", "BatchRenorm", "ConditionalGroupNorm", "LlamaRMSNorm",
+    "AdaLayerNormZero", "BatchNorm", "BatchRenorm", "BitRMSNorm", "ConditionalGroupNorm",
+    "LlamaRMSNorm", "EquivariantRMSNorm", "DishTS",
     "CumulativeLayerNorm", "DynamicErf", "DynamicTanh", "EvoNormS0", "FilterResponseNorm",
     "GraphInstanceNorm", "GraphNorm", "GroupNorm", "IBNNorm", "ILMGroupNorm", "InstanceNorm",
     "KalmanNorm",

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from metanorm.ir.aggregation import Grouping, Neighbours, index_of
 from metanorm.ir.nodes import Let, Pool
-from metanorm.ir.program import Equal, Program
+from metanorm.ir.program import Equal, InputDecl, Program
 from metanorm.ir.reachable import reachable
+from metanorm.ir.space import Space
 
 
 def crosses_samples(program: Program, evaluating: bool) -> list[Let]:
     """The pools across samples that the outputs depend on.
 
-    The leading axis of the first input enumerates samples. If an index without a table groups it,
-    the groups are the samples.
+    `leading_axis` enumerates samples. If an index without a table groups it, the groups are the
+    samples.
     """
     first = program.inputs[0]
     if not first.dims or holds_pairs(program):
         return []
     space = program.index.space
-    samples = set(space.leaves(first.dims[0]))
+    samples = set(space.leaves(leading_axis(first, space)))
     sample_indices = {i.name for i in program.inputs if i.names_groups}
     live = reachable(program, updates=False, evaluating=evaluating)
 
@@ -34,6 +35,12 @@ def crosses_samples(program: Program, evaluating: bool) -> list[Let]:
     return pools
 
 
+def leading_axis(decl: InputDecl, space: Space) -> str:
+    """The dimension of an input that enumerates samples: the first one whose length is not an
+    argument of the constructor, as that of a fixed number of steps is."""
+    return next((dim for dim in decl.dims if space[dim].size is None), decl.dims[0])
+
+
 def holds_pairs(program: Program) -> bool:
     """Whether the first input has a value for each pair of positions, and so is one sample."""
     dims = program.inputs[0].dims
@@ -42,10 +49,11 @@ def holds_pairs(program: Program) -> bool:
 
 
 def sample_axes(program: Program) -> tuple[str, ...]:
-    """The dimensions that enumerate samples: the leading one of the first input, and of each input
+    """The dimensions that enumerate samples: the leading axis of the first input, and of each input
     that defaults to the first one."""
     first = program.inputs[0]
     if program.target not in ("activation", "loss") or not first.dims or holds_pairs(program):
         return ()
-    leading = [i.dims[0] for i in program.inputs if i.default == first.name and i.dims]
-    return tuple(dict.fromkeys((first.dims[0], *leading)))
+    space = program.index.space
+    defaulting = (i for i in program.inputs if i.default == first.name and i.dims)
+    return tuple(dict.fromkeys(leading_axis(decl, space) for decl in (first, *defaulting)))

@@ -125,6 +125,10 @@ def _outside_norm(cursor: CursorContext) -> Iterator[Item]:
 
 def _in_statement(cursor: CursorContext) -> Iterator[Item]:
     last, leading_word, statement = cursor.last, cursor.leading_word, cursor.statement
+    if cursor.opener == "[" and last == "=":
+        yield from _lengths(cursor)
+    elif statement in ("param", "buffer") and last == "=":
+        yield Item("eye", ItemKind.WORD)
     if last in CLAUSE_WORDS:
         values = {w: words.CLAUSE_VALUES[w] for w in CLAUSE_WORDS[last]}
         yield from _items_of_table(ItemKind.WORD, values)
@@ -275,6 +279,14 @@ def _axes(cursor: CursorContext) -> Iterator[Item]:
             before = cursor.view.source.text[: occurrence.span.start].rstrip()
             starred = before.endswith("*") and cursor.last != "*"
             yield Item("*" * starred + occurrence.symbol.name, ItemKind.AXIS, "an axis")
+
+
+def _lengths(cursor: CursorContext) -> Iterator[Item]:
+    """The lengths of other axes that the constructor takes, which two axes may share."""
+    for occurrence in cursor.view.occurrences:
+        is_of_norm = cursor.norm is not None and occurrence.norm == cursor.norm.name.name
+        if is_of_norm and occurrence.symbol.role is Role.LENGTH and occurrence.introduces:
+            yield Item(occurrence.symbol.name, ItemKind.VALUE, "the length of an axis")
 
 
 ROLE_AFTER = {"update": "buffer", "gradient": "input"}  # what these statements are about

@@ -108,7 +108,11 @@ class _LocalSweeps:
             depth = max((self.depth[ref] for ref in operands(let.op)), default=0)
             self.depth[let.name] = depth + self._is_measured(let)
         sweeps = [self._statistics(n, lets) for n, lets in enumerate(self._measured(), 1)]
-        written = {name: ref for name, ref in self.program.outputs if self._is_wide(ref)}
+        written = {
+            name: ref
+            for name, ref in self.program.outputs
+            if self._is_wide(ref) and not isinstance(self.index.ops[ref], Input)
+        }
         if written:
             sweeps.append(self._results(len(sweeps) + 1, written))
         body = [new for let in self.program.body for new in self.replaced.get(let.name, [let])]

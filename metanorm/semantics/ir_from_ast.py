@@ -9,6 +9,7 @@ from metanorm.diagnostics.axes import OutputAxes
 from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.names import DuplicateName
 from metanorm.diagnostics.structure import NoInput, UnknownTarget
+from metanorm.ir.batch import leading_axis
 from metanorm.ir.initializers import with_initializers
 from metanorm.ir.momenta import with_named_momenta
 from metanorm.ir.program import Argument, Check, InputDecl, MinimumPoolSize, Program
@@ -187,9 +188,10 @@ class _Norm:
         return target.name if target is not None else "activation"
 
     def _note_samples(self, first: InputDecl) -> None:
-        """The leading axis of the first input enumerates samples."""
+        """Note which axis of the first input enumerates samples."""
         if first.dims:
-            self.low.samples = self.low.table.space.leaves(first.dims[0])
+            space = self.low.table.space
+            self.low.samples = space.leaves(leading_axis(first, space))
 
     def values(self) -> dict[str, NamedValue]:
         """What each name in scope denotes, without those that have errors."""

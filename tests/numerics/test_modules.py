@@ -63,13 +63,19 @@ def test_few_norms_stop_gradients() -> None:
     assert set(PROGRAMS) - set(TRUE_GRADIENT) == {
         "AdaNorm",
         "BatchRenorm",
+        "BitRMSNorm",
         "DetachNorm",
         "EstimatedBatchChannelNorm",
+        "GPAS",
         "HeteroBatchNorm",
+        "MagnitudeNorm",
         "ObservationNorm",
         "ReturnNorm",
         "RevIN",
         "SpectralNorm",
+        "TernaryWeight",
+        "TransNorm",
+        "ValueNorm",
     }
 
 

@@ -131,3 +131,9 @@ def test_most_norms_that_pool_over_samples_have_kernels_between_messages() -> No
 def test_what_has_no_sweeps_says_why(text: str, reason: str) -> None:
     with pytest.raises(NotInSweeps, match=reason):
         swept(text)
+
+
+def test_an_input_that_is_an_output_is_in_no_sweep() -> None:
+    found = swept("input x[N, C]\noutput x, y = normalize(x over N)")
+    assert {name for sweep in found.sweeps for name, _ in sweep.program.outputs} >= {"y"}
+    assert "x" not in {name for sweep in found.sweeps for name, _ in sweep.program.outputs}

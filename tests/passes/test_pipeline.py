@@ -178,6 +178,6 @@ def test_optimizing_twice_is_optimizing_once(name: str) -> None:
 def test_the_names_of_the_passes_are_those_of_their_modules() -> None:
     modules = {path.stem for path in (ROOT / "metanorm" / "passes").glob("*.py")}
     rest = {"__init__", "affine", "algebra", "builder", "derivatives", "directions", "pipeline"}
-    rest |= {"compositions", "divided", "pool_adjoints", "integral"}
+    rest |= {"compositions", "divided", "pool_adjoints", "integral", "local_sweeps"}
     assert {step.name for step in PIPELINE} | {*KERNEL_PASSES, *PROCESS_PASSES} == modules - rest
     assert all(step.run.__name__ == step.name and step.why_here for step in PIPELINE)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from metanorm.diagnostics.lints import BatchDependent
 from metanorm.diagnostics.model import Problem
-from metanorm.ir.batch import crosses_samples
+from metanorm.ir.batch import crosses_samples, leading_axis
 from metanorm.ir.program import Program
 from metanorm.semantics.lowering import CallScope, Lowering
 
@@ -16,5 +16,5 @@ def batch_dependent(program: Program, low: Lowering, scope: CallScope) -> Iterat
     if program.target != "activation":
         return
     for let in crosses_samples(program, evaluating=True):
-        axis = program.inputs[0].dims[0]
+        axis = leading_axis(program.inputs[0], program.index.space)
         yield BatchDependent(let.span, axis, low.table.declared[axis].span)
