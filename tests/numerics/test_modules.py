@@ -18,7 +18,7 @@ from torch.autograd import forward_ad
 from torch.func import functional_call, grad, vmap
 
 from metanorm import runtime
-from metanorm.ir.batch import crosses_samples, holds_pairs
+from metanorm.ir.batch import crosses_samples, holds_pairs, leading_axis
 from metanorm.ir.nodes import Detach, Position
 from metanorm.ir.program import Divisible, Program
 from metanorm.targets import header
@@ -209,16 +209,20 @@ def leaks_of(program: Program, library: ModuleType, training: bool, size: float)
     x = size * arguments[program.inputs[0].name]
     tables = [i.name for i in program.inputs if i.table is not None]
     arguments |= {name: torch.zeros_like(arguments[name]) for name in tables}  # all alike
-    others = ~sample_of_the_first(arguments, x)
+    first = program.inputs[0]
+    dim = first.dims.index(leading_axis(first, program.index.space))  # of samples
+    others = ~sample_of_the_first(arguments, x.movedim(dim, 0))
     changed = x.clone()
-    changed[others] += torch.rand_like(x[others])
+    changed.movedim(dim, 0)[others] += torch.rand_like(x.movedim(dim, 0)[others])
     x = x.clone().requires_grad_()
     y, z = (
         tensors(copy.deepcopy(module)(**{**arguments, program.inputs[0].name: v}))[0]
         for v in (x, changed)
     )
-    (gradient,) = torch.autograd.grad(y[0].square().sum(), x)
-    seen = torch.cat([(y - z)[0].flatten(), gradient[others].flatten()])
+    (gradient,) = torch.autograd.grad(y.movedim(dim, 0)[0].square().sum(), x)
+    seen = torch.cat(
+        [(y - z).movedim(dim, 0)[0].flatten(), gradient.movedim(dim, 0)[others].flatten()]
+    )
     return bool((seen.abs() > 1e-9 * size).any())
 
 
