@@ -127,9 +127,8 @@ def _range_of_op(
             return NONNEGATIVE
         case Map("pow", (base, exponent)):
             power = ops[exponent]
-            is_even = isinstance(power, Number) and power.value in (Const(2.0), Const(4.0))
-            is_positive = range_by_ref[base].positive
-            return POSITIVE if is_positive else NONNEGATIVE if is_even else ANY
+            constant = power.value if isinstance(power, Number) else None
+            return _range_of_power(range_by_ref[base], constant)
         case Map(function, arguments):
             return _range_of_map(function, [range_by_ref[a] for a in arguments])
         case _:
@@ -142,13 +141,16 @@ def range_of_scalar(value: Scalar) -> Range:
         case Const(number):
             return Range(number, number)
         case Apply("pow", (base, exponent)):
-            is_even = isinstance(exponent, Const) and exponent.value in (2.0, 4.0)
-            is_positive = range_of_scalar(base).positive
-            return POSITIVE if is_positive else NONNEGATIVE if is_even else ANY
+            return _range_of_power(range_of_scalar(base), exponent)
         case Apply(function, arguments):
             return _range_of_map(function, [range_of_scalar(a) for a in arguments])
         case Hyper() | SizeOf():
             return POSITIVE
+
+
+def _range_of_power(base: Range, exponent: Scalar | None) -> Range:
+    is_even = exponent in (Const(2.0), Const(4.0))
+    return POSITIVE if base.positive else NONNEGATIVE if is_even else ANY
 
 
 def _range_of_map(function: str, arguments: list[Range]) -> Range:

@@ -20,7 +20,7 @@ from metanorm.semantics.choices import EQUALITY_OPERATORS
 from metanorm.semantics.examples import MODES
 from metanorm.semantics.groupings import EDGES
 from metanorm.semantics.reserved import AFFINE_SWITCHES
-from metanorm.semantics.symbols import OF_AXES, Role
+from metanorm.semantics.symbols import OF_AXES, Occurrence, Role
 from metanorm.syntax import ast, words
 from metanorm.syntax.grammar import CLAUSE_WORDS, SOFT_STATEMENT_WORDS, STATEMENT_WORDS
 from metanorm.workspace import library_specs
@@ -126,7 +126,8 @@ def _outside_norm(cursor: CursorContext) -> Iterator[Item]:
 def _in_statement(cursor: CursorContext) -> Iterator[Item]:
     last, leading_word, statement = cursor.last, cursor.leading_word, cursor.statement
     if cursor.opener == "[" and last == "=":
-        yield from _lengths(cursor)
+        for length in _introduced(cursor, Role.LENGTH):  # two axes may share one
+            yield Item(length.symbol.name, ItemKind.VALUE, "the length of an axis")
     elif statement in ("param", "buffer") and last == "=":
         yield Item("eye", ItemKind.WORD)
     if last in CLAUSE_WORDS:
@@ -273,20 +274,18 @@ def _codes() -> Iterator[Item]:
 
 def _axes(cursor: CursorContext) -> Iterator[Item]:
     """The axes of the norm, groups of axes with a star."""
-    for occurrence in cursor.view.occurrences:
-        is_of_norm = cursor.norm is not None and occurrence.norm == cursor.norm.name.name
-        if is_of_norm and occurrence.symbol.role is Role.AXIS and occurrence.introduces:
-            before = cursor.view.source.text[: occurrence.span.start].rstrip()
-            starred = before.endswith("*") and cursor.last != "*"
-            yield Item("*" * starred + occurrence.symbol.name, ItemKind.AXIS, "an axis")
+    for occurrence in _introduced(cursor, Role.AXIS):
+        before = cursor.view.source.text[: occurrence.span.start].rstrip()
+        starred = before.endswith("*") and cursor.last != "*"
+        yield Item("*" * starred + occurrence.symbol.name, ItemKind.AXIS, "an axis")
 
 
-def _lengths(cursor: CursorContext) -> Iterator[Item]:
-    """The lengths of other axes that the constructor takes, which two axes may share."""
+def _introduced(cursor: CursorContext, role: Role) -> Iterator[Occurrence]:
+    """Where the norm introduces names of a role."""
     for occurrence in cursor.view.occurrences:
         is_of_norm = cursor.norm is not None and occurrence.norm == cursor.norm.name.name
-        if is_of_norm and occurrence.symbol.role is Role.LENGTH and occurrence.introduces:
-            yield Item(occurrence.symbol.name, ItemKind.VALUE, "the length of an axis")
+        if is_of_norm and occurrence.symbol.role is role and occurrence.introduces:
+            yield occurrence
 
 
 ROLE_AFTER = {"update": "buffer", "gradient": "input"}  # what these statements are about

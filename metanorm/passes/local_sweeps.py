@@ -41,6 +41,7 @@ from metanorm.ir.operands import operands
 from metanorm.ir.outputs import FLOAT64
 from metanorm.ir.program import Declaration, InputDecl, Program
 from metanorm.ir.rename import map_operands, role_of
+from metanorm.ir.scalar import SizeOf, hyperparameters_in, leaves
 from metanorm.passes.builder import without_dead_code
 
 EXACT = {"gaps": "exact_mean", "squares": "exact_var"}  # what sums about a number follow from
@@ -153,6 +154,8 @@ class _LocalSweeps:
             assert isinstance(op, Pool)
             if any(grouping != Ones() for _, grouping in op.over):
                 raise NotInSweeps("pools of groups of positions")
+            if op.weight is not None:
+                raise NotInSweeps("weights, whose gradient moments of no weight at all do not have")
             is_about_mean = op.about is not None and isinstance(self.index.ops[op.about], Near)
             if op.statistic in EXACT and (is_about_mean or self._partner(op, lets)):
                 self._from_moments(number, let, op, sweep)
@@ -285,11 +288,20 @@ class _LocalSweeps:
         )
         params = tuple(p for p in program.params if Param(p.name) in read)
         declarations: list[Declaration] = [*inputs, *params]
-        dims = {axis for decl in declarations for axis in decl.dims}
-        used = {axis for let in body for axis in let.type.axes} | dims
+        used = {axis for decl in declarations for axis in decl.dims}
+        used |= {axis for let in body for axis in let.type.axes}
+        numbers = tuple(let.op for let in body if isinstance(let.op, Number))
+        scalars = (leaf for number in numbers for leaf in leaves(number.value))
+        used |= {leaf.axis for leaf in scalars if isinstance(leaf, SizeOf)}
+        hyperparameters = set(hyperparameters_in(numbers))
         swept = replace(
             program,
             axes=tuple(axis for axis in program.axes if axis.name in used),
+            arguments=tuple(
+                a
+                for a in program.arguments
+                if not a.axes or used & {*a.axes} or a.name in hyperparameters
+            ),
             name=f"{program.name}, {'results' if writes else f'statistics {number}'}",
             target="sweep",
             doc=(),

@@ -32,7 +32,7 @@ def power(a: float, b: float) -> float:
 
 def square_root(a: float) -> float:
     """The square root: NaN of what is negative."""
-    return a**0.5 if a >= 0 else NAN
+    return a**0.5 if a >= 0 else NAN  # `math.sqrt` takes no symbolic length
 
 
 def logarithm(a: float) -> float:

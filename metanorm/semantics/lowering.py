@@ -96,7 +96,7 @@ class Lowering:
         self.spans: dict[Ref, Span] = {}
         self.known_orders: dict[Ref, tuple[str, ...]] = {}  # of dimensions, by `OutputOrders`
         self.divisors: list[tuple[Ref, Span]] = []
-        self.samples: tuple[str, ...] = ()  # the leading axis of the first input
+        self.samples: tuple[str, ...] = ()  # `leading_axis` of the first input
         # The axes of `let d[N, C]`, in that order
         self.written_axes: dict[Ref, tuple[str, ...]] = {}
         self.running_statistics: dict[str, Tensor] = {}  # running statistics, by buffer

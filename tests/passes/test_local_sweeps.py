@@ -9,6 +9,7 @@ import pytest
 from conftest import PROGRAMS
 from programs import lowered
 
+import metanorm
 from metanorm.ir.division import exchanges, message_depths
 from metanorm.ir.dump import program_text
 from metanorm.ir.nodes import Input, Near, Swept, ToSum
@@ -137,3 +138,13 @@ def test_an_input_that_is_an_output_is_in_no_sweep() -> None:
     found = swept("input x[N, C]\noutput x, y = normalize(x over N)")
     assert {name for sweep in found.sweeps for name, _ in sweep.program.outputs} >= {"y"}
     assert "x" not in {name for sweep in found.sweeps for name, _ in sweep.program.outputs}
+
+
+def test_the_length_of_an_axis_that_a_sweep_has_nothing_on_may_be_an_argument() -> None:
+    """Here of an index that chooses other samples."""
+    text = (
+        "norm A {\n  input x[N, C, *S], other: index[N] of M\n"
+        "  let m = mean(x over *S)\n  output x - m + m[N -> M][other]\n}"
+    )
+    module = metanorm.loads(text)
+    assert module.A is not None

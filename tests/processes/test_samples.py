@@ -143,3 +143,17 @@ def test_steps_of_a_fixed_number_are_no_samples() -> None:
     for name in ("TemporalEffectiveBatchNorm", "BatchNormThroughTime"):
         known = divided(optimize(PROGRAMS[name]))
         assert known is not None and known.sample_axes == ("N",)
+
+
+@pytest.mark.parametrize("target", ["auto", "torch"])
+def test_gradients_of_weights_that_are_zero_on_one_process(target: str, team: Team) -> None:
+    x, arriving = torch.randn(2, 4, 2, dtype=torch.float64).unbind()
+    weight = torch.tensor([0, 0, 0.7, 0.2], dtype=torch.float64, requires_grad=True)
+    column = weight[:, None]
+    mean = (column * x).sum(0) / weight.sum()
+    var = (column * (x - mean) ** 2).sum(0) / weight.sum()
+    loss = ((x - mean) / (var + 1e-5).sqrt() * arriving).sum()
+    (wanted,) = torch.autograd.grad(loss, weight)
+    arguments = (x, weight.detach(), arriving, target)
+    each = team.run("members:gradients_of_weights", *arguments, size=2)
+    torch.testing.assert_close(torch.cat(each), wanted)

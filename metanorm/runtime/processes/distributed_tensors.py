@@ -6,7 +6,7 @@ gradients are `DTensor`s again.
 
 from __future__ import annotations
 
-import zlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -63,10 +63,7 @@ class _PiecewiseCall:
             raise CannotPlace
         demand_divisible(self.division, info, module)
         self.lengths = lengths_of(placed)
-        self.ranks = {dim.axis: 0 for dims in self.dims.values() for dim in dims}
-        for dim in self.lengths:
-            self.ranks[dim.axis] += 1
-        self.ranks |= ranks
+        self.ranks = {**Counter(dim.axis for dim in self.lengths), **ranks}
         self._demand_lengths()
 
     def result(self) -> Any:
@@ -90,8 +87,8 @@ class _PiecewiseCall:
 
     def _processes(self, groups: Mapping[str, GroupInfo], x: Tensor) -> Processes:
         owner = type(self.module).__name__
-        identity = zlib.crc32(f"{owner} {self.info.digest}".encode()) & 0x7FFFFFFF
-        return Processes(groups, owner, identity, x, output_class_of(self.module))
+        output_class = output_class_of(self.module)
+        return Processes(groups, owner, self.info.identity(owner), x, output_class)
 
     # ---- the module on this process
 

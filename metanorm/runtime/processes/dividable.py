@@ -6,6 +6,7 @@ The description is in a file beside the module, which is imported when it is fir
 from __future__ import annotations
 
 import functools
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -58,6 +59,10 @@ class Dividable:
     def axes(self) -> tuple[str, ...]:
         """The axes that can be divided."""
         return tuple(dict.fromkeys(axis for v in self.variants for axis in v.axes))
+
+    def identity(self, owner: str) -> int:
+        """The number by which messages tell norms apart: of the norm, and of what owns it."""
+        return zlib.crc32(f"{owner} {self.digest}".encode()) & 0x7FFFFFFF
 
     def variant(self, axes: frozenset[str]) -> AmongProcesses | None:
         """The first `forward` that allows these axes; `None` if it exchanges no message."""

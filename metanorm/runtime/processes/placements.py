@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeGuard
 
@@ -71,22 +71,22 @@ class Division:
         Raises `CannotPlace` for an axis that several dimensions of the mesh divide.
         """
         groups: dict[str, GroupInfo] = {}
-        for mesh_dim, dim in enumerate(self.divided):
-            if dim is None or self.mesh.size(mesh_dim) == 1:
-                continue
-            if dim.axis in groups:
+        for mesh_dim, axis in self._shared():
+            if axis in groups:
                 raise CannotPlace
             group = self.mesh.get_group(mesh_dim)
-            groups[dim.axis] = GroupInfo(group.group_name, group.size())
+            groups[axis] = GroupInfo(group.group_name, group.size())
         return groups
 
     def axes(self) -> frozenset[str]:
         """The axes that several processes have pieces of."""
-        return frozenset(
-            dim.axis
-            for mesh_dim, dim in enumerate(self.divided)
-            if dim is not None and self.mesh.size(mesh_dim) > 1
-        )
+        return frozenset(axis for _, axis in self._shared())
+
+    def _shared(self) -> Iterator[tuple[int, str]]:
+        """The dimensions of the mesh with several processes, each with the axis that it divides."""
+        for mesh_dim, dim in enumerate(self.divided):
+            if dim is not None and self.mesh.size(mesh_dim) > 1:
+                yield mesh_dim, dim.axis
 
 
 def division_of(tensors: Iterable[tuple[Any, tuple[Dim, ...]]]) -> Division:
@@ -95,8 +95,6 @@ def division_of(tensors: Iterable[tuple[Any, tuple[Dim, ...]]]) -> Division:
     Raises `CannotPlace` for inputs on different meshes, and for other placements than those of
     `distribute_tensor`.
     """
-    from torch.distributed.tensor import Shard
-
     mesh, divided = None, list[Dim | None]()
     for tensor, dims in tensors:
         if mesh is None:
@@ -106,7 +104,7 @@ def division_of(tensors: Iterable[tuple[Any, tuple[Dim, ...]]]) -> Division:
         for mesh_dim, placement in enumerate(tensor.placements):
             if not (placement.is_replicate() or placement.is_partial() or is_shard(placement)):
                 raise CannotPlace
-            if isinstance(placement, Shard) and divided[mesh_dim] is None:
+            if is_shard(placement) and divided[mesh_dim] is None:
                 divided[mesh_dim] = dims[placement.dim]
     return Division(mesh, tuple(divided))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal, NoReturn
@@ -39,7 +38,7 @@ class ProcessGroups(Mapping[str, Group]):
         self.norm = norm
         self.owner = owner
         self.when = when
-        self.identity = zlib.crc32(f"{owner} {norm.digest}".encode()) & 0x7FFFFFFF
+        self.identity = norm.identity(owner)
         self.variant: AmongProcesses | None = norm.variant(frozenset(groups))
         self.samples = frozenset(norm.samples)
 

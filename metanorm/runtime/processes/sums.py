@@ -164,6 +164,7 @@ class _ExactMoments(torch.autograd.Function):
         total, squares = _PowerSums.forward(x, dims)
         count = count_of(x, dims)
         mean = total / count
+        # Squares of float32 are exact in float64: what cancels is below the rounding of the data.
         return mean, (squares / count - mean.square()).clamp_min(0)
 
     @staticmethod
