@@ -15,8 +15,11 @@ MISSING = frozenset({"torch", "triton", "torch_geometric", "numpy"})  # what is 
 
 
 def _skip(error: BaseException | None, whole_module: bool = False) -> None:
-    if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in MISSING:
-        pytest.skip(f"needs {error.name}", allow_module_level=whole_module)
+    """Skip for a missing package, which may be what another error was raised from."""
+    while error is not None:
+        if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in MISSING:
+            pytest.skip(f"needs {error.name}", allow_module_level=whole_module)
+        error = error.__cause__
 
 
 class _Module(pytest.Module):
@@ -45,7 +48,7 @@ def pytest_runtest_call() -> Generator[None, object, object]:
     """A test that asks for torch as it runs."""
     try:
         return (yield)
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         _skip(error)
         raise
 
@@ -55,6 +58,6 @@ def pytest_fixture_setup() -> Generator[None, object, object]:
     """A fixture that does."""
     try:
         return (yield)
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         _skip(error)
         raise
