@@ -61,7 +61,9 @@ def exchange_text(program: Program) -> str:
         (f"{count} * {size}" if count > 1 else size) if size else str(count)
         for size, count in sorted(sizes.items(), key=lambda item: (not item[0], item[0]))
     ]
-    messages = len({message_depths(program)[ref] for ref in sent})
+    depths = message_depths(program)
+    # Largest values and sums travel apart, as each number of a message is joined alike.
+    messages = len({(depths[ref], op.is_sum) for ref, op in sent.items()})
     how = "in one message" if messages == 1 else f"in {messages} messages"
     plural = "" if terms == ["1"] else "s"
     return f"{' + '.join(terms)} number{plural} {how}"

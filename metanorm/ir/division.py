@@ -1,14 +1,16 @@
-"""Axes that are divided among processes: which values are complete, and which are partial sums.
+"""Axes that are divided among processes: which values are complete, and which are of a piece.
 
 A process has a piece of each divided axis. Its length may be zero, and may differ among processes.
 A value that has the axis is divided, too. A value without the axis is either *complete*, the same
-on all processes, or a *partial sum* over the local piece, which an exchange completes.
-`partial_sums` tells them apart, and rejects a program that lacks an exchange or makes one twice.
+on all processes, or it is a sum over the local piece, or the largest or smallest value in it, which
+an exchange completes. `parts_of` tells them apart, and rejects a program that lacks an exchange,
+makes one twice, or makes a sum where a largest value is wanted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from metanorm.ir.aggregation import (
     REGULAR,
@@ -29,6 +31,7 @@ from metanorm.ir.nodes import (
     Exchange,
     Expand,
     Inside,
+    Joining,
     Let,
     Lookup,
     Map,
@@ -51,14 +54,42 @@ from metanorm.ir.scalar import Const, Scalar, SizeOf
 from metanorm.ir.scalar import leaves as leaves_of
 from metanorm.ir.space import Space
 
-DividedAxes = frozenset[str]  # the divided axes over which a value is a partial sum
-COMPLETE: DividedAxes = frozenset()
-SUMMED_STATISTICS = ("sum", "gaps", "squares")  # statistics whose partial sums add up
+DividedAxes = frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a process knows of a value that pools over divided axes: what is of its piece alone.
+
+    Parts are joined over `axes`. A value without any is complete.
+    """
+
+    axes: DividedAxes = frozenset()
+    joined: Joining = "sum"
+
+    def __bool__(self) -> bool:
+        return bool(self.axes)
+
+    def __str__(self) -> str:
+        axes = ", ".join(sorted(self.axes))
+        kind = {"sum": "a sum", "max": "a largest value", "min": "a smallest value"}[self.joined]
+        return f"a part of {kind} over {axes}"
+
+    def among(self, axes: DividedAxes) -> Part:
+        """The part with those of its axes alone that are among these."""
+        return replace(self, axes=self.axes & axes) if self.axes & axes else COMPLETE
+
+
+COMPLETE = Part()
+# How the parts of a statistic are joined. That of any other statistic is not known from its parts.
+JOINED: Mapping[str, Joining] = {
+    "sum": "sum", "gaps": "sum", "squares": "sum", "ties": "sum", "max": "max", "min": "min",
+}  # fmt: skip
 LINEAR_FUNCTIONS = ("add", "sub", "neg", "where")
 
 
 class IllDivided(Exception):
-    """A use of a partial sum as a complete value, or of a complete value as a partial sum."""
+    """A use of what a piece has as a complete value, or of a complete value as that of a piece."""
 
 
 class Division:
@@ -121,53 +152,58 @@ class Division:
         )
 
 
-def partial_sums(program: Program) -> dict[Ref, DividedAxes]:
-    """The divided axes over which each value is a partial sum.
+def parts_of(program: Program) -> dict[Ref, Part]:
+    """What each value is a part of.
 
-    Raises `IllDivided` for a partial sum that is read by anything but a sum, a product with a
-    complete value or an exchange, and for an exchange of anything but a partial sum.
+    Raises `IllDivided` for a part of a sum that is read by anything but a sum, a product with a
+    complete value or an exchange, for a part of a largest value that is read by anything but its
+    exchange and what counts its ties, and for an exchange of anything but such a part.
     """
-    partial_axes: dict[Ref, DividedAxes] = {}
+    parts: dict[Ref, Part] = {}
     types = {let.name: let.type for let in program.body}
-    _PartialSums(Division(program), types, partial_axes).body(program.body)
+    _Parts(Division(program), types, parts).body(program.body)
     results = [(name, ref) for name, ref in program.outputs]
     results += [(update.buffer, update.value) for update in program.updates]
     results += [(u.buffer, u.elements) for u in program.updates if u.elements]
     for name, ref in results:
-        if partial_axes[ref]:
-            raise IllDivided(f"{name} is {ref}, which is {_partial_text(partial_axes[ref])}")
-    return partial_axes
+        if parts[ref]:
+            raise IllDivided(f"{name} is {ref}, which is {parts[ref]}")
+    return parts
 
 
-def _partial_text(axes: DividedAxes) -> str:
-    return f"a part of a sum over {', '.join(sorted(axes))}"
-
-
-class _PartialSums:
-    def __init__(
-        self, division: Division, types: dict[Ref, Type], partial_axes: dict[Ref, DividedAxes]
-    ) -> None:
+class _Parts:
+    def __init__(self, division: Division, types: dict[Ref, Type], parts: dict[Ref, Part]) -> None:
         self.division = division
         self.types = types
-        self.partial_axes = partial_axes
+        self.parts = parts
         self.zeros: set[Ref] = set()  # zeros: each is both a partial sum and complete
+        self.detached: set[Ref] = set()  # values without their gradient
+        self.counts: set[Ref] = set()
+        self.equal_to: dict[Ref, Ref] = {}  # a number of ties to the value that they equal
 
     def body(self, lets: Sequence[Let]) -> None:
         for let in lets:
             self.types[let.name] = let.type
             try:
-                self.partial_axes[let.name] = self.of(let.op)
+                self.parts[let.name] = self.of(let.op)
             except IllDivided as error:
                 raise IllDivided(f"{let.name}: {error}") from None
-            split_and_partial = self.partial_axes[let.name] & self.division.divided_axes(
-                let.type.axes
+            split_and_partial = self.parts[let.name].among(
+                self.division.divided_axes(let.type.axes)
             )
             if split_and_partial:
-                raise IllDivided(f"{let.name} has axes, and is {_partial_text(split_and_partial)}")
-            if let.op == Number(Const(0.0)):
-                self.zeros.add(let.name)
+                raise IllDivided(f"{let.name} has axes, and is {split_and_partial}")
+            match let.op:
+                case Number(Const(0.0)):
+                    self.zeros.add(let.name)
+                case Detach():
+                    self.detached.add(let.name)
+                case Count():
+                    self.counts.add(let.name)
+                case Pool("ties", about=about) if about is not None:
+                    self.equal_to[let.name] = about
 
-    def of(self, op: Op) -> DividedAxes:
+    def of(self, op: Op) -> Part:
         match op:
             case Map(function, arguments):
                 return self._map(function, arguments)
@@ -179,21 +215,20 @@ class _PartialSums:
                 return self._exchange(op)
             case Repeat():
                 return self._repeat(op)
-            case Swept(values=values, part_of=part_of):
-                self._demand_whole(values)
-                return frozenset(part_of)
+            case Swept():
+                return self._swept(op)
             case ToSum():
                 return self._to_sum(op)
             case Piece(value, piece):
                 if self._cuts_divided(piece):
                     raise IllDivided(f"a piece of {piece}, of which each process has some")
-                return self.partial_axes[value]
+                return self.parts[value]
             case Rename(value, old, new):
                 if self.division.divides(old) or self.division.divides(new):
                     raise IllDivided(f"another name for the piece of {old}")
-                return self.partial_axes[value]
+                return self.parts[value]
             case Expand(value) | Detach(value) | Cast(value):
-                return self.partial_axes[value]
+                return self.parts[value]
             case _:
                 self._demand_whole(operands(op))
                 self._demand_complete(op)
@@ -218,31 +253,59 @@ class _PartialSums:
             case Draw(axes=axes) if self.division.divided_axes(axes):
                 raise IllDivided("random numbers for a piece of an axis")
 
-    def _count(self, op: Count) -> DividedAxes:
+    def _count(self, op: Count) -> Part:
         weights = [ref for ref in (op.where, op.weight) if ref is not None]
         self._demand_whole(weights)
         self._demand_pools(op.over)
         axes = [axis for ref in weights for axis in self.types[ref].axes]
-        return self.division.summed_axes(op.over, axes)
+        return Part(self.division.summed_axes(op.over, axes))
 
-    def _exchange(self, op: Exchange) -> DividedAxes:
-        partial = self.partial_axes[op.value]
-        if not op.axes or not set(op.axes) <= partial:
+    def _exchange(self, op: Exchange) -> Part:
+        part, axes = self.parts[op.value], frozenset(op.axes)
+        if not axes or not axes <= part.axes:
             raise IllDivided(f"an exchange of {op.value} over what it is no part of")
-        return partial - set(op.axes)
+        if part.joined != op.operation:
+            raise IllDivided(f"{op.operation} of what is {part}")
+        if op.is_sum:
+            return part.among(part.axes - axes)
+        self._demand_ties(op, part)
+        return COMPLETE
 
-    def _to_sum(self, op: ToSum) -> DividedAxes:
+    def _demand_ties(self, op: Exchange, part: Part) -> None:
+        """Raise `IllDivided` unless an exchange of extremes counts those that equal its value.
+
+        If it has no gradient, any count of the same elements does.
+        """
+        if op.ties is None or self.parts[op.ties] != Part(frozenset(op.axes)):
+            raise IllDivided(f"an exchange of {part} without a count of its elements")
+        if part.axes != frozenset(op.axes):
+            raise IllDivided(f"an exchange of {part} over {', '.join(op.axes)} alone")
+        has_others = self.equal_to.get(op.ties, op.value) != op.value
+        if has_others or (op.ties in self.counts and op.value not in self.detached):
+            raise IllDivided(f"an exchange of {op.value} with the ties of another value")
+
+    def _swept(self, op: Swept) -> Part:
+        """What a sweep has measured; a largest value is read where the sweep counts its ties."""
+        joined = {self.parts[ref] for ref in op.values if self.parts[ref]}
+        extremes = {part for part in joined if part.joined != "sum"}
+        self._demand_whole(ref for ref in op.values if self.parts[ref] not in extremes)
+        part = Part(frozenset(op.part_of), op.joined)
+        if any(extreme.axes != part.axes or part.joined != "sum" for extreme in extremes):
+            raise IllDivided("a sweep that reads what is of one piece alone")
+        return part
+
+    def _to_sum(self, op: ToSum) -> Part:
         """A sum over the piece that all parts measure, about a number that is complete."""
         self._demand_whole([op.near] if op.near else [])
-        measured = {self.partial_axes[ref] for ref in op.parts}
+        measured = {self.parts[ref] for ref in op.parts}
         if len(measured) > 1:
             raise IllDivided("a sum of what was measured over several pieces")
         return measured.pop()
 
-    def _repeat(self, op: Repeat) -> DividedAxes:
+    def _repeat(self, op: Repeat) -> Part:
         self._demand_whole(op.initial)
         for inside, initial in zip(op.inside, op.initial):
-            self.types[inside], self.partial_axes[inside] = self.types[initial], COMPLETE
+            self.types[inside], self.parts[inside] = self.types[initial], COMPLETE
         self.body(op.body)
         self._demand_whole(op.results)
         return COMPLETE
@@ -253,31 +316,32 @@ class _PartialSums:
 
     def _demand_whole(self, refs: Iterable[Ref]) -> None:
         for ref in refs:
-            if self.partial_axes[ref]:
-                raise IllDivided(
-                    f"{ref} is {_partial_text(self.partial_axes[ref])}, and is used as a whole"
-                )
+            if self.parts[ref]:
+                raise IllDivided(f"{ref} is {self.parts[ref]}, and is used as a whole")
 
-    def _map(self, function: str, arguments: tuple[Ref, ...]) -> DividedAxes:
+    def _map(self, function: str, arguments: tuple[Ref, ...]) -> Part:
         """A sum of partial sums is partial, and so is the product of one with a complete value."""
+        self._demand_whole(ref for ref in arguments if self.parts[ref].joined != "sum")
         summands = arguments[1:] if function == "where" else arguments
         if function in LINEAR_FUNCTIONS:
             self._demand_whole(arguments[:1] if function == "where" else ())
-            distinct = {self.partial_axes[ref] for ref in summands if ref not in self.zeros}
+            distinct = {self.parts[ref] for ref in summands if ref not in self.zeros}
             if len(distinct) > 1:
                 raise IllDivided(f"{function} of a part and of a whole")
             return next(iter(distinct), COMPLETE)
         if function in ("mul", "div"):
-            first, second = (self.partial_axes[ref] for ref in arguments)
+            first, second = (self.parts[ref] for ref in arguments)
             if second and (first or function == "div"):
-                raise IllDivided(f"{function} by {_partial_text(second)}")
+                raise IllDivided(f"{function} by {second}")
             return first or second
         self._demand_whole(arguments)
         return COMPLETE
 
-    def _pool(self, op: Pool) -> DividedAxes:
-        value_axes = self.partial_axes[op.value]
-        self._demand_whole(r for r in (op.where, op.weight, op.about) if r is not None)
+    def _pool(self, op: Pool) -> Part:
+        part = self.parts[op.value]
+        counts_ties = op.statistic == "ties"
+        about = None if counts_ties else op.about
+        self._demand_whole(r for r in (op.where, op.weight, about) if r is not None)
         joined = [
             axis
             for ref in (op.value, op.where, op.weight)
@@ -287,11 +351,14 @@ class _PartialSums:
         self._demand_pools(op.over)
         summed = self.division.summed_axes(op.over, joined)
         is_linear = op.statistic in ("sum", "mean") and op.weight is None
-        if value_axes and not is_linear:
-            raise IllDivided(f"{op.statistic} of {_partial_text(value_axes)}")
-        if summed and op.statistic not in SUMMED_STATISTICS:
+        if part and not (is_linear and part.joined == "sum"):
+            raise IllDivided(f"{op.statistic} of {part}")
+        if summed and op.statistic not in JOINED:
             raise IllDivided(f"{op.statistic} over a piece of {', '.join(sorted(summed))}")
-        return value_axes | summed
+        if counts_ties and (op.about is None or self.parts[op.about].axes != summed):
+            raise IllDivided("ties with a value of other elements")
+        joined_as = JOINED[op.statistic] if summed else "sum"
+        return Part(part.axes | summed, joined_as)
 
     def _demand_pools(self, over: Aggregation) -> None:
         for axis, grouping in over:

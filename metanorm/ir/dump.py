@@ -153,8 +153,10 @@ def operation_name(op: Op) -> str:
 
 def _among_processes_text(op: Exchange | Near | FromSums | ToSum | Swept) -> str:
     match op:
-        case Exchange(value, axes):
+        case Exchange(value, axes, "sum"):
             return f"exchange({value} over {', '.join(axes)})"
+        case Exchange(value, axes, operation, ties):
+            return f"exchange {operation}({value} over {', '.join(axes)} ties {ties})"
         case Near(value):
             return f"near({value} {_pool_text(op)})"
         case FromSums(statistic, sums, near):

@@ -8,17 +8,15 @@ axis broadcasts.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Union
+from typing import Literal, Union
 
 from metanorm.ir.aggregation import Aggregation, Grouping
 from metanorm.ir.scalar import Scalar
 from metanorm.source import Span
 
-if TYPE_CHECKING:
-    pass
-
 Ref = str  # the name of an earlier binding
 Kind = Literal["real", "int", "bool"]
+Joining = Literal["sum", "max", "min"]  # of the parts that processes have of one value
 
 # ---- axes and types
 
@@ -286,13 +284,23 @@ class Eye:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """The sum of `value` over the processes among which `axes` are divided: an all-reduce.
+    """What processes, among which `axes` are divided, make of their `value` together: an
+    all-reduce.
 
-    It is its own adjoint: the adjoint on each process is a partial sum of the gradient.
+    A sum is its own adjoint: the adjoint on each process is a partial sum of the gradient. For a
+    largest or smallest value, `ties` has how many elements of this process equal `value`. All that
+    equal the result share the gradient. A process that counts none has no elements.
     """
 
     value: Ref
     axes: tuple[str, ...]
+    operation: Joining = "sum"
+    ties: Ref | None = None
+
+    @property
+    def is_sum(self) -> bool:
+        """Whether it adds values up; largest and smallest ones have messages of their own."""
+        return self.operation == "sum"
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,10 +324,11 @@ class FromSums:
 
     `sums` holds, for `count`, the count; for `sum`, the sum; for `mean`, the count and the sum of
     differences from `near`; for `var`, these two and the sum of squared differences; for `second`,
-    the count and the sum of squares. If the count is zero, so is the statistic.
+    the count and the sum of squares. If the count is zero, so is the statistic. For `max` and
+    `min`, it holds that value.
     """
 
-    statistic: Literal["count", "sum", "mean", "var", "second"]
+    statistic: Literal["count", "sum", "mean", "var", "second", "max", "min"]
     sums: tuple[Ref, ...]
     near: Ref | None = None
 
@@ -342,8 +351,9 @@ class Swept:
     """The result `output` of sweep number `sweep`, which has a function of its own.
 
     `values` are the narrow values that the sweep reads for it, `axes` those of the result. It is a
-    statistic of the piece of this process of the divided axes in `part_of`. Only the function of a
-    norm among processes has sweeps: between them it sends messages.
+    statistic of the piece of this process of the divided axes in `part_of`, and `joined` into that
+    of all pieces. Only the function of a norm among processes has sweeps: between them it sends
+    messages.
     """
 
     sweep: int
@@ -351,36 +361,14 @@ class Swept:
     values: tuple[Ref, ...]
     axes: tuple[str, ...]
     part_of: tuple[str, ...] = ()
+    joined: Joining = "sum"
 
 
 Op = Union[
-    Number,
-    Input,
-    Param,
-    Buffer,
-    Position,
-    Map,
-    Pool,
-    Count,
-    AxisMap,
-    Lookup,
-    Piece,
-    Inside,
-    Concat,
-    Rename,
-    Link,
-    Expand,
-    Detach,
-    Cast,
-    Mode,
-    Repeat,
-    Draw,
-    Exchange,
-    Near,
-    FromSums,
-    ToSum,
-    Swept,
-]
+    Number, Input, Param, Buffer, Position, Map, Pool, Count, AxisMap, Lookup, Piece,
+    Inside, Concat, Rename, Link, Expand, Detach, Cast, Mode, Repeat, Draw, Exchange,
+    Near, FromSums, ToSum, Swept,
+]  # fmt: skip
 Init = Union[Scalar, Draw, Eye]
 
 # Operations whose result at an element depends on the operands at that element alone.

@@ -9,6 +9,7 @@ from metanorm.ir.nodes import (
     AxisMap,
     Concat,
     Count,
+    Exchange,
     FromSums,
     Let,
     Lookup,
@@ -50,6 +51,8 @@ def operands(op: Op) -> tuple[Ref, ...]:
             return sums if near is None else (*sums, near)
         case ToSum(_, parts, near):
             return parts if near is None else (*parts, near)
+        case Exchange(value=value, ties=ties):
+            return (value,) if ties is None else (value, ties)
         case AxisMap(value=value, adjoint=adjoint):
             return (value,) if adjoint is None else (value, adjoint)
         case Concat(values) | Swept(values=values):

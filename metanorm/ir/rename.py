@@ -85,7 +85,9 @@ def map_operands(op: Op, names: Mapping[Ref, Ref]) -> Op:
             return replace(op, parts=tuple(map(new, op.parts)), near=op.near and new(op.near))
         case Concat() | Swept():
             return replace(op, values=tuple(map(new, op.values)))
-        case Rename() | Piece() | Expand() | Detach() | Cast() | Exchange():
+        case Exchange():
+            return replace(op, value=new(op.value), ties=op.ties and new(op.ties))
+        case Rename() | Piece() | Expand() | Detach() | Cast():
             return replace(op, value=new(op.value))
         case Mode():
             return replace(op, train=new(op.train), eval=new(op.eval))

@@ -104,10 +104,8 @@ def type_of(op: Op, types: Mapping[Ref, Type], declarations: Declarations) -> Ty
             return Type("real", space.pooled_axes(space.join(pooled, *weights), over))
         case Near(value, over, _, where, weight):
             return _pool(Pool("mean", value, over, where, weight), types, space)
-        case Exchange(value):
-            if types[value].kind != "real":
-                raise IllTyped("an exchange of what is no number")
-            return types[value]
+        case Exchange():
+            return _exchange(op, types)
         case FromSums() | ToSum() | Mode():
             return Type("real", _joined_axes(op, types, space))
         case AxisMap(value=value, axis=axis):
@@ -134,6 +132,15 @@ def type_of(op: Op, types: Mapping[Ref, Type], declarations: Declarations) -> Ty
             return types[initial[position]]
         case Swept(axes=axes):
             return Type("real", space.ordered(axes))
+
+
+def _exchange(op: Exchange, types: Mapping[Ref, Type]) -> Type:
+    value = types[op.value]
+    if value.kind != "real":
+        raise IllTyped("an exchange of what is no number")
+    if op.ties is not None and not {*types[op.ties].axes} <= {*value.axes}:
+        raise IllTyped("ties of other values than those of an exchange")
+    return value
 
 
 def _joined_axes(op: Op, types: Mapping[Ref, Type], space: Space) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from metanorm.ir.division import IllDivided, exchanges, partial_sums
+from metanorm.ir.division import IllDivided, exchanges, parts_of
 from metanorm.ir.nodes import Let, Ref, Repeat, Type
 from metanorm.ir.operands import operands
 from metanorm.ir.program import Program
@@ -19,8 +19,8 @@ class IllegalProgram(Exception):
 def verify(program: Program) -> None:
     """Raise `IllegalProgram` unless a program is valid.
 
-    Each name is defined once and before its use, types are right, and each partial sum over a
-    divided axis goes through one exchange before it is used as a complete value.
+    Each name is defined once and before its use, types are right, and what a process knows of a
+    pool over a divided axis goes through one exchange before it is used as a complete value.
     """
     space = Space(program.axes)
     declarations = Declarations(space, program.inputs, program.params, program.buffers)
@@ -40,7 +40,7 @@ def verify(program: Program) -> None:
         raise IllegalProgram(f"{program.name}: no output")
     if program.divided:
         try:
-            partial_sums(program)
+            parts_of(program)
         except IllDivided as error:
             raise IllegalProgram(f"{program.name}: {error}") from error
     elif exchanges(program):

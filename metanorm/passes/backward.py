@@ -160,6 +160,8 @@ class _Backward:
                 gradients.append((GRADIENT + let.op.name, total))
             else:
                 self._propagate(let.op, self.b.value_map[let.name], total)
+        if not gradients and self.forward.target == "sweep":
+            gradients.append(self._zero_gradient())
         if not gradients:
             raise NotDerivable("nothing that could have a gradient")
         gradient_program = self.b.finish(outputs=gradients, updates=())
@@ -172,6 +174,12 @@ class _Backward:
         forward = without_dead_code(replace(self.forward, outputs=outputs))
         kept = tuple(_saved_name(ref) for ref in saved)
         return Gradient(replace(gradient_program, inputs=inputs, checks=()), forward, kept)
+
+    def _zero_gradient(self) -> tuple[str, Ref]:
+        """The gradient of the first input of a sweep that counts: what it measures has none."""
+        first = self.forward.inputs[0]
+        axes = self.b.declarations.axes(first.dims)
+        return GRADIENT + first.name, self.b.emit(Expand(self.b.number(0), axes))
 
     # ---- adjoints
 

@@ -1,8 +1,9 @@
 """Statistics over axes that are divided among processes: local sums, an exchange, and the result.
 
 A mean over a divided axis becomes the sum and the count of the local piece, an exchange of both,
-and their quotient. A variance adds the sum of squares. Everything else stays. No pass moves
-anything across an exchange, so every target sends the same messages.
+and their quotient. A variance adds the sum of squares. A largest value is exchanged as one, and a
+softmax is made of that and of a sum. Everything else stays. No pass moves anything across an
+exchange, so every target sends the same messages.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from dataclasses import replace
 from typing import Literal
 
 from metanorm.ir.aggregation import Dense, Grouping, Interleave, Ones, Window, is_partition
-from metanorm.ir.division import Division, IllDivided, partial_sums
+from metanorm.ir.division import Division, IllDivided, parts_of
 from metanorm.ir.nodes import (
     AxisMap,
     Concat,
     Count,
+    Detach,
     Draw,
     Exchange,
     FromSums,
@@ -84,6 +86,8 @@ class _Exchange:
                 case Count() if self._summed_axes(op):
                     total = self._exchange_sum(op, self.b.emit(op))
                     self.b.substitute(let, self.b.emit(FromSums("count", (total,)), let.name))
+                case AxisMap("softmax", axis=axis) if self.division.divides(axis):
+                    self.b.substitute(let, self._softmax(op, let.name))
                 case Number(value) if self.division.reads_length(value):
                     self.b.substitute(let, self._total_length(value))
                 case _:
@@ -100,7 +104,7 @@ class _Exchange:
             ],
         )
         try:
-            partial_sums(divided_program)
+            parts_of(divided_program)
         except IllDivided as error:
             raise CannotDivide(", ".join(self.program.divided), str(error)) from None
         return divided_program
@@ -191,11 +195,43 @@ class _Exchange:
                 squares = weighted_total(bind_sum("squares", op.value, op.about))
                 second = b.emit(FromSums("second", (count(), squares)), name)
                 return second if op.statistic == "second" else b.map("root", second)
+            case "max" | "min":
+                return self._extreme(op, name)
             case statistic:
                 raise CannotDivide(
                     op.over[0][0],
-                    f"the {statistic} over an axis is not a sum, which processes add up",
+                    f"the {statistic} over an axis does not follow from those of its pieces",
                 )
+
+    def _extreme(self, op: Pool, name: Ref) -> Ref:
+        """The largest or smallest value, and how many elements of this process equal that of its
+        own piece: those of all processes share the gradient."""
+        assert op.statistic in ("max", "min")
+        b, local = self.b, self.b.emit(op)
+        counted = op.where
+        if op.weight is not None:  # of any size but zero
+            zero = b.number(0)
+            weights = b.map("where", op.where, op.weight, zero) if op.where else op.weight
+            counted = b.map("ne", weights, zero)
+        ties = b.emit(Pool("ties", op.value, op.over, counted, about=local))
+        return self._exchange_extreme(op, local, ties, name)
+
+    def _exchange_extreme(self, op: Pool, local: Ref, ties: Ref, name: Ref = "") -> Ref:
+        statistic: Literal["max", "min"] = "max" if op.statistic == "max" else "min"
+        whole = self.b.emit(Exchange(local, self._summed_axes(op), statistic, ties))
+        return self.b.emit(FromSums(statistic, (whole,)), name)
+
+    def _softmax(self, op: AxisMap, name: Ref) -> Ref:
+        """Shares along an axis. What is subtracted before the exponential changes no share, and so
+        has no gradient."""
+        b, over = self.b, ((op.axis, Ones()),)
+        largest = Pool("max", op.value, over)
+        local = b.emit(Detach(b.emit(largest)))
+        top = self._exchange_extreme(largest, local, b.emit(Count(over)))
+        power = b.map("exp", b.map("sub", op.value, top))
+        pool = Pool("gaps", power, over)
+        total = b.emit(FromSums("sum", (self._exchange_sum(pool, b.emit(pool)),)))
+        return b.map("div", power, total, name=name)
 
     def _weighted_by_elements(self, part: Ref, op: Pool, let: Let) -> Ref:
         """A local sum of statistics, weighted by the number of elements of each statistic.
@@ -248,7 +284,9 @@ class _Exchange:
                         or self.division.stays_on_one_process(matrix)
                     ):
                         raise CannotDivide(axis, _reason(matrix))
-            case AxisMap(function=function, axis=axis) if self.division.divides(axis):
+            case AxisMap(function=function, axis=axis) if (
+                self.division.divides(axis) and function != "softmax"
+            ):
                 raise CannotDivide(axis, f"{function} along an axis needs the whole of it")
             case Lookup(_, axis, _) if self.division.divides(axis):
                 raise CannotDivide(axis, "rows are chosen along it, which are on other processes")
@@ -262,11 +300,20 @@ class _Exchange:
                 raise CannotDivide(axes[0], "random numbers are drawn along it")
             case Repeat(body=body):
                 for let in body:
-                    if isinstance(let.op, (Pool, Count)) and any(
-                        self.division.divides(axis) for axis, _ in let.op.over
-                    ):
-                        raise CannotDivide(let.op.over[0][0], "a loop pools over it in each step")
+                    for axis in _axes_pooled_by(let.op):
+                        if self.division.divides(axis):
+                            raise CannotDivide(axis, "a loop pools over it in each step")
                     self._refuse_nonlocal(let.op)
+
+
+def _axes_pooled_by(op: Op) -> tuple[str, ...]:
+    match op:
+        case Pool(over=over) | Count(over=over):
+            return tuple(axis for axis, _ in over)
+        case AxisMap(axis=axis):
+            return (axis,)
+        case _:
+            return ()
 
 
 def _spread_statistics(op: Pool) -> tuple[Pool, ...]:

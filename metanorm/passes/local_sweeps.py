@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from metanorm.ir.aggregation import Ones
-from metanorm.ir.division import partial_sums
+from metanorm.ir.division import parts_of
 from metanorm.ir.dump import operation_name
 from metanorm.ir.index import closure
 from metanorm.ir.mode_placement import ModeBranch, mode_placement
@@ -45,6 +45,7 @@ from metanorm.ir.scalar import SizeOf, hyperparameters_in, leaves
 from metanorm.passes.builder import without_dead_code
 
 EXACT = {"gaps": "exact_mean", "squares": "exact_var"}  # what sums about a number follow from
+IN_FLOAT64 = (*EXACT, "ties")  # statistics that a sweep has in float64
 WIDE_OPS = (Input, Map, Expand, Detach)
 COMPUTED_AGAIN = (Number, Position, Param, Input)  # narrow, and computed in each sweep
 
@@ -94,7 +95,7 @@ class _LocalSweeps:
         first = program.inputs[0]
         self.data_axes = {leaf for dim in first.dims for leaf in self.index.space.leaves(dim)}
         self.placement = mode_placement(program)
-        self.partial_axes = partial_sums(program)
+        self.parts = parts_of(program)
         self.depth: dict[Ref, int] = {}
         self.replaced: dict[Ref, list[Let]] = {}  # a binding of the norm to those in its place
         self.names = {decl.name for decl in program.declarations}
@@ -161,7 +162,7 @@ class _LocalSweeps:
                 self._from_moments(number, let, op, sweep)
                 continue
             name = self._output(op, op.statistic, sweep)
-            self._measure(sweep, name, let, op, exact=op.statistic in EXACT)
+            self._measure(sweep, name, let, op, exact=op.statistic in IN_FLOAT64)
             self.replaced[let.name] = [replace(let, op=self._swept(number, name, let, sweep))]
         return self._finished(number, sweep, writes=False)
 
@@ -262,8 +263,8 @@ class _LocalSweeps:
     def _swept(self, number: int, name: str, let: Let, sweep: _Sweep) -> Swept:
         """What stands for a value in the program of the norm: a result of the sweep."""
         values = tuple(self._narrow_operands(sweep, operands(let.op)))
-        part_of = tuple(sorted(self.partial_axes[let.name]))
-        return Swept(number, name, values, let.type.axes, part_of)
+        part = self.parts[let.name]
+        return Swept(number, name, values, let.type.axes, tuple(sorted(part.axes)), part.joined)
 
     def _free(self, name: str, used: set[str]) -> str:
         candidate, number = name, 2

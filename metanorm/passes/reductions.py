@@ -84,6 +84,12 @@ class _Pooling:
             value = self.b.map("sub", value, centre)
         return self.b.map("mul", value, value)
 
+    def is_about(self) -> Ref:
+        """One where a value is the number that the pool is about, else zero."""
+        assert self.op.about is not None
+        b = self.b
+        return b.map("where", b.map("eq", self.op.value, self.op.about), b.number(1), b.number(0))
+
 
 # Statistics that are made of accumulated ones, a row for each.
 COMPOSED: Mapping[str, Callable[[_Pooling], Ref]] = {
@@ -97,6 +103,7 @@ COMPOSED: Mapping[str, Callable[[_Pooling], Ref]] = {
     "exact_var": lambda p: p.of("var", p.op.value, last=True),
     "gaps": lambda p: p.of("sum", p.op.value, last=True),
     "squares": lambda p: p.of("sum", p.squares(p.op.about), last=True),
+    "ties": lambda p: p.of("sum", p.is_about(), last=True),
 }
 COMPUTED = {*ACCUMULATIONS, *COMPOSED, *ORDERED}
 assert STATISTICS.keys() <= COMPUTED, "a statistic that nothing computes"

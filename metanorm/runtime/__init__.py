@@ -95,6 +95,7 @@ from metanorm.runtime.processes.sums import (
     second_from_sums,
     squares_of_moments,
     store_where_,
+    ties,
     var_from_sums,
     whole,
 )
@@ -258,6 +259,7 @@ __all__ = [
     "synchronized",
     "take_",
     "tensors_of",
+    "ties",
     "tiled",
     "torch_only",
     "total",

@@ -176,6 +176,26 @@ class Groups:
         powers = deviations if power == 1 else deviations.square()
         return self.total(powers, dim, also, None, weight)
 
+    def ties(
+        self,
+        x: Tensor,
+        dim: int,
+        also: Iterable[int] = (),
+        where: Tensor | None = None,
+        about: Tensor | None = None,
+    ) -> Tensor:
+        """How many values of each group are equal to the one of `about`, in float64.
+
+        `about` broadcasts against the results.
+        """
+        assert about is not None
+        dim = dim % x.dim()
+        x = self._expanded(x, dim)
+        wanted = broadcast_centre(about, x, also, keepdim=False)
+        assert wanted is not None
+        equal = (x == (self.spread(wanted, dim) if wanted.dim() else wanted)).double()
+        return self.total(equal, dim, also, where)
+
     def _deviations(
         self,
         x: Tensor,

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 from conftest import PROGRAMS
 from programs import after, lowered
 
 from metanorm.ir.division import exchanges
-from metanorm.ir.nodes import Exchange, Let
+from metanorm.ir.nodes import Exchange, Let, Map, Pool
 from metanorm.ir.program import Program
 from metanorm.ir.rename import map_operands
 from metanorm.ir.verify import IllegalProgram, verify
@@ -44,6 +45,32 @@ def test_one_message_goes_over_all_divided_axes_of_a_pool() -> None:
     assert {op.axes for op in exchanges(program).values()} == {("N", "S")}
 
 
+def test_a_largest_value_is_that_of_all_pieces_and_shared_by_its_ties() -> None:
+    text = "input x[N, C], w[N] = 1\noutput x - max(x over N) * min(x over N weight w)"
+    found = after(text, optimize, partial(exchange, divided=["N"]))
+    assert "%2 : [C] = ties(x about %1 over N)\n%3 : [C] = exchange max(%1 over N ties %2)" in found
+    assert "%6 : bool[N] = ne(w, 0)\n%7 : [C] = ties(x about %5 over N where %6)" in found
+    assert "%8 : [C] = exchange min(%5 over N ties %7)" in found
+
+
+def test_a_softmax_is_a_largest_value_and_a_sum() -> None:
+    text = "input x[N, C]\noutput softmax(x over C)"
+    assert after(text, optimize, partial(exchange, divided=["C"])) == (
+        "%1 : [N] = max(x over C)\n"
+        "%2 : [N] = stop(%1)\n"
+        "%3 : [] = count(over C)\n"
+        "%4 : [N] = exchange max(%2 over C ties %3)\n"
+        "%5 : [N] = max from %4\n"
+        "%6 : [N, C] = sub(x, %5)\n"
+        "%7 : [N, C] = exp(%6)\n"
+        "%8 : [N] = gaps(%7 over C)\n"
+        "%9 : [N] = exchange(%8 over C)\n"
+        "%10 : [N] = sum from %9\n"
+        "%11 : [N, C] = div(%7, %10)\n"
+        "output %11"
+    )
+
+
 def test_the_length_of_a_divided_axis_is_that_of_all_pieces() -> None:
     text = "input x[N, C]\noutput x * sqrt(size(N))"
     found = after(text, optimize, partial(exchange, divided=["N"]))
@@ -72,8 +99,8 @@ def test_statistics_of_statistics_weigh_what_they_were_measured_on() -> None:
         ("matrix M[N, N]\noutput x - mean(x over N: M)", "N", "by a matrix"),
         ("output x - mean(x over C: window(3))", "C", "a window needs neighbours"),
         ("output x - mean(x over C: causal)", "C", "those of other processes before it"),
-        ("output x - max(x over N)", "N", "the max over an axis is not a sum"),
-        ("output softmax(x over C)", "C", "softmax along an axis"),
+        ("output x - median(x over N)", "N", "does not follow from those of its pieces"),
+        ("output x * sparsestmax(x over C, radius = 1)", "C", "sparsestmax along an axis"),
         ("output x * position(C)", "C", "positions are counted along it"),
         ("output x * mean(x * x[C -> D] over D)", "C", "all pairs of C and D"),
     ],
@@ -144,10 +171,57 @@ def test_no_exchange_can_be_left_out_or_made_twice(name: str) -> None:
     verify(program)
     assert exchanges(program)
     for ref in exchanges(program):
-        with pytest.raises(IllegalProgram, match=r"a part of a sum|of a part and of a whole"):
+        with pytest.raises(IllegalProgram, match=r"a part of a |of a part and of a whole"):
             verify(without(program, ref))
         with pytest.raises(IllegalProgram, match="over what it is no part of"):
             verify(doubled(program, ref))
+
+
+def with_exchange(program: Program, ref: str, **changed: Any) -> Program:
+    """The program with one exchange that is another one."""
+    body = tuple(
+        replace(let, op=replace(let.op, **changed)) if let.name == ref else let
+        for let in program.body
+    )
+    return replace(program, body=body)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_no_exchange_can_be_of_another_kind(name: str) -> None:
+    program = VARIANTS[name]
+    for ref, op in exchanges(program).items():
+        for kind in {"sum", "max", "min"} - {op.operation}:
+            with pytest.raises(IllegalProgram, match=r"of what is a part of a"):
+                verify(with_exchange(program, ref, operation=kind))
+
+
+RANGE = "input x[N, C]\noutput (x - min(x over N)) * max(x over N)"
+
+
+def test_the_elements_that_share_a_gradient_are_counted() -> None:
+    program = exchange(optimize(lowered(RANGE)), ["N"])
+    found = exchanges(program)
+    (first, one), (last, _) = sorted(found.items(), key=lambda item: int(item[0][1:]))
+    for ref, ties, reason in (
+        (first, None, "without a count of its elements"),
+        (last, one.value, "without a count of its elements"),
+        (last, one.ties, "with the ties of another value"),
+    ):
+        with pytest.raises(IllegalProgram, match=reason):
+            verify(with_exchange(program, ref, ties=ties))
+    shares = exchange(optimize(lowered("input x[N, C]\noutput softmax(x over N)")), ["N"])
+    ref = next(ref for ref, op in exchanges(shares).items() if not op.is_sum)
+    local = next(let.name for let in shares.body if isinstance(let.op, Pool))
+    with pytest.raises(IllegalProgram, match="with the ties of another value"):
+        verify(with_exchange(shares, ref, value=local))  # which has a gradient
+
+
+def test_a_largest_value_of_a_piece_is_read_by_nothing_else() -> None:
+    program = exchange(optimize(lowered(RANGE)), ["N"])
+    local = next(let for let in program.body if isinstance(let.op, Pool))
+    halved = replace(local, name="%half", op=Map("add", (local.name, local.name)))
+    with pytest.raises(IllegalProgram, match="is used as a whole"):
+        verify(replace(program, body=(*program.body, halved)))
 
 
 def test_an_exchange_over_another_axis_is_refused() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from metanorm.runtime.processes.errors import ExchangeError, ShardingError
+from metanorm.runtime.processes.extremes import largest_over_processes
 from metanorm.runtime.processes.message import sum_over_processes
 
 
@@ -40,13 +43,31 @@ class Processes:
         parts = [self._as_float64(value) for value in values]
         message = torch.cat([part.reshape(-1) for part in parts]) if len(parts) > 1 else parts[0]
         flat = message.reshape(-1)
-        groups = dict.fromkeys(self.groups[a] for a in axes.split() if a in self.groups)
-        for group in groups:
-            flat = self._sum_over_group(flat, group, stage, axes)
-        if len(parts) == 1:
-            return flat.reshape(parts[0].shape)
-        pieces = torch.split(flat, [part.numel() for part in parts])
-        return tuple(piece.reshape(part.shape) for piece, part in zip(pieces, parts))
+        for name, size in self._groups_of(axes):
+            send = partial(sum_over_processes, flat, name, size, self.identity, stage)
+            flat = self._sent(send, axes, size)
+        return _taken_apart(flat, parts)
+
+    def extremes(self, stage: int, axes: str, *extremes: tuple[str, Tensor, Tensor | float]) -> Any:
+        """The `"max"` or `"min"` of values over all processes among which any of `axes` is divided.
+
+        Beside each value is the number of local elements that equal it. All are sent in one message
+        for each group, and where a gradient arrives, one goes back.
+        """
+        values = [-value.double() if what == "min" else value.double()
+                  for what, value, _ in extremes]  # fmt: skip
+        ties = [self._as_float64(number).expand_as(v) for v, (*_, number) in zip(values, extremes)]
+        flat, counts = (torch.cat([x.reshape(-1) for x in several]) for several in (values, ties))
+        groups = self._groups_of(axes)
+        if groups:
+            send = partial(
+                largest_over_processes, flat, counts.detach(), groups, self.identity, stage
+            )
+            flat = self._sent(send, axes, math.prod([size for _, size in groups]))
+        largest = _taken_apart(flat, values)
+        if len(extremes) == 1:
+            return -largest if extremes[0][0] == "min" else largest
+        return tuple(-x if what == "min" else x for x, (what, *_) in zip(largest, extremes))
 
     def near(
         self, stage: int, axes: str, power_sum: Callable[..., Tensor], x: Tensor,
@@ -82,15 +103,27 @@ class Processes:
             return value.double()
         return self.like.new_full((), value, dtype=torch.float64)
 
-    def _sum_over_group(self, flat: Tensor, group: GroupInfo, stage: int, axes: str) -> Tensor:
+    def _groups_of(self, axes: str) -> tuple[GroupInfo, ...]:
+        """The groups among which any of these axes is divided, in the order of the axes."""
+        return tuple(dict.fromkeys(self.groups[a] for a in axes.split() if a in self.groups))
+
+    def _sent(self, send: Callable[[], Tensor], axes: str, size: int) -> Tensor:
+        """What arrives where all processes have sent a message. Its errors name the norm."""
         if torch.compiler.is_compiling():
-            return sum_over_processes(flat, group.name, group.size, self.identity, stage)
+            return send()
         try:
-            return sum_over_processes(flat, group.name, group.size, self.identity, stage)
+            return send()
         except ExchangeError as error:
             raise ExchangeError(f"{self.owner}, over {axes}: {error}") from None
         except RuntimeError as error:
             raise ExchangeError(
-                f"{self.owner}: the exchange over {axes} among {group.size} processes failed: "
-                f"{error}"
+                f"{self.owner}: the exchange over {axes} among {size} processes failed: {error}"
             ) from error
+
+
+def _taken_apart(flat: Tensor, parts: Sequence[Tensor]) -> Any:
+    """The values of a message, in the shapes of its parts: a tensor, or a tuple of several."""
+    if len(parts) == 1:
+        return flat.reshape(parts[0].shape)
+    pieces = torch.split(flat, [part.numel() for part in parts])
+    return tuple(piece.reshape(part.shape) for piece, part in zip(pieces, parts))

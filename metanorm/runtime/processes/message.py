@@ -29,14 +29,16 @@ def tag_of(identity: int, stage: int, direction: int, length: int) -> int:
     return (identity * 31 + stage * 1009 + direction * 503 + length * 2017) % TAGS
 
 
-def sum_over_processes(values: Tensor, group: str, size: int, identity: int, stage: int) -> Tensor:
+def sum_over_processes(
+    values: Tensor, group: str, size: int, identity: int, stage: int, direction: int = FORWARD
+) -> Tensor:
     """The sum over the `size` processes of a group, which is given by its name.
 
-    `values` is a vector of float64. Raises `ExchangeError` if processes have sent different
+    `values` is a tensor of float64. Raises `ExchangeError` if processes have sent different
     messages; on GPUs this is only checked if the environment asks for it.
     """
     function = _CompiledSum if torch.compiler.is_compiling() else _Sum
-    total: Tensor = function.apply(values, group, size, identity, stage, FORWARD)  # type: ignore[no-untyped-call]
+    total: Tensor = function.apply(values, group, size, identity, stage, direction)  # type: ignore[no-untyped-call]
     return total
 
 
@@ -52,8 +54,9 @@ class _CompiledSum(torch.autograd.Function):
         message = torch.cat((header, values.reshape(-1)))
         operations = torch.ops._c10d_functional
         received: Tensor = operations.wait_tensor(operations.all_reduce(message, "sum", group))
-        if not torch.compiler.is_compiling() and _must_check(received):
-            _demand_one_message(received, size)
+        if not torch.compiler.is_compiling() and must_check(received):
+            tags, squares = (int(number) for number in received[:2].tolist())
+            demand_one_message(size * squares == tags * tags)
         return received[2:].reshape(values.shape)
 
     @staticmethod
@@ -90,14 +93,14 @@ def _reversed_message(sent: Sequence[Any]) -> tuple[Any, ...]:
     return *same, BACKWARD if direction == FORWARD else FORWARD
 
 
-def _must_check(received: Tensor) -> bool:
+def must_check(received: Tensor) -> bool:
     """Whether tags are checked: on CPUs, where a read does not synchronize, or if asked for."""
     return type(received) is Tensor and (received.is_cpu or bool(os.environ.get(CHECK_ON_GPUS)))
 
 
-def _demand_one_message(received: Tensor, size: int) -> None:
-    tags, squares = (int(number) for number in received[:2].tolist())
-    if size * squares != tags * tags:
+def demand_one_message(is_one: bool) -> None:
+    """Raise `ExchangeError` if processes have sent different messages."""
+    if not is_one:
         raise ExchangeError(
             "the processes are not at the same norm: one of them has left a norm out, calls them "
             "in another order, or is in another mode. The group cannot be used any further"

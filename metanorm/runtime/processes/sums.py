@@ -66,6 +66,27 @@ def power_sum(
     return pools.total(powers, dims, keepdim, None, weight)
 
 
+def ties(
+    x: Tensor,
+    dim: Iterable[int],
+    keepdim: bool = False,
+    where: Tensor | None = None,
+    about: Tensor | None = None,
+) -> Tensor:
+    """How many values over `dim` are equal to `about`, in float64; none is equal to NaN.
+
+    `about` broadcasts against the results, `where` against `x`.
+    """
+    dims = tuple(dim)
+    wanted = broadcast_centre(about, x, dims, keepdim)
+    assert wanted is not None
+    equal = x == wanted
+    if where is not None:
+        equal = equal & (where != 0)
+    counted = equal.sum(dims, keepdim=keepdim) if dims else equal
+    return counted.double()
+
+
 def deviations_of(
     x: Tensor, about: Tensor | None, where: Tensor | None, weight: Tensor | None
 ) -> Tensor:

@@ -12,7 +12,7 @@ from metanorm.ir.mode_placement import dependencies
 from metanorm.ir.nodes import Count, Exchange, FromSums, Let, Map, Mode, Near, Pool, Ref
 from metanorm.ir.operands import operands
 from metanorm.ir.program import MinimumPoolSize
-from metanorm.targets.python.pyir import Assign, Call, Expr, ExprStmt, Literal, Name, Stmt
+from metanorm.targets.python.pyir import Assign, Call, Expr, ExprStmt, Literal, Name, Stmt, Tuple
 from metanorm.targets.torch.broadcaster import Broadcaster
 from metanorm.targets.torch.context import Context
 from metanorm.targets.torch.layout import Value, call, integer
@@ -25,8 +25,10 @@ FUNCTIONS = {
     "mean": "runtime.mean_from_sums",
     "var": "runtime.var_from_sums",
     "second": "runtime.second_from_sums",
+    "max": "runtime.whole",
+    "min": "runtime.whole",
 }
-NAMES = {"second": "mean_square", "sum": "total"}
+NAMES = {"second": "mean_square", "sum": "total", "max": "largest", "min": "smallest"}
 
 
 class ExchangePrinter:
@@ -56,15 +58,29 @@ class ExchangePrinter:
         lets = [
             let for let in self.ctx.bodies[first.name] if let == first or self._joins(let, first)
         ]
-        parts = [let.op.value for let in lets if isinstance(let.op, Exchange)]
-        self.emit_needed(parts, out)
+        ops = [let.op for let in lets if isinstance(let.op, Exchange)]
+        self.emit_needed((ref for op in ops for ref in operands(op)), out)
+        parts = [op.value for op in ops]
         values = [self.ctx.not_none(ref) for ref in parts]
+        extremes: list[Expr] = []
+        if not first.op.is_sum:
+            extremes, values = map(list, zip(*map(self._extreme, lets, ops, values)))
         names = [self._name(let, ref, v) for let, ref, v in zip(lets, parts, values)]
         axes = self._axes(first.op.axes)
-        message = self._call("exchange", axes, *(v.expr for v in values))
+        if first.op.is_sum:
+            message = self._call("exchange", axes, *(v.expr for v in values))
+        else:
+            message = self._call("extremes", axes, *extremes)
         out.append(Assign(tuple(names), message))
         for let, name, value in zip(lets, names, values):
             self.ctx.values[let.name] = Value(name, value.dims)
+
+    def _extreme(self, let: Let, op: Exchange, value: Value) -> tuple[Expr, Value]:
+        """An extreme of the local piece: which one, its value, and how many elements equal it."""
+        assert op.ties is not None
+        both = (value, self.ctx.not_none(op.ties))
+        (expr, ties), dims = self.broadcaster.broadcast(both, let.type.axes)
+        return Tuple((Literal(op.operation), expr, ties)), replace(value, expr=expr, dims=dims)
 
     def _axes(self, axes: Sequence[str]) -> str:
         """The dimensions of tensors that divided axes belong to."""
@@ -85,11 +101,12 @@ class ExchangePrinter:
         assert isinstance(first.op, Exchange)
         same = (
             let.op.axes == first.op.axes
+            and let.op.is_sum == first.op.is_sum
             and self.message_depths[let.name] == self.message_depths[first.name]
         )
         if not same:
             return False
-        needed = set(dependencies((let.op.value,), self.ctx.lets, self.ctx.values))
+        needed = set(dependencies(operands(let.op), self.ctx.lets, self.ctx.values))
         if any(isinstance(self.ctx.lets[ref].op, Mode) for ref in needed):
             return False
         branch = self.ctx.mode_placement[first.name]

@@ -44,6 +44,7 @@ FUNCTIONS = {
     "l2": "norm",
     "gaps": "power_sum",
     "squares": "power_sum",
+    "ties": "ties",
 }
 NAMES = {
     "second": "mean_square",
@@ -197,7 +198,7 @@ class PoolPrinter:
                 **weights,
             )
             dims = _result_dims(value.dims, pooled, keep)
-        if op.statistic in (*POWERS, "power_sums") and op.about is not None:
+        if op.statistic in (*POWERS, "power_sums", "ties") and op.about is not None:
             assert isinstance(expr, Call)
             expr = self._about(expr, op.about, dims)
         part = {"var": "var", "exact_mean": "mean"}.get(op.statistic)
