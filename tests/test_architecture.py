@@ -116,7 +116,8 @@ def imported(tree: ast.AST) -> Iterator[str]:
             yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
-ALLOWED = ("torch.", "math.", "__future__.", "collections.abc.", "typing.")  # and the runtime
+# Beside the runtime.
+ALLOWED = ("torch.", "functools.", "math.", "__future__.", "collections.abc.", "typing.")
 
 
 TRITON = {

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +35,20 @@ def test_modules_import_and_keep_nothing_that_they_do_not_read(tmp_path: Path) -
     command = ("ruff", "check", "--isolated", "--preview", "--select", "F,RUF059", str(tmp_path))
     done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+
+
+def test_norms_among_processes_print_nothing_twice() -> None:
+    """No two functions of a norm differ in names and docstrings alone."""
+    for spec in ("batch_norm", "conditional_norm", "mode_norm", "switch_norm", "task_norm"):
+        text = printed.printed(ROOT / "specs" / f"{spec}.norm", "native")[f"{spec}_processes.py"]
+        functions = [node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)]
+        names = sorted((function.name for function in functions), key=len, reverse=True)
+        seen: dict[tuple[str, str], str] = {}
+        for function in functions:
+            norm = re.sub(r"^_(check|forward)_|^(sums|results)(_\d)?_of_", "", function.name)
+            code = ast.unparse([function.args, *function.body[1:]])  # type: ignore[list-item]
+            key = norm.removesuffix("_everywhere"), re.sub("|".join(names), "function", code)
+            assert seen.setdefault(key, function.name) == function.name
 
 
 def test_differences_are_named(tmp_path: Path) -> None:

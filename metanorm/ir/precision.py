@@ -36,37 +36,56 @@ MOVING_OPS = (Rename, Piece, Expand, Detach, Lookup)
 def params_to_widen(program: Program) -> set[str]:
     """The names of parameters to widen: those of which a program takes a statistic, or computes a
     function without inputs and buffers, in any mode and with any flags."""
-    wide: set[Ref] = set()  # values that are computed with inputs or buffers, whatever is chosen
-    params_by_ref: dict[Ref, set[str]] = {}  # the parameters that a value may be, rearranged
-    names: set[str] = set()
+    return _Precision(program).widened_params
 
-    def walk(lets: tuple[Let, ...]) -> None:
+
+def values_in_own_dtype(program: Program) -> set[Ref]:
+    """The values that may be a parameter in its own dtype, whole or in part. All others are in the
+    dtype of statistics."""
+    precision = _Precision(program)
+    return {
+        ref
+        for ref, names in precision.params_by_ref.items()
+        if not names <= precision.widened_params
+    }
+
+
+class _Precision:
+    def __init__(self, program: Program) -> None:
+        self.wide: set[Ref] = set()  # computed with inputs or buffers, whatever is chosen
+        self.params_by_ref: dict[Ref, set[str]] = {}  # the parameters that a value may be
+        self.widened_params: set[str] = set()
+        self._walk(program.body)
+
+    def _walk(self, lets: tuple[Let, ...]) -> None:
         for let in lets:
             op = let.op
             if isinstance(op, Repeat):
                 for inside, initial in zip(op.inside, op.initial):
-                    if initial in wide:
-                        wide.add(inside)
-                    params_by_ref[inside] = params_by_ref.get(initial, set())
-                walk(op.body)
+                    if initial in self.wide:
+                        self.wide.add(inside)
+                    self.params_by_ref[inside] = self.params_by_ref.get(initial, set())
+                self._walk(op.body)
             if isinstance(op, Param):
-                params_by_ref[let.name] = {op.name}
-                continue
-            taken = _taken_unchanged(op)
-            for ref in taken:
-                params_by_ref.setdefault(let.name, set()).update(params_by_ref.get(ref, ()))
-            is_computed = isinstance(op, (AxisMap, Cast, Pool, Map)) and not taken
-            if taken:
-                is_wide = all(ref in wide for ref in taken)
+                self.params_by_ref[let.name] = {op.name}
             else:
-                is_wide = isinstance(op, (Input, Buffer)) or any(r in wide for r in operands(op))
-            if is_wide:
-                wide.add(let.name)
-            if is_computed and not (isinstance(op, Map) and is_wide):
-                names.update(n for r in operands(op) for n in params_by_ref.get(r, ()))
+                self._visit(let)
 
-    walk(program.body)
-    return names
+    def _visit(self, let: Let) -> None:
+        op, taken = let.op, _taken_unchanged(let.op)
+        for ref in taken:
+            params = self.params_by_ref.setdefault(let.name, set())
+            params.update(self.params_by_ref.get(ref, ()))
+        is_computed = isinstance(op, (AxisMap, Cast, Pool, Map)) and not taken
+        if taken:
+            is_wide = all(ref in self.wide for ref in taken)
+        else:
+            is_wide = isinstance(op, (Input, Buffer)) or any(r in self.wide for r in operands(op))
+        if is_wide:
+            self.wide.add(let.name)
+        if is_computed and not (isinstance(op, Map) and is_wide):
+            alone = (n for r in operands(op) for n in self.params_by_ref.get(r, ()))
+            self.widened_params.update(alone)
 
 
 def _taken_unchanged(op: Op) -> tuple[Ref, ...]:

@@ -56,6 +56,17 @@ def rename_bindings(program: Program, names: Mapping[Ref, Ref]) -> Program:
     return replace(program, body=body, outputs=outputs, updates=updates)
 
 
+def numbered(program: Program) -> Program:
+    """The program with its nameless bindings numbered from one, so that programs which differ in
+    these numbers alone are equal."""
+    nameless = [let.name for let in program.body if let.name.startswith("%")]
+    names = {
+        ref: f"%{role}.{number}" if (role := role_of(ref)) else f"%{number}"
+        for number, ref in enumerate(nameless, 1)
+    }
+    return rename_bindings(program, names)
+
+
 def map_operands(op: Op, names: Mapping[Ref, Ref]) -> Op:
     """The operation with its operands renamed; those that `names` lacks stay."""
     new: Callable[[Ref], Ref] = lambda ref: names.get(ref, ref)  # noqa: E731

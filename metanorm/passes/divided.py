@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from metanorm.ir.batch import sample_axes
 from metanorm.ir.division import exchanges
-from metanorm.ir.nodes import Number
+from metanorm.ir.nodes import Exchange, Let, Near, Number
 from metanorm.ir.outputs import output_dims
 from metanorm.ir.program import Check, Divisible, Equal, Holds, MinimumPoolSize, Program
 from metanorm.ir.scalar import Hyper, SizeOf, leaves
@@ -31,7 +31,8 @@ class Divided:
     `refusals` holds, by axis, the reason why it cannot be divided; `block_counts` the argument of
     the constructor that counts its blocks, of which each process has a share;
     `outputs_without_axis` an output that lacks it. Pieces of the `aligned` axes must not cut a
-    graph, a block or a run of positions. The first of `variants` divides samples alone.
+    graph, a block or a run of positions. Where there are two `variants`, the first divides samples
+    alone, with fewer messages.
     """
 
     sample_axes: tuple[str, ...]
@@ -70,10 +71,11 @@ def divided(program: Program) -> Divided | None:
     candidates = [
         divided_variant(program, axes) for axes in (divisible_samples, tuple(allowed)) if axes
     ]
-    variants: list[DividedVariant] = []
-    for variant in candidates:
-        if variant.exchanged and variant not in variants:
-            variants.append(variant)
+    variants = [variant for variant in candidates if variant.exchanged]
+    if len(variants) > 1 and _among(variants[1].program, variants[0].program.divided) == (
+        variants[0].program
+    ):
+        del variants[0]  # the other one sends the same messages where samples alone are divided
     space = Space(program.axes)
     output_dimensions = {
         dim for name, ref in program.outputs for dim in output_dims(program, name, ref)
@@ -95,6 +97,21 @@ def divided(program: Program) -> Divided | None:
     return Divided(
         batch_axes, refusals, block_counts, outputs_without_axis, aligned, tuple(variants)
     )
+
+
+def _among(program: Program, divided: tuple[str, ...]) -> Program:
+    """A program for divided axes with the messages of a process that has all of the other axes.
+
+    A message over several axes goes to the processes of those that are divided in a call.
+    """
+
+    def shortened(let: Let) -> Let:
+        if not isinstance(let.op, (Exchange, Near)):
+            return let
+        axes = tuple(axis for axis in let.op.axes if axis in divided)
+        return replace(let, op=replace(let.op, axes=axes))
+
+    return replace(program, divided=divided, body=tuple(map(shortened, program.body)))
 
 
 def _is_aligned(program: Program, axis: str) -> bool:

@@ -40,7 +40,7 @@ from metanorm.ir.nodes import (
 from metanorm.ir.operands import operands
 from metanorm.ir.outputs import FLOAT64
 from metanorm.ir.program import Declaration, InputDecl, Program
-from metanorm.ir.rename import map_operands, role_of
+from metanorm.ir.rename import map_operands, numbered, role_of
 from metanorm.ir.scalar import SizeOf, hyperparameters_in, leaves
 from metanorm.passes.builder import without_dead_code
 
@@ -323,4 +323,4 @@ class _LocalSweeps:
         if any(decl.sort in ("index", "edges", "matrix") for decl in inputs):
             raise NotInSweeps("an index of positions")
         values = {name: ref for ref, name in sweep.input_names.items()}
-        return LocalSweep(without_dead_code(swept), values, writes)
+        return LocalSweep(numbered(without_dead_code(swept)), values, writes)

@@ -36,8 +36,8 @@ MODULE_ATTRIBUTES = TORCH_ATTRIBUTES.union(
 
 # What generated code itself calls by these names.
 GENERATED = frozenset(
-    "torch nn Tensor runtime math NamedTuple Sequence self training device dtype annotations "
-    "affine elementwise_affine track_running_stats processes true false".split()
+    "torch nn Tensor runtime functools math NamedTuple Callable Sequence self training device "
+    "dtype annotations affine elementwise_affine track_running_stats processes true false".split()
 )
 
 

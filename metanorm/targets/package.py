@@ -42,6 +42,8 @@ PROCESSES_END = "_processes.py"  # suffix of the module for axes divided among p
 SWEEPS_END = f"{PROCESSES_END.removesuffix('.py')}{SWEEP_TARGET.ending}"  # of its kernels
 ALL_SPECS = "all specs"  # the origin of files that export the norms of a package
 LAYERS = "layers"  # the module of a package for the kernels hub that exports them
+STANDARD_MODULES = ("functools", "math")  # what generated code imports whole
+STANDARD_NAMES = {"collections.abc": ("Callable", "Sequence"), "typing": ("NamedTuple",)}
 DOCSTRING_OR_COMMENT = re.compile(r'""".*?"""|#[^\n]*', re.DOTALL)
 
 
@@ -169,13 +171,11 @@ def _imports(text: str, runtime: Import) -> list[Stmt]:
     def mentions(name: str) -> bool:
         return re.search(rf"(?<![\w.]){name}\b", text) is not None
 
-    standard: list[Stmt] = []
-    if mentions("math"):
-        standard.append(Import("math"))
-    if mentions("Sequence"):
-        standard.append(Import("collections.abc", ("Sequence",)))
-    if mentions("NamedTuple"):
-        standard.append(Import("typing", ("NamedTuple",)))
+    standard: list[Stmt] = [Import(module) for module in STANDARD_MODULES if mentions(module)]
+    for module, candidates in STANDARD_NAMES.items():
+        mentioned = tuple(name for name in candidates if mentions(name))
+        if mentioned:
+            standard.append(Import(module, mentioned))
     names = tuple(name for name in ("Tensor", "nn") if mentions(name))
     torch: list[Stmt] = [Import("torch")] if mentions("torch") else []
     if names:

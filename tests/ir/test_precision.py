@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from from_text import from_lines
 
-from metanorm.ir.precision import params_to_widen
+from metanorm.ir.nodes import Lookup, Param
+from metanorm.ir.precision import params_to_widen, values_in_own_dtype
 
 DECLARED = """
 input x[N, C], label: index[N] of K = 3
@@ -37,3 +38,10 @@ ALONE = {
 @pytest.mark.parametrize("statements", ALONE)
 def test_parameters_that_meet_nothing_wide(statements: str) -> None:
     assert params_to_widen(from_lines(DECLARED + statements)) == ALONE[statements]
+
+
+def test_values_that_may_be_a_parameter_as_it_is() -> None:
+    program = from_lines(DECLARED + "let v = t[label] let w = exp(p) output x * v * w * seen")
+    own = {program.index.ops[ref] for ref in values_in_own_dtype(program)}
+    assert {type(op) for op in own} == {Param, Lookup}
+    assert Param("t") in own and Param("p") not in own

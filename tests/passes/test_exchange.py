@@ -126,7 +126,18 @@ def test_axes_that_cannot_be_divided_together_are_not() -> None:
         exchange(program, ["N", "S"])
     found = divided(program)
     assert found is not None and set(found.refusals) == {"S"}
-    assert [variant.axes for variant in found.variants] == [("N",), ("N", "C")]
+    assert [variant.axes for variant in found.variants] == [("N", "C")]
+
+
+def test_samples_have_a_variant_of_their_own_where_it_sends_less() -> None:
+    """A message over N and *S goes to the processes of N where N alone is divided."""
+    text = "input x[N, C, *S]\noutput x - mean(x over N, *S)"
+    found = divided(optimize(lowered(text)))
+    assert found is not None
+    assert [variant.axes for variant in found.variants] == [("N", "C", "S")]
+    found = divided(optimize(lowered(f"{text} - mean(x over *S)")))
+    assert found is not None
+    assert [variant.axes for variant in found.variants] == [("N",), ("N", "C", "S")]
 
 
 # ---- what the rules of the IR refuse

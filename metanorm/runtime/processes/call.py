@@ -108,9 +108,11 @@ class Processes:
         return tuple(dict.fromkeys(self.groups[a] for a in axes.split() if a in self.groups))
 
     def _sent(self, send: Callable[[], Tensor], axes: str, size: int) -> Tensor:
-        """What arrives where all processes have sent a message. Its errors name the norm."""
+        """What arrives where all processes have sent a message. Its errors name the norm, and those
+        of the axes that are divided."""
         if torch.compiler.is_compiling():
             return send()
+        axes = ", ".join(axis for axis in axes.split() if axis in self.groups)
         try:
             return send()
         except ExchangeError as error:

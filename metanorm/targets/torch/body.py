@@ -101,6 +101,8 @@ class Body:
         self.result = result
         self.used_names = tuple(used_names)
         self.filled = frozenset(filled)  # optional values that are needed even when `None`
+        # What a sweep takes and gives is in the dtype of statistics, or in that of exact ones.
+        self.is_sweep = program.target == "sweep"
         self.ctx = Context(program, used_names)
         self.ops = {name: let.op for name, let in self.ctx.lets.items()}
         self.flags = flags_of(program)
@@ -167,7 +169,10 @@ class Body:
         return IndependentOutputs(exprs, (*split, *body))
 
     def _with_first_line(self, lines: list[Stmt]) -> list[Stmt]:
-        """The lines behind one that widens the first input, and keeps its dtype for them."""
+        """The lines behind one that widens the first input, and keeps its dtype for them. The norm
+        around a sweep has done so."""
+        if self.is_sweep:
+            return lines
         first = Name(self.ctx.first)
         wide = call("runtime.widened", first)
         if "dtype" not in names_in(tuple(lines)):
@@ -179,7 +184,7 @@ class Body:
         """Convert further inputs, and the parameters that need it, to the dtype of statistics."""
         statements: list[Stmt] = []
         for decl in self.ctx.program.inputs:
-            if decl.sort == "tensor" and decl.name != self.ctx.first:
+            if decl.sort == "tensor" and decl.name != self.ctx.first and not self.is_sweep:
                 name = Name(decl.name)
                 statements += self._own_dtype(decl.name)
                 statements.append(Assign((name,), call("runtime.widened", name)))
@@ -234,7 +239,8 @@ class Body:
         value = self.ctx.not_none(ref)
         if not value.number and self._is_permuted(value, axes):
             value = self.ctx.in_variable(self.ctx.layouts.compact(value), body)
-        return method(self._as_returned(value, axes), "to", self.ctx.dtype_of(name))
+        returned = self._as_returned(value, axes)
+        return returned if self.is_sweep else method(returned, "to", self.ctx.dtype_of(name))
 
     def _is_permuted(self, value: Value, result_axes: tuple[str, ...]) -> bool:
         """Whether dimensions are permuted, which takes several mentions of the value."""

@@ -136,8 +136,11 @@ class Context:
         while isinstance(inner, Call) and isinstance(inner.function, Attribute):
             calls.append(inner)
             inner = inner.function.value
+        value = self.with_named_operands(inner, out)
+        if not calls:
+            return value
         name = Name(self.local(fallback))
-        out.append(Assign((name,), self.with_named_operands(inner, out)))
+        out.append(Assign((name,), value))
         rebuilt: Expr = name
         for outer in reversed(calls):
             assert isinstance(outer, Call) and isinstance(outer.function, Attribute)

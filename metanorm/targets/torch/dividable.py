@@ -9,7 +9,7 @@ from metanorm.ir.outputs import output_dims
 from metanorm.ir.program import Declaration, InputDecl, Program
 from metanorm.ir.space import Space
 from metanorm.passes.divided import Divided, DividedVariant
-from metanorm.targets.python.pyir import Dict, Expr, Literal, Name, Tuple
+from metanorm.targets.python.pyir import Dict, Expr, Literal, Tuple
 from metanorm.targets.torch.layout import call
 
 # Dimensions of inputs that have none of the data's, by the sort of the input.
@@ -21,14 +21,14 @@ OWN_DIMS: Mapping[str, Callable[[str], tuple[str, ...]]] = {
 
 
 def dividable_entry(
-    program: Program, division: Divided, variants: Sequence[tuple[str, DividedVariant]]
+    program: Program, division: Divided, variants: Sequence[tuple[Expr, DividedVariant]]
 ) -> Expr:
-    """The `runtime.Dividable` of a norm. Each variant has the name of its `forward`."""
+    """The `runtime.Dividable` of a norm. Each variant has what calls it."""
     space = program.index.space
     forwards = tuple(
         call(
             "runtime.AmongProcesses",
-            Name(forward),
+            forward,
             axes=_words(variant.axes),
             exchanged=_words(variant.exchanged),
         )

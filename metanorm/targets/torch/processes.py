@@ -31,6 +31,7 @@ from metanorm.targets.torch.function import FunctionPrinter
 from metanorm.targets.torch.layout import call
 from metanorm.targets.torch.module_from_ir import CompiledNorm
 from metanorm.targets.torch.names import NormNames
+from metanorm.targets.torch.shared_definitions import PrintedVariant, shared_definitions
 from metanorm.targets.torch.signature import Signature
 from metanorm.targets.torch.sweep_calls import PrintedSweep
 from metanorm.targets.torch.sweeps import SweepPrinter
@@ -67,20 +68,19 @@ def definitions_among_processes(
         division = divided(norm.optimised)
         if division is None:
             continue
-        printed = []
-        for end, variant in zip(SUFFIXES, division.variants):
-            local = find_sweeps(variant)
-            before = len(sweeps.printed)
-            printer = _VariantPrinter(norm, norm_names, variant, division, end, local, sweeps)
-            for sweep in list(sweeps.printed.values())[before:]:
-                functions += sweep.definitions
-            functions += printer.definitions()
+        before = len(sweeps.printed)
+        printers = [
+            _VariantPrinter(norm, norm_names, variant, division, end, find_sweeps(variant), sweeps)
+            for end, variant in zip(SUFFIXES, division.variants)
+        ]
+        for sweep in list(sweeps.printed.values())[before:]:
+            functions += sweep.definitions
+        for printer in printers:
             decorators |= printer.decorators()
-            printed.append(printer)
-        variants = [(v.forward, v.variant) for v in printed]
-        entries.append(
-            (Literal(norm_names.norm), dividable_entry(norm.optimised, division, variants))
-        )
+        definitions, forwards = shared_definitions([printer.print() for printer in printers])
+        functions += definitions
+        entry = dividable_entry(norm.optimised, division, forwards)
+        entries.append((Literal(norm_names.norm), entry))
     if not entries:
         return ProcessDefinitions()
     table = Assign((Name(TABLE),), Dict(tuple(entries)))
@@ -128,24 +128,21 @@ class _VariantPrinter:
             decorators[name] = with_sorts("runtime.sweep", printed.sweep.program)
         return decorators
 
-    def definitions(self) -> tuple[Stmt, ...]:
+    def print(self) -> PrintedVariant:
+        """The functions of the variant."""
         check = self.functions.check(self.names.check)
         function_docstring = function_doc(self.program)
         function = self.functions.print(
             self.names.function, self.program, function_docstring, self.sweeps
         )
         printer = ForwardPrinter(self.functions, self.constructor, check, function)
-        axes = ", ".join(self.variant.axes)
-        doc = (
-            f"`{self.program.name}.forward` for one of the processes that have pieces of {axes}.",
-        )
         shares = {
             name: call(f"{PROCESSES}.share", Literal(axis), Name(f"self.{name}"))
             for axis, name in self.division.block_counts.items()
             if axis in self.variant.axes
         }
-        forward = printer.print(self.forward, FIRST, (), (), doc, shares)
-        return check, function.function, forward
+        forward = printer.print(self.forward, FIRST, (), (), (), shares)
+        return PrintedVariant(self.program.name, self.variant, check, function.function, forward)
 
 
 def with_sorts(decorator: str, program: Program) -> str | Expr:

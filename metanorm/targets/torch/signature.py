@@ -44,7 +44,10 @@ class Signature:
         return self.names.result if several else "Tensor"
 
     def nullable(self, argument: Argument) -> bool:
-        """Whether an argument may be `None`: the momentum, or an argument whose default it is."""
+        """Whether an argument may be `None`: the momentum, or an argument whose default it is. What
+        calls a sweep has replaced it."""
+        if self.program.target == "sweep":
+            return False
         is_momentum = Hyper(argument.name) in self.momenta
         no_default = argument.default is None and not argument.required
         return argument.type == "float" and (is_momentum or no_default)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from metanorm.ir.nodes import Let, Ref, Swept, ToSum
 from metanorm.ir.outputs import output_dims
+from metanorm.ir.precision import values_in_own_dtype
 from metanorm.passes.local_sweeps import LocalSweep
 from metanorm.targets.python.pyir import Assign, Expr, Function, Name, Stmt
 from metanorm.targets.torch.broadcaster import Broadcaster
@@ -41,6 +43,11 @@ class SweepCalls:
         self.sweeps = sweeps
         self.emit_needed = emit_needed
 
+    @cached_property
+    def values_in_own_dtype(self) -> set[Ref]:
+        """The values that are not surely in the dtype of statistics, which sweeps take."""
+        return values_in_own_dtype(self.ctx.program)
+
     def swept(self, first: Let, op: Swept, out: list[Stmt]) -> None:
         """The call of a sweep, which gives all of its results."""
         printed = self.sweeps[op.sweep - 1]
@@ -69,14 +76,15 @@ class SweepCalls:
         return self.ctx.name_of(let.name, "y") if is_result else self.ctx.local(output)
 
     def _tensor(self, ref: Ref) -> Expr:
-        """A narrow value as a tensor of its own axes."""
+        """A narrow value as a tensor of its own axes, in the dtype of statistics."""
         value = self.ctx.as_number(ref, self.ctx.not_none(ref))
         if value.number:
             return self.ctx.tensor(value.expr)
         axes = self.ctx.lets[ref].type.axes
-        return self.ctx.layouts.aligned(
+        tensor = self.ctx.layouts.aligned(
             self.broadcaster.expanded(value, axes), tuple(map(Dim, axes))
         )
+        return call("runtime.widened", tensor) if ref in self.values_in_own_dtype else tensor
 
     def to_sum(self, let: Let, op: ToSum, out: list[Stmt]) -> None:
         """A partial sum, from the moments of this process."""
