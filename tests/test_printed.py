@@ -51,6 +51,17 @@ def test_norms_among_processes_print_nothing_twice() -> None:
             assert seen.setdefault(key, function.name) == function.name
 
 
+def test_what_is_read_repeatedly_is_split_once() -> None:
+    for spec in ("batch_channel_norm", "four_things_norm", "power_norm"):
+        text = printed.printed(ROOT / "specs" / f"{spec}.norm", "torch")[f"{spec}.py"]
+        functions = [node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)]
+        for function in functions:
+            calls = [ast.unparse(n) for n in ast.walk(function) if isinstance(n, ast.Call)]
+            split = [call for call in calls if call.startswith("torch.unflatten(")]
+            assert len(split) == len(set(split)), function.name
+        assert any("split_" in ast.unparse(function) for function in functions)
+
+
 def test_differences_are_named(tmp_path: Path) -> None:
     before = {"a.c": "1", "b.c": "2", "c.c": "3"}
     assert printed.differences(before, dict(before)) == []

@@ -7,7 +7,14 @@ from dataclasses import replace
 from metanorm.ir.nodes import Buffer, Draw, Let
 from metanorm.ir.reachable import reachable
 from metanorm.ir.scalar import Scalar
-from metanorm.targets.python.pyir import Assign, Attribute, Expr, IfElse, Name, Stmt
+from metanorm.targets.python.pyir import (
+    Assign,
+    Attribute,
+    Expr,
+    IfElse,
+    Name,
+    Stmt,
+)
 from metanorm.targets.torch.context import Context
 from metanorm.targets.torch.layout import Dim, Value, call, method
 
@@ -28,13 +35,14 @@ class LeafPrinter:
     def param(self, let: Let, name: str) -> None:
         """A parameter, which is `None` if a switch leaves it out."""
         decl = self.ctx.program.index.params[name]
-        split = self.ctx.lengths.split(Value(Name(name), tuple(Dim(d) for d in decl.dims)))
-        self.ctx.values[let.name] = replace(split, optional=bool(decl.switches))
+        value = Value(Name(name), tuple(Dim(d) for d in decl.dims), optional=bool(decl.switches))
+        self.ctx.values[let.name] = self._split(let, value, name, value.optional)
 
     def buffer(self, let: Let, name: str) -> None:
         """A buffer as it was at the start of the call."""
-        dims = tuple(Dim(d) for d in self.ctx.program.index.buffers[name].dims)
-        self.ctx.values[let.name] = self.ctx.lengths.split(Value(self._before_updates(name), dims))
+        decl = self.ctx.program.index.buffers[name]
+        value = Value(self._before_updates(name), tuple(Dim(d) for d in decl.dims))
+        self.ctx.values[let.name] = self._split(let, value, name, decl.tracked)
 
     def number(self, let: Let, scalar: Scalar) -> None:
         """A number of the spec or of the constructor."""
@@ -53,6 +61,16 @@ class LeafPrinter:
         dtype = Attribute(Name(self.ctx.first), "dtype")
         expr = call("torch.arange", self.ctx.lengths.of(axis), device=device, dtype=dtype)
         self.ctx.bind(let, expr, (Dim(axis),), out, "position")
+
+    def _split(self, let: Let, value: Value, name: str, may_be_none: bool) -> Value:
+        """A parameter or a buffer with its split axes, in a variable if it is read repeatedly.
+
+        What may be `None` gets no variable: it is read where it is known to be there.
+        """
+        split = self.ctx.lengths.split(value)
+        if may_be_none or split.expr == value.expr or self.ctx.use_counts[let.name] == 1:
+            return split
+        return replace(split, expr=self.ctx.set_up(f"split_{name}", split.expr))
 
     def _before_updates(self, buffer: str) -> Expr:
         """The value of a buffer at the start of the call, in the dtype of statistics.
