@@ -10,8 +10,9 @@ from metanorm.ir.division import exchanges, message_depths
 from metanorm.ir.program import Program
 from metanorm.ir.space import Space
 from metanorm.nest.eligibility import NoKernels
-from metanorm.passes.divided import Divided, divided, divided_variant
+from metanorm.passes.divided import Divided, DividedVariant, divided, divided_variant
 from metanorm.targets.process_kernels import SWEEP_TARGET, sweeps_with_kernels
+from metanorm.targets.registry import KERNEL_TARGETS
 
 
 def exchanges_by_axis(program: Program) -> tuple[str, ...]:
@@ -41,14 +42,23 @@ def _kernels(division: Divided) -> Iterator[str]:
     """A line for each reason why what is divided runs on plain torch, or for kernels."""
     axes_by_text: dict[str, list[str]] = {}
     for variant in division.variants:
-        try:
-            sweeps_with_kernels(variant)
-            text = f"kernels in {SWEEP_TARGET.language} between messages"
-        except NoKernels as reason:
-            text = f"plain torch alone: {reason}"
+        text = _kernel_text(variant)
         axes_by_text.setdefault(text, []).append(" and ".join(variant.exchanged))
     for text, axes in axes_by_text.items():
         yield text if len(axes_by_text) == 1 else f"{text}, over {' or '.join(axes)}"
+
+
+def _kernel_text(variant: DividedVariant) -> str:
+    """The languages that all sweeps have kernels in, or why they have none."""
+    languages = []
+    for target in KERNEL_TARGETS.values():
+        try:
+            sweeps_with_kernels(variant, target)
+            languages.append(target.language)
+        except NoKernels as reason:
+            if target is SWEEP_TARGET:
+                return f"plain torch alone: {reason}"
+    return f"kernels in {' and '.join(languages)} between messages"
 
 
 def exchange_text(program: Program) -> str:

@@ -178,10 +178,7 @@ class _Dispatcher:
 
 
 class _Sweep(_Dispatcher):
-    """Runs each sweep of a norm among processes, on kernels in C or on torch."""
-
-    def __init__(self, on_torch: CheckedFunction) -> None:
-        super().__init__(on_torch, only="native")
+    """Runs each sweep of a norm among processes, on kernels or on torch."""
 
     def __call__(self, *args: Any, **named: Any) -> Any:
         if torch.compiler.is_compiling():  # the graph has the equations of the norm around it
@@ -190,14 +187,12 @@ class _Sweep(_Dispatcher):
 
 
 def _in_sweeps(on_torch: CheckedFunction) -> Callable[..., Any]:
-    """A function of axes that are divided among processes, whose sweeps have kernels in C.
+    """A function of axes that are divided among processes, whose sweeps have kernels.
 
     What lies between sweeps, messages included, is torch code on any process.
     """
 
     def run(*args: Any, **named: Any) -> Any:
-        if not torch.compiler.is_compiling() and BACKEND.get().target == "triton":
-            raise _not_served(on_torch.function.__name__, "is of axes divided among processes")
         return on_torch(*args, **named)
 
     return run

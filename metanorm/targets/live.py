@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from types import ModuleType
 
-from metanorm.targets.package import PROCESSES_END, SWEEPS_END
+from metanorm.targets.package import PROCESSES_END, SWEEPS_ENDS
 from metanorm.targets.registry import KERNEL_TARGETS
 
 _COUNT = itertools.count(1)
@@ -16,7 +16,8 @@ _COUNT = itertools.count(1)
 
 def module_from_files(files: Mapping[str, str], name: str) -> ModuleType:
     """Execute one of the generated modules, with its kernel files."""
-    endings = [*(target.ending for target in KERNEL_TARGETS.values()), PROCESSES_END, SWEEPS_END]
+    endings = [target.ending for target in KERNEL_TARGETS.values()]
+    endings += [PROCESSES_END, *SWEEPS_ENDS.values()]
     texts_beside = {end: files.get(f"{name}{end}", "") for end in endings}
     return module_from_text(files[f"{name}.py"], name, texts_beside)
 

@@ -13,7 +13,7 @@ from metanorm.passes.divided import DividedVariant
 from metanorm.passes.local_sweeps import LocalSweeps
 from metanorm.targets.header import ABI, with_header
 from metanorm.targets.kernel_table import PrintedNorm
-from metanorm.targets.process_kernels import SWEEP_TARGET, sweep_target, sweeps_with_kernels
+from metanorm.targets.process_kernels import SWEEP_TARGET, sweeps_with_kernels
 from metanorm.targets.python.pyir import (
     Assign,
     Blank,
@@ -28,18 +28,23 @@ from metanorm.targets.python.pyir import (
     Stmt,
 )
 from metanorm.targets.python.text_from_pyir import text_from_pyir
-from metanorm.targets.registry import KernelTarget, targets_written_for
+from metanorm.targets.registry import KERNEL_TARGETS, KernelTarget, targets_written_for
 from metanorm.targets.torch.layout import call, integer
 from metanorm.targets.torch.module_from_ir import CompiledNorm, definitions
 from metanorm.targets.torch.names import NormNames, names_of
 from metanorm.targets.torch.processes import definitions_among_processes, with_sorts
+from metanorm.targets.torch.sweep_calls import PrintedSweep
 from metanorm.visible import printable
 
 VENDORED = "_runtime"  # the folder of the runtime's copy in a standalone package
 RUNTIME = Import("metanorm", ("runtime",))
 OWN_RUNTIME = Import(".", (f"{VENDORED} as runtime",))
 PROCESSES_END = "_processes.py"  # suffix of the module for axes divided among processes
-SWEEPS_END = f"{PROCESSES_END.removesuffix('.py')}{SWEEP_TARGET.ending}"  # of its kernels
+# Suffixes of its kernels, by target.
+SWEEPS_ENDS = {
+    name: f"{PROCESSES_END.removesuffix('.py')}{target.ending}"
+    for name, target in KERNEL_TARGETS.items()
+}
 ALL_SPECS = "all specs"  # the origin of files that export the norms of a package
 LAYERS = "layers"  # the module of a package for the kernels hub that exports them
 STANDARD_MODULES = ("functools", "math")  # what generated code imports whole
@@ -131,8 +136,8 @@ def processes_files(
     By ending, each has its text and what begins a comment in it. There is none if no axis of a
     norm can be divided.
     """
-    target = sweep_target(options.target)
-    find_sweeps = _sweeps if target is not None else (lambda _: None)
+    targets = targets_written_for(options.target)
+    find_sweeps = _sweeps if SWEEP_TARGET in targets else (lambda _: None)
     printed = definitions_among_processes(norms, names, find_sweeps)
     if not printed.statements:
         return {}
@@ -141,13 +146,20 @@ def processes_files(
     require = ExprStmt(call("runtime.require", abi=integer(ABI)))
     doc = (f"Normalizers of `{printable(origin)}` for axes that are divided among processes.",)
     files = {PROCESSES_END: (text_from_pyir(Module((*imports, require, *definitions), doc)), "#")}
-    if target is not None and printed.sweeps:
-        kernels = [
-            PrintedNorm(s.function.name, target.kernels(s.sweep.program), s.result)
-            for s in printed.sweeps
-        ]
-        files[SWEEPS_END] = (target.text(printable(origin), kernels), target.comment)
+    if printed.sweeps:
+        for target in targets:
+            kernels = list(_sweep_kernels(target, printed.sweeps))
+            text = target.text(printable(origin), kernels)
+            files[SWEEPS_ENDS[target.name]] = (text, target.comment)
     return files
+
+
+def _sweep_kernels(target: KernelTarget, sweeps: Sequence[PrintedSweep]) -> Iterator[PrintedNorm]:
+    """The sweeps that a target has kernels for: all of them in the target that they are cut for."""
+    for printed in sweeps:
+        with suppress(NoKernels):
+            kernels = target.kernels(printed.sweep.program)
+            yield PrintedNorm(printed.function.name, kernels, printed.result)
 
 
 def _sweeps(variant: DividedVariant) -> LocalSweeps | None:

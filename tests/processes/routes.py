@@ -19,7 +19,7 @@ from metanorm import runtime
 from metanorm.runtime.backends import through_python
 from metanorm.runtime.native.calls import runs
 
-Route = Literal["native", "torch", "auto"]
+Route = Literal["native", "triton", "torch", "auto"]
 Found = dict[str, Any]
 SAMPLES = 8
 

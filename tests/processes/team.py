@@ -10,7 +10,7 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from multiprocessing import get_context
@@ -27,9 +27,15 @@ class Failed(AssertionError):
 
 
 class Team:
-    """`SIZE` processes, all in one group of `torch.distributed` on the CPU."""
+    """`SIZE` processes, all in one group of `torch.distributed` on the CPU.
 
-    def __init__(self, size: int = SIZE, patience: timedelta = PATIENCE) -> None:
+    `environment` has variables of theirs, which are set before anything is imported.
+    """
+
+    def __init__(
+        self, size: int = SIZE, patience: timedelta = PATIENCE,
+        environment: Mapping[str, str] = {},
+    ) -> None:  # fmt: skip
         self.folder = tempfile.TemporaryDirectory()
         context = get_context("spawn")
         self.pipes: list[Connection] = []
@@ -37,7 +43,7 @@ class Team:
         store = str(Path(self.folder.name) / "store")
         for rank in range(size):
             ours, theirs = context.Pipe()
-            arguments = (rank, size, store, patience, theirs, list(sys.path))
+            arguments = (rank, size, store, patience, theirs, list(sys.path), dict(environment))
             process = context.Process(target=_serve, args=arguments, daemon=True)
             process.start()
             theirs.close()
@@ -73,9 +79,11 @@ class Team:
 
 
 def _serve(
-    rank: int, size: int, store: str, patience: timedelta, pipe: Connection, path: Sequence[str]
-) -> None:
+    rank: int, size: int, store: str, patience: timedelta, pipe: Connection,
+    path: Sequence[str], environment: Mapping[str, str],
+) -> None:  # fmt: skip
     sys.path[:] = path
+    os.environ.update(environment)
     os.environ.setdefault("METANORM_CFLAGS", "-O0")
     import torch
     import torch.distributed as dist

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from types import ModuleType
 from typing import Any
@@ -13,7 +13,7 @@ from torch import Tensor
 from metanorm.runtime.kernels import layout
 from metanorm.runtime.kernels.binding import CallBinding, ResultSlot, hyperparameter
 from metanorm.runtime.kernels.errors import Unsupported
-from metanorm.runtime.kernels.table import Field, KernelEntry
+from metanorm.runtime.kernels.table import Field, KernelEntry, Table
 from metanorm.runtime.triton import tiles, tuning
 from metanorm.runtime.triton.interpreter import is_interpreting
 from metanorm.runtime.triton.launches import Launch
@@ -27,6 +27,7 @@ from metanorm.runtime.triton.tiles import (
 )
 
 SIDES = ("outer", "rows", "columns", "cell")
+FLOAT64 = str(torch.float64)
 CALL_VALUES = ("tensor", "value", "part", "momentum", "starts", "order", "index")
 
 
@@ -38,6 +39,15 @@ class TritonBinding(CallBinding):
     prepared: PreparedLaunches
     numbers: dict[str, Any]
     group_dim: str = ""  # the dimension of groups of rows, if there are any
+
+    def __init__(
+        self, library: Any, table: Table, values: Mapping[str, Any], order: Sequence[str],
+        wanted: Callable[[str], bool] = lambda name: True,
+    ) -> None:  # fmt: skip
+        super().__init__(library, table, values, order, wanted)
+        self.real_of_data = self.real
+        if FLOAT64 in table.dtypes.values():  # of what processes add up: it would cancel otherwise
+            self.real = torch.float64
 
     def demand_few(self, cells: Sequence[Sequence[str]]) -> None:
         """Raise `Unsupported` if there are nearly as many statistics as elements.
@@ -109,7 +119,7 @@ class TritonBinding(CallBinding):
 
     def _initial_numbers(self, entry: KernelEntry, steps: Mapping[str, Any]) -> dict[str, Any]:
         hyperparameters = {
-            f.name: hyperparameter(self.values[f.name], self.real)
+            f.name: hyperparameter(self.values[f.name], self.real_of_data)
             for f in entry.fields
             if f.kind == "number"
         }
