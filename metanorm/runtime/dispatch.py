@@ -9,6 +9,7 @@ code.
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar, overload
 
@@ -23,6 +24,7 @@ from metanorm.runtime.kernels.operation import operation_for
 from metanorm.runtime.kernels.plan_cache import PlanCache
 from metanorm.runtime.native.call_path.path import CallPath, CallPaths, EntryPoint
 from metanorm.runtime.native.plan_cache import NativePlanCache
+from metanorm.runtime.processes.call import Processes
 from metanorm.runtime.tensors import is_traced
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -31,6 +33,7 @@ NO_KERNELS = "has no kernels to go to: `metanorm explain` says why of a norm"
 LANGUAGES = {"native": "C", "triton": "Triton"}
 KERNEL_TARGETS = {"native": "natively", "triton": "on Triton kernels"}  # as errors say it
 
+_this_thread = threading.local()  # has the call among processes whose sweeps run
 _call_paths = CallPaths(BACKEND, ALLOWING_CALL_PATH)
 
 
@@ -178,12 +181,26 @@ class _Dispatcher:
 
 
 class _Sweep(_Dispatcher):
-    """Runs each sweep of a norm among processes, on kernels or on torch."""
+    """Runs each sweep of a norm among processes, on kernels or on torch.
+
+    Where `use` asks for kernels that this process lacks, the others learn of it by the next
+    message: they would wait for a process that raised an error before it.
+    """
 
     def __call__(self, *args: Any, **named: Any) -> Any:
         if torch.compiler.is_compiling():  # the graph has the equations of the norm around it
             return self.function(*args, **named)
         return self._enter(*args, **named) if named else self._enter(*args)
+
+    def _fall_back(self, reason: str, args: tuple[Any, ...]) -> Any:
+        call = getattr(_this_thread, "call_among_processes", None)
+        try:
+            return super()._fall_back(reason, args)
+        except NotServed as refusal:
+            if call is None:
+                raise
+            call.refusal = call.refusal or refusal
+            return self.on_torch(*args)
 
 
 def _in_sweeps(on_torch: CheckedFunction) -> Callable[..., Any]:
@@ -193,9 +210,24 @@ def _in_sweeps(on_torch: CheckedFunction) -> Callable[..., Any]:
     """
 
     def run(*args: Any, **named: Any) -> Any:
-        return on_torch(*args, **named)
+        if torch.compiler.is_compiling():
+            return on_torch(*args, **named)
+        call = _processes_of(args, named)
+        outer = getattr(_this_thread, "call_among_processes", None)
+        _this_thread.call_among_processes = call
+        try:
+            result = on_torch(*args, **named)
+        finally:
+            _this_thread.call_among_processes = outer
+        call.demand_served()
+        return result
 
     return run
+
+
+def _processes_of(args: tuple[Any, ...], named: Mapping[str, Any]) -> Processes:
+    """The processes of a call, which is one of its arguments."""
+    return next(a for a in (*named.values(), *args) if isinstance(a, Processes))
 
 
 def _without_kernels(on_torch: CheckedFunction) -> Callable[..., Any]:
@@ -217,9 +249,13 @@ def _among_processes(on_torch: CheckedFunction) -> Callable[..., Any]:
     """A function of axes that are divided among processes: it runs on torch in all of them."""
 
     def run(*args: Any, **named: Any) -> Any:
-        if not torch.compiler.is_compiling() and BACKEND.get().target in KERNEL_TARGETS:
-            raise _not_served(on_torch.function.__name__, "is of axes divided among processes")
-        return on_torch(*args, **named)
+        if torch.compiler.is_compiling() or BACKEND.get().target not in KERNEL_TARGETS:
+            return on_torch(*args, **named)
+        call, reason = _processes_of(args, named), "is of axes divided among processes"
+        call.refusal = _not_served(on_torch.function.__name__, reason)
+        result = on_torch(*args, **named)
+        call.demand_served()
+        return result
 
     return run
 

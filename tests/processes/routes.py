@@ -109,6 +109,23 @@ def without_c_file(group: Any, rank: int, path: str, name: str) -> Found:
     return {**found, "warnings": [str(w.message) for w in warned]}
 
 
+def refused(group: Any, rank: int, path: str, name: str, odd: Sequence[int]) -> Found:
+    """A call that has to run on kernels, of data that they do not take in `odd` processes; then the
+    same norm again as it may."""
+    norm = runtime.convert_sync(norm_at(path, name), group)
+    x, w = shard(rank, (5, 3), 0.0, torch.float32)
+    before = [b.clone() for b in norm.buffers()]
+    given = x.mT.contiguous().mT if rank in odd else x  # dimensions of *S in another order
+    try:
+        with runtime.use("native"):
+            norm(given)
+        kind, text = "", ""
+    except RuntimeError as error:
+        kind, text = type(error).__name__, str(error)
+    kept = all(map(torch.equal, before, norm.buffers()))
+    return {"kind": kind, "text": text, "kept": kept, **passed(norm, x.requires_grad_(), w)}
+
+
 def _module_of(file: Path) -> Any:
     spec = importlib.util.spec_from_file_location(f"copied_{file.stem}", file)
     assert spec is not None and spec.loader is not None

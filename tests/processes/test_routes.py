@@ -130,6 +130,24 @@ def test_a_process_without_kernels_sends_the_same(routes: Routes) -> None:
     assert torch.equal(first["buffer running_var"], second["buffer running_var"])
 
 
+@pytest.mark.parametrize("odd", [(0,), (1,), (0, 1)])
+@pytest.mark.parametrize("name", ["BatchNorm", "IterNorm"])
+def test_where_one_process_cannot_run_kernels_that_are_asked_for_all_raise(
+    name: str, odd: tuple[int, ...], routes: Routes
+) -> None:
+    """None waits for another, and the group can be used again."""
+    found = routes.ask("refused", name, odd)
+    for rank, each in enumerate(found):
+        own = rank in odd or name == "IterNorm"  # which has no kernels among processes
+        assert each["kind"] == ("NotServed" if own else "ExchangeError"), each["text"]
+        assert ("cannot run natively" if own else "a process cannot run this call") in each["text"]
+        assert each["kept"]
+    wanted = alone(routes.paths[name], name, 0.0, torch.float32)
+    kept = [{n: v for n, v in f.items() if n not in ("kind", "text", "kept")} for f in found]
+    if name == "BatchNorm":
+        demand_close(together(kept), wanted, 2e-5)
+
+
 @pytest.mark.parametrize("direction", ["forward", "backward"])
 def test_a_message_that_fails(direction: str, routes: Routes) -> None:
     for found in routes.ask("failing", "BatchNorm", direction):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from metanorm.runtime.processes.errors import ExchangeError, ShardingError
 from metanorm.runtime.processes.extremes import largest_over_processes
-from metanorm.runtime.processes.message import sum_over_processes
+from metanorm.runtime.processes.message import refusing, sum_over_processes
 
 
 class GroupInfo(NamedTuple):
@@ -33,6 +33,7 @@ class Processes:
         self.identity = identity
         self.like = like
         self.output = output
+        self.refusal: Exception | None = None  # why this process cannot run the call as it should
 
     def exchange(self, stage: int, axes: str, *values: Tensor | float) -> Any:
         """The sums of values over all processes among which any of `axes` is divided.
@@ -44,7 +45,7 @@ class Processes:
         message = torch.cat([part.reshape(-1) for part in parts]) if len(parts) > 1 else parts[0]
         flat = message.reshape(-1)
         for name, size in self._groups_of(axes):
-            send = partial(sum_over_processes, flat, name, size, self.identity, stage)
+            send = partial(sum_over_processes, flat, name, size, self._sent_identity, stage)
             flat = self._sent(send, axes, size)
         return _taken_apart(flat, parts)
 
@@ -61,7 +62,7 @@ class Processes:
         groups = self._groups_of(axes)
         if groups:
             send = partial(
-                largest_over_processes, flat, counts.detach(), groups, self.identity, stage
+                largest_over_processes, flat, counts.detach(), groups, self._sent_identity, stage
             )
             flat = self._sent(send, axes, math.prod([size for _, size in groups]))
         largest = _taken_apart(flat, values)
@@ -103,6 +104,16 @@ class Processes:
             return value.double()
         return self.like.new_full((), value, dtype=torch.float64)
 
+    @property
+    def _sent_identity(self) -> int:
+        """The identity in messages, by which others learn that this process refuses the call."""
+        return self.identity if self.refusal is None else refusing(self.identity)
+
+    def demand_served(self) -> None:
+        """Raise what this process has to refuse the call for, once others cannot wait for it."""
+        if self.refusal is not None:
+            raise self.refusal
+
     def _groups_of(self, axes: str) -> tuple[GroupInfo, ...]:
         """The groups among which any of these axes is divided, in the order of the axes."""
         return tuple(dict.fromkeys(self.groups[a] for a in axes.split() if a in self.groups))
@@ -114,13 +125,16 @@ class Processes:
             return send()
         axes = ", ".join(axis for axis in axes.split() if axis in self.groups)
         try:
-            return send()
+            total = send()
         except ExchangeError as error:
+            self.demand_served()
             raise ExchangeError(f"{self.owner}, over {axes}: {error}") from None
         except RuntimeError as error:
             raise ExchangeError(
                 f"{self.owner}: the exchange over {axes} among {size} processes failed: {error}"
             ) from error
+        self.demand_served()
+        return total
 
 
 def _taken_apart(flat: Tensor, parts: Sequence[Tensor]) -> Any:

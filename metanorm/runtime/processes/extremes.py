@@ -19,6 +19,7 @@ from torch import Tensor
 from metanorm.runtime.processes.message import (
     BACKWARD,
     FORWARD,
+    TAGS,
     demand_one_message,
     must_check,
     sum_over_processes,
@@ -98,16 +99,17 @@ def _own_ties(ctx: Any) -> Tensor:
 
 def _largest_whole(wholes: Tensor, group: Group, identity: int, stage: int) -> Tensor:
     """The largest whole numbers of a group. The message begins with a tag and its negative, whose
-    largest ones are opposite if all processes have sent the same tag."""
+    largest ones are opposite if all processes have sent the same tag. The tag of a process that
+    refuses the call is larger than all others."""
     name, _ = group
-    tag = tag_of(identity, stage, FORWARD, wholes.numel())
+    tag = tag_of(identity, stage, FORWARD, wholes.numel()) + (0 if identity >= 0 else TAGS)
     header = torch.stack((wholes.new_full((), tag), wholes.new_full((), -tag)))
     operations = torch.ops._c10d_functional
     message = torch.cat((header, wholes))
     received: Tensor = operations.wait_tensor(operations.all_reduce(message, "max", name))
     if not torch.compiler.is_compiling() and must_check(received):
         highest, lowest = received[:2].tolist()
-        demand_one_message(highest == -lowest)
+        demand_one_message(highest == -lowest, highest > TAGS)
     return received[2:]
 
 

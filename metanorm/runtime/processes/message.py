@@ -5,7 +5,8 @@ The operations are those that `torch.compile` knows. The derivative is written o
 
 Messages are in float64. The first two numbers identify a message: a tag t and its square. All W
 processes have sent the same tag exactly if W * sum(t^2) equals sum(t)^2; both are integers that
-float64 holds.
+float64 holds. A process that has to refuse the call sends -t, so that all of them raise an error
+instead of waiting for it. Its `identity` is negative (`refusing`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from metanorm.runtime.backends import BACKEND
 from metanorm.runtime.processes.errors import ExchangeError
 
 TAGS = 1 << 20  # W * TAGS^2 stays below 2^53 for up to 8192 processes
@@ -25,8 +27,14 @@ FORWARD, BACKWARD = 0, 1
 
 
 def tag_of(identity: int, stage: int, direction: int, length: int) -> int:
-    """The tag of a message, by norm, stage, direction and length."""
-    return (identity * 31 + stage * 1009 + direction * 503 + length * 2017) % TAGS
+    """The tag of a message, by norm, stage, direction and length; that of no message is zero."""
+    norm = identity if identity >= 0 else refusing(identity)
+    return 1 + (norm * 31 + stage * 1009 + direction * 503 + length * 2017) % (TAGS - 1)
+
+
+def refusing(identity: int) -> int:
+    """The identity of a norm in a message of a process that refuses the call, and back."""
+    return ~identity
 
 
 def sum_over_processes(
@@ -50,13 +58,15 @@ class _CompiledSum(torch.autograd.Function):
         values: Tensor, group: str, size: int, identity: int, stage: int, direction: int
     ) -> Tensor:
         tag = tag_of(identity, stage, direction, values.numel())
-        header = torch.stack((values.new_full((), tag), values.new_full((), tag * tag)))
+        sent_tag = tag if identity >= 0 else -tag
+        header = torch.stack((values.new_full((), sent_tag), values.new_full((), tag * tag)))
         message = torch.cat((header, values.reshape(-1)))
         operations = torch.ops._c10d_functional
         received: Tensor = operations.wait_tensor(operations.all_reduce(message, "sum", group))
         if not torch.compiler.is_compiling() and must_check(received):
             tags, squares = (int(number) for number in received[:2].tolist())
-            demand_one_message(size * squares == tags * tags)
+            is_refused = squares == size * tag * tag and tags < size * tag
+            demand_one_message(size * squares == tags * tags, is_refused)
         return received[2:].reshape(values.shape)
 
     @staticmethod
@@ -94,12 +104,23 @@ def _reversed_message(sent: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def must_check(received: Tensor) -> bool:
-    """Whether tags are checked: on CPUs, where a read does not synchronize, or if asked for."""
-    return type(received) is Tensor and (received.is_cpu or bool(os.environ.get(CHECK_ON_GPUS)))
+    """Whether tags are checked: on CPUs, where a read does not synchronize, or if asked for.
+
+    Where kernels are demanded, a process that has none is looked for, too.
+    """
+    if type(received) is not Tensor:
+        return False
+    demands_kernels = BACKEND.get().target == "triton"
+    return received.is_cpu or demands_kernels or bool(os.environ.get(CHECK_ON_GPUS))
 
 
-def demand_one_message(is_one: bool) -> None:
-    """Raise `ExchangeError` if processes have sent different messages."""
+def demand_one_message(is_one: bool, is_refused: bool) -> None:
+    """Raise `ExchangeError` if processes have sent different messages, or one refuses the call."""
+    if is_refused:
+        raise ExchangeError(
+            "a process cannot run this call as `metanorm.runtime.use` asks it to, and says why; no "
+            "process goes on"
+        )
     if not is_one:
         raise ExchangeError(
             "the processes are not at the same norm: one of them has left a norm out, calls them "
