@@ -249,5 +249,7 @@ class CrossesGroups(Warn):
         return (Label(span=self.declared, text="declared here"),)
 
     def helps(self) -> tuple[str, ...]:
+        if self.matrix == "scan":
+            return ("a scan begins anew where its `decay` is zero, so take that as an input",)
         within = f"write `{self.axis}: {self.matrix} within {self.index}`"
         return (f"declare `{self.index}: offsets[{self.axis}]`, and {within}",)

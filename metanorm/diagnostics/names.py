@@ -281,7 +281,8 @@ class UnknownField(Problem):
 
     ### What it means
 
-    `moments(...)` and `stat` give a value with the fields `mean` and `var`. Nothing else has
+    `moments(...)` and `stat` give a value with the fields `mean` and `var`, a scan one with the
+    field `before`, and a call of a norm with several outputs one with these. Nothing else has
     fields.
 
     ### Example
@@ -321,8 +322,8 @@ class UnknownField(Problem):
     def helps(self) -> tuple[str, ...]:
         if not self.fields:
             return (
-                "fields are those of `moments(...)` and of `stat`, `mean` and `var`, and the "
-                "outputs of a norm that is called and has several",
+                "fields are those of `moments(...)` and of `stat`, `mean` and `var`, `before` of a "
+                "`scan`, and the outputs of a norm that is called and has several",
             )
         return did_you_mean(self.field, self.fields) or (f"the fields are {listing(self.fields)}",)
 

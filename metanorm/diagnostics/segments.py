@@ -107,4 +107,6 @@ class CrossesSegments(Problem):
         return (Label(span=self.declared, text="declared here"),)
 
     def helps(self) -> tuple[str, ...]:
+        if self.matrix == "scan":
+            return ("a scan begins anew where its `decay` is zero, so take that as an input",)
         return (f"write `{self.axis}: {self.matrix} within {self.index}`",)

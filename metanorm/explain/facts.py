@@ -10,9 +10,9 @@ from metanorm.explain.processes import exchanges_by_axis
 from metanorm.frontend import CheckedNorm
 from metanorm.ir.aggregation import Ones, grouping_text
 from metanorm.ir.batch import crosses_samples
-from metanorm.ir.dump import init_text
+from metanorm.ir.dump import init_text, scan_words
 from metanorm.ir.fingerprint import fingerprint
-from metanorm.ir.nodes import Input, Let, Map, Pool
+from metanorm.ir.nodes import Input, Let, Map, Pool, Recurrence
 from metanorm.ir.program import BufferDecl, ParamDecl, Program
 from metanorm.ir.scalar import scalar_text
 from metanorm.ir.space import Space
@@ -89,10 +89,12 @@ def _pools(program: Program) -> list[str]:
     space = program.index.space
     lines: list[str] = []
     for let in program.body:
-        if not isinstance(let.op, Pool):
+        poolings = (
+            [f"{let.op.axis} by {scan_words(let.op)}"] if isinstance(let.op, Recurrence) else []
+        )
+        if not isinstance(let.op, (Pool, Recurrence)):
             continue
-        poolings = []
-        for axis, matrix in let.op.over:
+        for axis, matrix in let.op.over if isinstance(let.op, Pool) else ():
             shown = _axes((axis,), space)
             if isinstance(matrix, Ones):
                 poolings.append(f"all of {shown}")
@@ -106,8 +108,8 @@ def _pools(program: Program) -> list[str]:
             if result_axes
             else f"{', '.join(poolings)}"
         )
-        masked = " where the mask is true" if let.op.where else ""
-        weighted = ", weighted" if let.op.weight else ""
+        masked = " where the mask is true" if isinstance(let.op, Pool) and let.op.where else ""
+        weighted = ", weighted" if isinstance(let.op, Pool) and let.op.weight else ""
         if (line := line + masked + weighted) not in lines:
             lines.append(line)
     return lines

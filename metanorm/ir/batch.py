@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from metanorm.ir.aggregation import Grouping, Neighbours, index_of
-from metanorm.ir.nodes import Let, Pool
+from metanorm.ir.nodes import Let, Pool, Recurrence
 from metanorm.ir.program import Equal, InputDecl, Program
 from metanorm.ir.reachable import reachable
 from metanorm.ir.space import Space
 
 
 def crosses_samples(program: Program, evaluating: bool) -> list[Let]:
-    """The pools across samples that the outputs depend on.
+    """The pools and scans across samples that the outputs depend on.
 
     `leading_axis` enumerates samples. If an index without a table groups it, the groups are the
     samples.
@@ -28,7 +28,9 @@ def crosses_samples(program: Program, evaluating: bool) -> list[Let]:
 
     pools = []
     for let in program.body:
-        if let.name in live and isinstance(let.op, Pool):
+        if let.name in live and isinstance(let.op, Recurrence) and let.op.axis in samples:
+            pools.append(let)
+        elif let.name in live and isinstance(let.op, Pool):
             value_axes = {space.base(a) for a in program.index.types[let.op.value].axes}
             if any(a in samples & value_axes and not stays_in_sample(m) for a, m in let.op.over):
                 pools.append(let)

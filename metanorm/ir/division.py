@@ -41,6 +41,7 @@ from metanorm.ir.nodes import (
     Piece,
     Pool,
     Position,
+    Recurrence,
     Ref,
     Rename,
     Repeat,
@@ -243,7 +244,7 @@ class _Parts:
                 joined = [axis for ref in operands(op) for axis in self.types[ref].axes]
                 if set(op.axes) != self.division.summed_axes(op.over, joined):
                     raise IllDivided("a number near the mean, not of all processes")
-            case AxisMap(axis=axis) | Lookup(axis=axis) | Position(axis):
+            case AxisMap(axis=axis) | Recurrence(axis=axis) | Lookup(axis=axis) | Position(axis):
                 if self.division.divides(axis):
                     raise IllDivided(f"what belongs to the whole of {axis}")
             case Inside(piece) if self._cuts_divided(piece):

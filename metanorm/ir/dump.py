@@ -33,6 +33,7 @@ from metanorm.ir.nodes import (
     Piece,
     Pool,
     Position,
+    Recurrence,
     Rename,
     Repeat,
     Swept,
@@ -151,6 +152,11 @@ def operation_name(op: Op) -> str:
     return getattr(op, "function", type(op).__name__.lower())
 
 
+def scan_words(op: Recurrence) -> str:
+    """What a scan is called: its direction, and whether it gives the states before each step."""
+    return f"scan{' in reverse' if op.reverse else ''}{' before' if op.before else ''}"
+
+
 def _among_processes_text(op: Exchange | Near | FromSums | ToSum | Swept) -> str:
     match op:
         case Exchange(value, axes, "sum"):
@@ -195,6 +201,8 @@ def op_text(op: Op) -> str:
             radius = f", {scalar_text(argument)}" if argument is not None else ""
             arriving = f", adjoint {adjoint}" if adjoint is not None else ""
             return f"{function}({value} along {axis}{radius}{arriving})"
+        case Recurrence(value, decay, start, axis):
+            return f"{scan_words(op)}({value} along {axis}, decay {decay}, start {start})"
         case Lookup(table, axis, index):
             return f"{table}[{axis}: {index}]"
         case Piece(value, piece):

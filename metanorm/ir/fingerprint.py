@@ -45,6 +45,7 @@ from metanorm.ir.nodes import (
     Piece,
     Pool,
     Position,
+    Recurrence,
     Ref,
     Rename,
     Repeat,
@@ -281,6 +282,9 @@ class Fingerprint:
                 return f"count {self._over(over)} {kept}"
             case AxisMap():
                 return self._axis_map(op)
+            case Recurrence(inner, decay, start, axis, reverse, before):
+                parts = f"{value(inner)} {value(decay)} {value(start)}"
+                return f"scan {parts} {axes[axis]} {reverse} {before}"
             case Lookup(table, axis, index):
                 chosen = str(index) if isinstance(index, int) else value(index)
                 return f"lookup {value(table)} {axes[axis]} {chosen}"

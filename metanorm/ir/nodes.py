@@ -129,6 +129,19 @@ class AxisMap:
 
 
 @dataclass(frozen=True, slots=True)
+class Recurrence:
+    """The state m[t] = decay[t] * m[t - 1] + value[t] after each position of an axis, or `before`
+    it, from `start` on. With `reverse`, steps go from the last position to the first."""
+
+    value: Ref
+    decay: Ref
+    start: Ref
+    axis: str
+    reverse: bool = False
+    before: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Lookup:
     """Rows of `table` along `axis`, chosen by an index or by one position.
 
@@ -365,7 +378,7 @@ class Swept:
 
 
 Op = Union[
-    Number, Input, Param, Buffer, Position, Map, Pool, Count, AxisMap, Lookup, Piece,
+    Number, Input, Param, Buffer, Position, Map, Pool, Count, AxisMap, Recurrence, Lookup, Piece,
     Inside, Concat, Rename, Link, Expand, Detach, Cast, Mode, Repeat, Draw, Exchange,
     Near, FromSums, ToSum, Swept,
 ]  # fmt: skip

@@ -19,6 +19,7 @@ from metanorm.ir.nodes import (
     Op,
     Piece,
     Pool,
+    Recurrence,
     Ref,
     Rename,
     Repeat,
@@ -55,6 +56,8 @@ def operands(op: Op) -> tuple[Ref, ...]:
             return (value,) if ties is None else (value, ties)
         case AxisMap(value=value, adjoint=adjoint):
             return (value,) if adjoint is None else (value, adjoint)
+        case Recurrence(value, decay, start):
+            return (value, decay, start)
         case Concat(values) | Swept(values=values):
             return values
         case Lookup(table, _, index):
@@ -86,6 +89,6 @@ def axes_read_elsewhere(op: Op) -> tuple[str, ...]:
     match op:
         case Pool(over=over):
             return tuple(axis for axis, grouping in over if not isinstance(grouping, ByIndex))
-        case AxisMap(axis=axis) | Lookup(axis=axis) | Rename(old=axis):
+        case AxisMap(axis=axis) | Recurrence(axis=axis) | Lookup(axis=axis) | Rename(old=axis):
             return (axis,)
     return ()

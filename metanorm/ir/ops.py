@@ -205,6 +205,14 @@ _ROWS = (
         "a",
         "b",
     ),
+    _form(
+        "scan",
+        "scan(x over T, decay = a, start = s)",
+        "The state m[t] = a[t] * m[t - 1] + x[t] after each position of axis T. Before the first "
+        "one it is s, or zero. `m.before` is the state before each position; with "
+        "`reverse = true`, steps go from the last position to the first.",
+        "x",
+    ),
     _matrix("blocks", "C: blocks(g)", "g equal consecutive blocks of the axis.", "g"),
     _matrix("chunks", "C: chunks(k)", "Consecutive blocks of k positions.", "k"),
     _matrix("interleave", "C: interleave(g)", "Positions that are equal modulo g.", "g"),

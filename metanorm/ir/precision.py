@@ -23,6 +23,7 @@ from metanorm.ir.nodes import (
     Param,
     Piece,
     Pool,
+    Recurrence,
     Ref,
     Rename,
     Repeat,
@@ -76,7 +77,7 @@ class _Precision:
         for ref in taken:
             params = self.params_by_ref.setdefault(let.name, set())
             params.update(self.params_by_ref.get(ref, ()))
-        is_computed = isinstance(op, (AxisMap, Cast, Pool, Map)) and not taken
+        is_computed = isinstance(op, (AxisMap, Recurrence, Cast, Pool, Map)) and not taken
         if taken:
             is_wide = all(ref in self.wide for ref in taken)
         else:

@@ -25,6 +25,7 @@ from metanorm.ir.nodes import (
     Piece,
     Pool,
     Position,
+    Recurrence,
     Ref,
     Rename,
 )
@@ -105,6 +106,10 @@ def _range_of_op(
             return NONNEGATIVE
         case AxisMap(adjoint=None):
             return UNIT
+        case Recurrence(value, decay, start):
+            # A state that takes in shares of what is not negative is never negative.
+            operand_ranges = [range_by_ref[ref] for ref in (value, decay, start)]
+            return NONNEGATIVE if all(r.low >= 0 for r in operand_ranges) else ANY
         case Pool(statistic=statistic, value=value):
             inner = range_by_ref[value]
             if statistic in ("mean", "max", "min", "quantile"):

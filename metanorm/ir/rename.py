@@ -21,6 +21,7 @@ from metanorm.ir.nodes import (
     Op,
     Piece,
     Pool,
+    Recurrence,
     Ref,
     Rename,
     Repeat,
@@ -111,6 +112,9 @@ def map_operands(op: Op, names: Mapping[Ref, Ref]) -> Op:
                 body=body,
                 results=tuple(inner.get(r, r) for r in op.results),
             )
+        case Recurrence():
+            value, decay, start = new(op.value), new(op.decay), new(op.start)
+            return replace(op, value=value, decay=decay, start=start)
         case AxisMap():
             return replace(op, value=new(op.value), adjoint=op.adjoint and new(op.adjoint))
         case _:

@@ -29,6 +29,7 @@ from metanorm.ir.nodes import (
     Piece,
     Pool,
     Position,
+    Recurrence,
     Ref,
     Rename,
     Repeat,
@@ -92,8 +93,8 @@ def type_of(op: Op, types: Mapping[Ref, Type], declarations: Declarations) -> Ty
             return Type("real", (axis,))
         case Link(target=target, source=source):
             return Type("real", space.ordered((target, source)))
-        case Draw(axes=axes):
-            return Type("real", space.join(axes))
+        case Draw(axes=axes) | Swept(axes=axes):
+            return Type("real", space.ordered(axes))
         case Map():
             return _map(op, types, space)
         case Pool():
@@ -112,6 +113,8 @@ def type_of(op: Op, types: Mapping[Ref, Type], declarations: Declarations) -> Ty
             if axis not in types[value].axes:
                 raise IllTyped(f"no axis {axis} to map along")
             return Type("real", _joined_axes(op, types, space))
+        case Recurrence():
+            return _recurrence(op, types, space)
         case Lookup():
             return _lookup(op, types, space)
         case Piece():
@@ -130,8 +133,6 @@ def type_of(op: Op, types: Mapping[Ref, Type], declarations: Declarations) -> Ty
             return Type(types[value].kind, space.join(types[value].axes, axes))
         case Repeat(initial=initial, position=position):
             return types[initial[position]]
-        case Swept(axes=axes):
-            return Type("real", space.ordered(axes))
 
 
 def _exchange(op: Exchange, types: Mapping[Ref, Type]) -> Type:
@@ -155,6 +156,15 @@ def _map(op: Map, types: Mapping[Ref, Type], space: Space) -> Type:
     if any(types[a].kind == "int" for a in op.arguments) and not row.boolean:
         raise IllTyped(f"{op.function} of an index")
     return Type("bool" if row.boolean else "real", _joined_axes(op, types, space))
+
+
+def _recurrence(op: Recurrence, types: Mapping[Ref, Type], space: Space) -> Type:
+    others = [a for ref in operands(op) for a in types[ref].axes if a != op.axis]
+    if op.axis in types[op.start].axes or op.axis in map(space.base, others):
+        raise IllTyped(f"a start, or a value of groups, along {op.axis}")
+    if space[op.axis].variadic or any(types[ref].kind == "int" for ref in operands(op)):
+        raise IllTyped("a scan of what is no number, or along several axes")
+    return Type("real", space.join((op.axis,), *((axis,) for axis in others)))
 
 
 def _lookup(op: Lookup, types: Mapping[Ref, Type], space: Space) -> Type:

@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from metanorm.ir.aggregation import Reach
-from metanorm.ir.nodes import AxisMap, Cast, Concat, Let, Link, Lookup, Piece, Ref, Rename
+from metanorm.ir.nodes import (
+    AxisMap,
+    Cast,
+    Concat,
+    Let,
+    Link,
+    Lookup,
+    Piece,
+    Recurrence,
+    Ref,
+    Rename,
+)
 from metanorm.ir.nodes import Pool as PoolOp
 from metanorm.ir.operands import axes_read_elsewhere, cut_axes, operands
 from metanorm.nest.nest import (
@@ -132,7 +143,7 @@ class _Verifier:
         match let.op:
             case PoolOp(over=over):
                 axes |= {leaf for axis, _ in over for leaf in self.index.space.leaves(axis)}
-            case Rename(old=axis) | Lookup(axis=axis) | AxisMap(axis=axis):
+            case Rename(old=axis) | Lookup(axis=axis) | AxisMap(axis=axis) | Recurrence(axis=axis):
                 axes.add(axis)
             case Piece() | Concat():
                 axes |= cut_axes(let.op, self.index.space)

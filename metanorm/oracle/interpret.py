@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from metanorm.ir.aggregation import Dense, Neighbours
+from metanorm.ir.flags import flag_of, flags_of
 from metanorm.ir.momenta import counts_batches
 from metanorm.ir.nodes import (
     AxisMap,
@@ -33,6 +34,7 @@ from metanorm.ir.nodes import (
     Piece,
     Pool,
     Position,
+    Recurrence,
     Ref,
     Rename,
     Repeat,
@@ -76,6 +78,7 @@ class _Run:
         self.v = Values(self.env)
         self.pools = Pools(self.v)
         self.leaves_out = leaves_out(program)
+        self.ops, self.flags = program.index.ops, flags_of(program)
 
     def result(self) -> Result:
         for let in self.program.body:
@@ -118,16 +121,16 @@ class _Run:
                 return self._buffer(name, type_)
             case Position(axis):
                 return torch.arange(self.v.size(axis), dtype=F64)
-            case Map(function, arguments):
-                tensors = [self.v.aligned(a, type_.axes) for a in arguments]
-                applied = quiet(FUNCTIONS[function]) if self.leaves_out else FUNCTIONS[function]
-                return applied(*(tensor.to(F64) for tensor in tensors))
+            case Map():
+                return self._map(op, type_)
             case Pool():
                 return self.pools.pool(op, type_)
             case Count():
                 return self.pools.count(op, type_)
             case AxisMap("softmax", value, axis):
                 return torch.softmax(self.v.values[value], type_.axes.index(axis))
+            case Recurrence():
+                return self._recurrence(op, type_)
             case Lookup():
                 return self._lookup(op, type_)
             case AxisMap("sparsestmax"):
@@ -164,6 +167,18 @@ class _Run:
                 return self._repeat(op)
         raise NotImplementedError(f"the oracle does not know {op}")
 
+    def _map(self, op: Map, type_: Type) -> Tensor:
+        """An elementwise function. What a flag does not choose is not computed, and gives no
+        gradient, not even zero times NaN."""
+        if flag_of(op, self.ops, self.flags):
+            condition, *branches = op.arguments
+            chosen = branches[0 if self.v.values[condition] != 0 else 1]
+            return self.v.broadcast(chosen, type_.axes).to(F64)
+        tensors = [self.v.aligned(a, type_.axes) for a in op.arguments]
+        function = FUNCTIONS[op.function]
+        applied = quiet(function) if self.leaves_out else function
+        return applied(*(tensor.to(F64) for tensor in tensors))
+
     def _param(self, name: str, type_: Type) -> Tensor:
         """A parameter, or what stands for it where it is left out."""
         decl = next(p for p in self.program.params if p.name == name)
@@ -192,6 +207,20 @@ class _Run:
         if op.adjoint is not None:
             return simplex.adjoint(tensors[0], radius, dim, tensors[1])
         return simplex.along(tensors[0], radius, dim)
+
+    def _recurrence(self, op: Recurrence, type_: Type) -> Tensor:
+        """Each state from the one before it, step by step."""
+        dim = type_.axes.index(op.axis)
+        value, decay = (self.v.broadcast(r, type_.axes).to(F64) for r in (op.value, op.decay))
+        others = tuple(axis for axis in type_.axes if axis != op.axis)
+        state = self.v.broadcast(op.start, others).to(F64)
+        states = [state] * value.shape[dim]
+        steps = range(value.shape[dim])
+        for position in reversed(steps) if op.reverse else steps:
+            begun = state
+            state = decay.select(dim, position) * state + value.select(dim, position)
+            states[position] = begun if op.before else state
+        return torch.stack(states, dim) if states else value
 
     def _piece(self, op: Piece, type_: Type) -> Tensor:
         """A run of positions of an axis."""
@@ -246,9 +275,10 @@ class _Run:
 
     def _lookup(self, op: Lookup, type_: Type) -> Tensor:
         if isinstance(op.index, int):
-            return self.v.values[op.table].select(
-                self.v.types[op.table].axes.index(op.axis), op.index
-            )
+            dim = self.v.types[op.table].axes.index(op.axis)
+            if not self.v.size(op.axis):  # of an input without elements, whose results are zero
+                return self.v.values[op.table].sum(dim)
+            return self.v.values[op.table].select(dim, op.index)
         index = self.v.values[op.index]
         rows = one_hot(index.flatten(), self.v.size(op.axis)).T
         chooser = rows.reshape(*index.shape, rows.shape[1])

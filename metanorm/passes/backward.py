@@ -34,12 +34,14 @@ from metanorm.ir.nodes import (
     Piece,
     Pool,
     Position,
+    Recurrence,
     Ref,
     Rename,
 )
 from metanorm.ir.ops import ORDERED
 from metanorm.ir.outputs import output_dims
 from metanorm.ir.program import InputDecl, Program
+from metanorm.ir.scalar import Const, SizeOf, apply
 from metanorm.passes.builder import Builder, without_dead_code
 from metanorm.passes.derivatives import DERIVATIVES, AdjointBuilder
 from metanorm.passes.pool_adjoints import PoolAdjoint
@@ -279,9 +281,13 @@ class _Backward:
                 x = self.b.value_map[value]
                 arriving = self.b.emit(AxisMap("sparsestmax", x, axis, radius, adjoint=d))
                 self._contribute(value, arriving, axes)
+            case Recurrence():
+                self._propagate_recurrence(op, result, d)
             case Lookup(table, axis, int() as row):
                 position = self.b.emit(Position(axis))
-                chosen = self.b.map("eq", position, self.b.number(row))
+                from_end = apply("add", SizeOf(axis), Const(float(row)))
+                number = self.b.number(row if row >= 0 else from_end)
+                chosen = self.b.map("eq", position, number)
                 placed = self.b.map("where", chosen, d, self.b.number(0))
                 self._contribute(table, placed, self.b.types[placed].axes)
             case Concat(values, pieces, axis):
@@ -296,6 +302,25 @@ class _Backward:
                 self._contribute(value, of_whole, axes_of_value)
             case _:
                 raise NotDerivable(operation_name(op))
+
+    def _propagate_recurrence(self, op: Recurrence, result: Ref, d: Ref) -> None:
+        """The adjoint of the state after a step: what arrives there, and what a scan in the other
+        direction brings from behind it. The decay's is that times the state before the step."""
+        b = self.b
+        value, decay, start = (b.value_map[ref] for ref in (op.value, op.decay, op.start))
+        d = self._with_axis(d, op.axis)
+        arriving = d if op.before else b.map("mul", decay, d)
+        scan = Recurrence(arriving, decay, b.number(0), op.axis, not op.reverse, before=True)
+        behind = b.emit(scan)
+        adjoint = behind if op.before else b.map("add", d, behind)
+        begun = b.emit(Recurrence(value, decay, start, op.axis, op.reverse, before=True))
+        decayed = b.map("mul", decay, adjoint)
+        to_start = b.map("add", d, decayed) if op.before else decayed
+        axes = b.types[result].axes
+        first = b.emit(Lookup(self._with_axis(to_start, op.axis), op.axis, -op.reverse))
+        self._contribute(op.value, adjoint, axes)
+        self._contribute(op.decay, b.map("mul", adjoint, begun), axes)
+        self._contribute(op.start, first, tuple(axis for axis in axes if axis != op.axis))
 
     def _with_axis(self, d: Ref, axis: str) -> Ref:
         """An adjoint that has an axis, along which it may be constant."""

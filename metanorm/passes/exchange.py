@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Literal
 
-from metanorm.ir.aggregation import Dense, Grouping, Interleave, Ones, Window, is_partition
+from metanorm.ir.aggregation import Causal, Dense, Grouping, Interleave, Ones, Window, is_partition
 from metanorm.ir.division import Division, IllDivided, parts_of
 from metanorm.ir.nodes import (
     AxisMap,
@@ -29,6 +29,7 @@ from metanorm.ir.nodes import (
     Op,
     Pool,
     Position,
+    Recurrence,
     Ref,
     Rename,
     Repeat,
@@ -288,6 +289,8 @@ class _Exchange:
                 self.division.divides(axis) and function != "softmax"
             ):
                 raise CannotDivide(axis, f"{function} along an axis needs the whole of it")
+            case Recurrence(axis=axis) if self.division.divides(axis):
+                raise CannotDivide(axis, _reason(Causal(None)))
             case Lookup(_, axis, _) if self.division.divides(axis):
                 raise CannotDivide(axis, "rows are chosen along it, which are on other processes")
             case Concat(axis=axis) if self.division.divides(axis):

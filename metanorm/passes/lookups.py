@@ -11,7 +11,18 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from metanorm.ir.aggregation import ByIndex
-from metanorm.ir.nodes import AxisMap, Count, Expand, Input, Lookup, Op, Pool, Ref, Rename
+from metanorm.ir.nodes import (
+    AxisMap,
+    Count,
+    Expand,
+    Input,
+    Lookup,
+    Op,
+    Pool,
+    Recurrence,
+    Ref,
+    Rename,
+)
 from metanorm.ir.program import Program
 from metanorm.ir.rename import map_operands
 from metanorm.passes.builder import Builder
@@ -79,6 +90,9 @@ def _expanded(builder: Builder, op: Op) -> Op:
             for axis, _ in over:
                 expand = expander(axis)
                 op = replace(op, where=expand(op.where), weight=expand(op.weight))
+        case Recurrence(axis=axis):
+            value, decay = (_with_axis(builder, ref, axis) for ref in (op.value, op.decay))
+            op = replace(op, value=value, decay=decay)
         case AxisMap(axis=axis) | Rename(old=axis):
             op = replace(op, value=_with_axis(builder, op.value, axis))
     return op

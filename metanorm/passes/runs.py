@@ -26,6 +26,7 @@ from metanorm.ir.nodes import (
     Piece,
     Pool,
     Position,
+    Recurrence,
     Ref,
     Rename,
 )
@@ -77,7 +78,7 @@ def _obstacles_of(let: Let, whole_of: Mapping[str, str]) -> Iterator[str]:
                 yield "windows or groups of positions of a run"
         case Rename(old=old, new=new) if old in whole_of or new in whole_of:
             yield "a run beside another one of the same length"
-        case AxisMap(axis=axis) | Lookup(axis=axis) if axis in whole_of:
+        case AxisMap(axis=axis) | Recurrence(axis=axis) | Lookup(axis=axis) if axis in whole_of:
             yield "what is found along a run of an axis"
 
 

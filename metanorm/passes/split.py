@@ -30,6 +30,7 @@ from metanorm.ir.nodes import (
     Piece,
     Pool,
     Position,
+    Recurrence,
     Ref,
     Rename,
     Repeat,
@@ -78,7 +79,7 @@ def _splittable(program: Program) -> dict[str, Grouping]:
 def _needs_whole(op: Op, space: Space) -> set[str]:
     """The axes that an operation needs unsplit: it neither pools nor maps along them."""
     match op:
-        case Position(axis) | AxisMap(axis=axis) | Lookup(axis=axis):
+        case Position(axis) | AxisMap(axis=axis) | Recurrence(axis=axis) | Lookup(axis=axis):
             return {axis}
         case Piece(_, piece):
             piece_of = space[piece].piece_of

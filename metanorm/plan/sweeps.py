@@ -23,6 +23,7 @@ from metanorm.ir.nodes import (
     Lookup,
     Piece,
     Pool,
+    Recurrence,
     Ref,
     Rename,
     Type,
@@ -297,7 +298,10 @@ class _SweepPlanner:
                         exchanging.add(axis)
                         if not isinstance(matrix, ByIndex) and axis == grouped_axis and group_axis:
                             exchanging.add(group_axis)
-                case AxisMap(axis=axis) | Lookup(axis=axis) | Rename(old=axis):
+                case (
+                    AxisMap(axis=axis) | Recurrence(axis=axis)
+                    | Lookup(axis=axis) | Rename(old=axis)
+                ):  # fmt: skip
                     exchanging.add(axis)
                     if axis == grouped_axis and group_axis:  # it may read rows of other groups
                         exchanging.add(group_axis)

@@ -102,6 +102,7 @@ from metanorm.runtime.processes.sums import (
 from metanorm.runtime.products import Multiplier, matmul
 from metanorm.runtime.rescaling import rescale
 from metanorm.runtime.rounding import straight_through_round
+from metanorm.runtime.scan import scan, state_before
 from metanorm.runtime.simplex import sparsestmax
 from metanorm.runtime.state import (
     copied,
@@ -239,6 +240,7 @@ __all__ = [
     "rounded",
     "rows_mean",
     "rows_var",
+    "scan",
     "second_along",
     "second_from_sums",
     "segment_count",
@@ -251,6 +253,7 @@ __all__ = [
     "sparsestmax",
     "square_root",
     "squares_of_moments",
+    "state_before",
     "store_",
     "store_where_",
     "straight_through_round",

@@ -1,4 +1,4 @@
-"""Finds windows and pasts that reach from one group of an axis into the next."""
+"""Finds windows, pasts and scans that reach from one group of an axis into the next."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.segments import CrossesSegments
 from metanorm.ir.aggregation import Causal, Window, grouping_text
-from metanorm.ir.nodes import Count, Pool
+from metanorm.ir.nodes import Count, Pool, Recurrence
 from metanorm.ir.operands import every_let
 from metanorm.semantics.lowering import Lowering
 from metanorm.source import Span
@@ -37,6 +37,10 @@ def crossings(low: Lowering, offsets: bool) -> Iterator[Crossing]:
     reported: set[Span] = set()
     for let in every_let(low.body) if grouped else ():
         over = let.op.over if isinstance(let.op, (Pool, Count)) else ()
+        if isinstance(let.op, Recurrence) and let.op.axis in grouped and not let.op.before:
+            decl = grouped[let.op.axis]
+            axis = low.table.shown(let.op.axis)
+            yield Crossing(let.span, "scan", decl.name, axis, low.spans[decl.name])
         for axis, grouping in over:
             is_uncut = isinstance(grouping, (Window, Causal)) and grouping.within is None
             if is_uncut and axis in grouped and let.span not in reported:

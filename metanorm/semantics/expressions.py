@@ -27,6 +27,7 @@ from metanorm.semantics.draws import axes_of_draw, draw_from_ast
 from metanorm.semantics.forms import Forms
 from metanorm.semantics.lowering import CallScope, Lowering
 from metanorm.semantics.pools import LoweredPool, PoolLowering
+from metanorm.semantics.scan import state_before
 from metanorm.semantics.statistics import Statistics
 from metanorm.semantics.subscripts import Subscripts
 from metanorm.semantics.values import (
@@ -192,6 +193,10 @@ class Expressions:
             if expr.field.name in output_by_name:
                 return output_by_name[expr.field.name]
             fields = tuple(output_by_name)
+        if isinstance(value, Tensor):
+            before = state_before(value, expr.field, self.low)
+            if before is not None:
+                return before
         if not isinstance(value, Poison):
             what = "moments" if isinstance(value, Moments) else "the result of this call"
             self.problems.add(UnknownField(expr.field.span, expr.field.name, fields, what))

@@ -19,6 +19,8 @@ from metanorm.semantics.choices import lower_choice
 from metanorm.semantics.dtypes import dtype_from_ast, first_dtype
 from metanorm.semantics.pieces import concat
 from metanorm.semantics.scalars import scalar_from_ast
+from metanorm.semantics.scan import OPTIONS as SCAN_OPTIONS
+from metanorm.semantics.scan import scan
 from metanorm.semantics.values import POISON, Entity, Tensor, Value
 from metanorm.syntax import ast
 
@@ -46,12 +48,13 @@ class Forms:
             "softmax": self._axis_map,
             "sparsestmax": self._axis_map,
             "concat": self._concat,
+            "scan": self._scan,
         }
 
     def lower(self, call: ast.Call) -> Value:
         """Lower a form of the operation table."""
         name = call.function.name
-        pooling = ("count", "moments", "normalize", "softmax", "sparsestmax", "concat")
+        pooling = ("count", "moments", "normalize", "softmax", "sparsestmax", "concat", "scan")
         if (call.over is not None) != (name in pooling):
             self.problems.add(NeedsOver(call.function.span, name, name in pooling))
             return POISON
@@ -263,6 +266,15 @@ class Forms:
         if pool is not None:
             self.expressions.pools.options(pool, "concat", ())
         return concat(call, values, pool, self.low)
+
+    def _scan(self, call: ast.Call) -> Value:
+        assert call.over is not None
+        value = self.only_argument(call)
+        pool = self.expressions.pool(call.over, value)
+        if value is None or pool is None:
+            return POISON
+        options = self.expressions.pools.options(pool, "scan", SCAN_OPTIONS)
+        return scan(call, value, pool, options, self.expressions.number, self.low)
 
     # ---- affine
 

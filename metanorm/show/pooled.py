@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from metanorm.ir.aggregation import (
     OVERLAPPING,
@@ -19,7 +20,8 @@ from metanorm.ir.aggregation import (
     grouping_text,
     is_partition,
 )
-from metanorm.ir.nodes import Count, Let, Pool, Type
+from metanorm.ir.dump import scan_words
+from metanorm.ir.nodes import Count, Let, Pool, Recurrence, Type
 from metanorm.ir.operands import every_let
 from metanorm.ir.program import Program
 from metanorm.ir.reachable import reachable
@@ -35,6 +37,8 @@ from metanorm.small.values import Values
 
 MAX_EDGES = 3  # of a solid
 MAX_POSITIONS = 16  # of an edge
+
+Rule = Grouping | list[Row]  # how positions are pooled; a scan has rows of its own
 
 
 def pool_views(program: Program) -> list[PoolView]:
@@ -62,6 +66,7 @@ class _Pools:
         """The masks and the weights of pools, and what they are computed from."""
         pools = [let.op for let in self._statistics() if isinstance(let.op, (Pool, Count))]
         refs = [ref for op in pools for ref in (op.where, op.weight) if ref is not None]
+        refs += [let.op.decay for let in self._statistics() if isinstance(let.op, Recurrence)]
         try:
             return values(self.call, refs)
         except TooLarge as error:
@@ -71,25 +76,28 @@ class _Pools:
         """The views. Statistics over equal pools share one, and a count joins its pool."""
         lets_by_pool: dict[tuple[object, ...], list[Let]] = {}
         counts: list[Let] = []
+        scans: dict[Recurrence, list[Let]] = {}
         for let in self._statistics():
-            assert isinstance(let.op, (Pool, Count))
-            if isinstance(let.op, Count):
+            if isinstance(let.op, Recurrence):
+                scans.setdefault(replace(let.op, value=""), []).append(let)
+            elif isinstance(let.op, Count):
                 counts.append(let)
-            else:
+            elif isinstance(let.op, Pool):
                 joined = tuple(self.pools.joined(let.op)[0])
                 lets_by_pool.setdefault((*_pool_key(let.op), joined), []).append(let)
         for let in counts:
             assert isinstance(let.op, Count)
             same = [key for key in lets_by_pool if key[:3] == _pool_key(let.op)]
             lets_by_pool.setdefault(same[0] if same else _pool_key(let.op), []).append(let)
-        return [self._pooled(lets) for lets in lets_by_pool.values()]
+        pooled = [self._pooled(lets) for lets in lets_by_pool.values()]
+        return [*pooled, *(self._scanned(op, lets) for op, lets in scans.items())]
 
     def _statistics(self) -> Iterator[Let]:
         needed = reachable(self.program, updates=False)
         for top in self.program.body:
             if top.name in needed:
                 for let in every_let((top,)):
-                    if isinstance(let.op, (Pool, Count)):
+                    if isinstance(let.op, (Pool, Count, Recurrence)):
                         yield let
 
     def without_pools(self) -> PoolView:
@@ -120,6 +128,32 @@ class _Pools:
             nodes=self._nodes(op.over, edges),
         )
 
+    def _scanned(self, op: Recurrence, lets: Sequence[Let]) -> PoolView:
+        """Each position with those before it, by what is left of them."""
+        axes = lets[0].type.axes
+        others = tuple(axis for axis in axes if axis != op.axis)
+        rows = _scan_rows(op, self.values.broadcast(op.decay, (*others, op.axis)),
+                          self.values.size(op.axis))  # fmt: skip
+        edges = self._edges(axes, {op.axis: rows})
+        chosen = dict.fromkeys(axes, 0) | self._positions(edges, [edge.chosen for edge in edges])
+        lengths = [edge.length for edge in edges]
+
+        def share(index: Sequence[int]) -> float:
+            at = {**chosen, **self._positions(edges, index)}
+            is_beside = any(at[axis] != chosen[axis] for axis in others)
+            return 0.0 if is_beside else rows[chosen[op.axis]].get(at[op.axis], 0.0)
+
+        return PoolView(
+            names=tuple(let.name for let in lets),
+            statistics=(scan_words(op),),
+            over=(self._label(op.axis),),
+            each=self._each(lets[0].type),
+            edges=edges,
+            shares=Tensor(tuple(lengths), [share(index) for index in indices(lengths)]),
+            left_out=self._left_out(axes, edges),
+            nodes=None,
+        )
+
     # ---- in words
 
     def _label(self, axis: str) -> str:
@@ -139,7 +173,7 @@ class _Pools:
 
     # ---- edges
 
-    def _edges(self, joined: Sequence[str], matrices: dict[str, Grouping]) -> tuple[Edge, ...]:
+    def _edges(self, joined: Sequence[str], matrices: Mapping[str, Rule]) -> tuple[Edge, ...]:
         """At most three edges: axes that are not pooled are left out, or pooled ones merged."""
         wholes = [self.space.leaves(name) for name in self.space.unsplit(joined)]
         while len(wholes) > MAX_EDGES:
@@ -155,7 +189,7 @@ class _Pools:
             for rank, axes in enumerate(wholes)
         )
 
-    def _edge(self, axes: tuple[str, ...], matrices: dict[str, Grouping], from_right: bool) -> Edge:
+    def _edge(self, axes: tuple[str, ...], matrices: Mapping[str, Rule], from_right: bool) -> Edge:
         """One edge, of the first positions alone if there are many.
 
         In a cube the chosen element is on the right, where three sides are visible.
@@ -178,10 +212,12 @@ class _Pools:
             cut=whole > length,
         )
 
-    def _square(self, axis: str, matrix: Grouping | None) -> list[Row]:
+    def _square(self, axis: str, matrix: Rule | None) -> list[Row]:
         """For each position of an axis, how much each position counts for its statistic."""
         if matrix is None:
             return [{position: 1.0} for position in range(self.values.size(axis))]
+        if isinstance(matrix, list):
+            return matrix
         rows = pool_rows(matrix, self.values.size(axis), self.call)
         return [rows[pool] for pool in self._pool_of_position(axis, matrix)]
 
@@ -249,6 +285,17 @@ class _Pools:
         return None
 
 
+def _scan_rows(op: Recurrence, decays: Sequence[float], length: int) -> list[Row]:
+    """For each position, what a scan has left of each one, in the first line along its axis."""
+    rows: list[Row] = [{} for _ in range(length)]
+    left: Row = {}
+    for place in reversed(range(length)) if op.reverse else range(length):
+        begun = left
+        left = {other: share * decays[place] for other, share in begun.items()} | {place: 1.0}
+        rows[place] = begun if op.before else left
+    return rows
+
+
 def _pool_key(op: Pool | Count) -> tuple[object, ...]:
     return (op.over, op.where, op.weight)
 
@@ -260,9 +307,9 @@ def _statistic_name(op: object) -> str:
     return "second moment" if op.statistic == "second" else op.statistic
 
 
-def _chosen_position(matrices: Sequence[Grouping | None], length: int, from_right: bool) -> int:
+def _chosen_position(matrices: Sequence[Rule | None], length: int, from_right: bool) -> int:
     """The most instructive position: in the middle for windows, late for pasts, else at a side."""
-    if any(isinstance(matrix, Causal) for matrix in matrices):
+    if any(isinstance(matrix, (Causal, list)) for matrix in matrices):
         return (2 * length) // 3
     if any(isinstance(m, OVERLAPPING) and not isinstance(m, Neighbours) for m in matrices):
         return length // 2

@@ -30,6 +30,7 @@ from metanorm.ir.nodes import (
     Piece,
     Pool,
     Position,
+    Recurrence,
     Ref,
     Rename,
     Repeat,
@@ -95,6 +96,8 @@ class _Run:
                 return self.pools.result(op, let.type, let.name)
             case AxisMap(adjoint=None):
                 return self._along(op, axes)
+            case Recurrence():
+                return self._recurrence(op, axes)
             case Lookup():
                 return self._lookup(op, axes)
             case Link(edges, target, source, loop):
@@ -150,6 +153,21 @@ class _Run:
                 assert op.function == "sparsestmax" and op.argument is not None
                 results += sparsestmax(line, self.call.number(op.argument))
         return self.values.spread(results, (*others, op.axis), axes)
+
+    def _recurrence(self, op: Recurrence, axes: Sequence[str]) -> Sequence[float]:
+        """The states along an axis, each from the one before it."""
+        others = [axis for axis in axes if axis != op.axis]
+        values, decays = (
+            self.values.broadcast(ref, (*others, op.axis)) for ref in (op.value, op.decay)
+        )
+        length = self.values.size(op.axis)
+        states = [0.0] * len(values)
+        for line, state in enumerate(self.values.broadcast(op.start, others)):
+            places = range(line * length, (line + 1) * length)
+            for place in reversed(places) if op.reverse else places:
+                begun, state = state, decays[place] * state + values[place]
+                states[place] = begun if op.before else state
+        return self.values.spread(states, (*others, op.axis), axes)
 
     def _lookup(self, op: Lookup, axes: Sequence[str]) -> Sequence[float]:
         """Rows of a table. One that is not there is zero."""

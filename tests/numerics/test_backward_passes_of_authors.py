@@ -114,6 +114,70 @@ class MABN:
         return dict(zip(("buffer_x2", "buffer_gz"), rings), running_var=self.running_var)
 
 
+class OnlineFunction(torch.autograd.Function):
+    """As in `online_norm_2d.py` of Cerebras/online-normalization, on [N, C, H, W]."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, state: Online) -> Tensor:
+        keep, results, scales = state.alpha_fwd, [], []
+        for sample in x:
+            mu, var = sample.mean((1, 2)), sample.var((1, 2), correction=0)
+            scales.append((state.var + state.eps).sqrt())
+            results.append((sample - state.m[:, None, None]) / scales[-1][:, None, None])
+            gap = mu - state.m
+            state.var = keep * state.var + (1 - keep) * var + keep * (1 - keep) * gap**2
+            state.m = state.m + (1 - keep) * gap
+        out = torch.stack(results)
+        ctx.save_for_backward(out, torch.stack(scales))
+        ctx.state = state
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (grad_out,) = grads
+        out, scale = ctx.saved_tensors
+        state, found = ctx.state, []
+        control = 1 - state.alpha_bkw
+        for i, grad in enumerate(grad_out):
+            grad = grad - control * state.v[:, None, None] * out[i]
+            state.v = state.v + (grad * out[i]).mean((1, 2))
+            grad = grad / scale[i][:, None, None] - control * state.u[:, None, None]
+            state.u = state.u + grad.mean((1, 2))
+            found.append(grad)
+        return torch.stack(found), None
+
+
+class Online:
+    def __init__(self, norm: nn.Module, ecm: str) -> None:
+        self.weight, self.bias = (p.detach().requires_grad_() for p in (norm.weight, norm.bias))
+        self.alpha_fwd, self.alpha_bkw, self.eps, self.ecm = 0.8, 0.7, 1e-5, ecm
+        self.m, self.u, self.v = torch.zeros(3, 3, dtype=F64)
+        self.var = torch.ones(3, dtype=F64)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self.weight.grad = self.bias.grad = None
+        z = OnlineFunction.apply(x, self)
+        return self.bounded(per_channel(self.weight, x) * z + per_channel(self.bias, x))
+
+    def bounded(self, y: Tensor) -> Tensor:
+        if self.ecm == "ac":
+            return y.clamp(-1.5, 1.5)
+        second = y.square().mean((1, 2, 3), keepdim=True)
+        return y / (second + self.eps).sqrt() if self.ecm == "ls" else y
+
+    @property
+    def weight_grad(self) -> Tensor | None:
+        return self.weight.grad
+
+    @property
+    def bias_grad(self) -> Tensor | None:
+        return self.bias.grad
+
+    @property
+    def buffers(self) -> dict[str, Tensor]:
+        return {"m": self.m, "var": self.var, "u": self.u, "v": self.v}
+
+
 def per_channel(values: Tensor, like: Tensor) -> Tensor:
     return values.view(-1, *(1,) * (like.dim() - 2))
 
@@ -176,5 +240,21 @@ def test_moving_average_batch_norm(
     x = torch.randn(4, 3, 5, dtype=F64, requires_grad=True)
     wanted = x / per_channel(theirs.running_var + 1e-5, x).sqrt()
     wanted = per_channel(theirs.weight, x) * wanted + per_channel(theirs.bias, x)
+    torch.testing.assert_close(norm(x), wanted)
+    torch.autograd.gradcheck(norm, (x,))
+
+
+@pytest.mark.parametrize("target", ["torch", "auto"])
+@pytest.mark.parametrize("ecm", ["ac", "ls", "none"])
+def test_online_norm(library: ModuleType, ecm: str, target: Any) -> None:
+    norm = library.OnlineNorm(3, alpha_fwd=0.8, alpha_bkw=0.7, clamp_val=1.5, ecm=ecm)
+    theirs = Online(randomised(norm), ecm)
+    with runtime.use(target):
+        for _ in range(STEPS):
+            step(norm, theirs, torch.randn(4, 3, 5, 2, dtype=F64) * 2 + 1)
+    norm.eval()
+    x = torch.randn(4, 3, 5, 2, dtype=F64, requires_grad=True)
+    z = (x - per_channel(theirs.m, x)) / per_channel(theirs.var + 1e-5, x).sqrt()
+    wanted = theirs.bounded(per_channel(theirs.weight, x) * z + per_channel(theirs.bias, x))
     torch.testing.assert_close(norm(x), wanted)
     torch.autograd.gradcheck(norm, (x,))

@@ -94,6 +94,38 @@ def test_cumulative_layer_norm_knows_no_future(library: ModuleType) -> None:
     assert torch.equal(norm(x)[:, :, :4], norm(x[:, :, :4]))
 
 
+def pcen(norm: nn.Module, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    """Zeghidour et al., 2021, frame by frame."""
+    alpha, root = norm.alpha.clamp(max=1)[:, None], norm.root.clamp(min=1)[:, None]
+    delta, share = norm.delta[:, None], norm.smooth.clamp(0, 1)
+    averages = []
+    for frame in x.unbind(2):
+        state = (1 - share) * state + share * frame
+        averages.append(state)
+    m = torch.stack(averages, 2)
+    y = (x / (1e-12 + m) ** alpha + delta) ** (1 / root) - delta ** (1 / root)
+    return y, state
+
+
+def test_pcen_frame_by_frame(library: ModuleType) -> None:
+    x = (images(2, 3, 33).detach().abs() + 0.1).requires_grad_()
+    norm = library.PCEN(3).double()
+    wanted, _ = pcen(norm, x, x[:, :, 0])
+    close(norm(x), wanted, x, *norm.parameters(), tolerance=1e-9)
+
+
+def test_streaming_pcen_goes_on_from_piece_to_piece(library: ModuleType) -> None:
+    x = images(2, 3, 33).detach().abs() + 0.1
+    norm = library.StreamingPCEN(3).double()
+    whole, state = norm(x)
+    wanted, last = pcen(norm, x, torch.zeros(2, 3, dtype=F64))
+    torch.testing.assert_close((whole, state), (wanted, last))
+    first = norm(x[:, :, :20])
+    second = norm(x[:, :, 20:], first.state)
+    torch.testing.assert_close(torch.cat([first.y, second.y], 2), whole)
+    torch.testing.assert_close(second.state, state)
+
+
 def test_adjacency_norm_by_a_dense_adjacency(library: ModuleType) -> None:
     """As PyG has it, `edge_index` holds sources and then targets."""
     edges = torch.tensor([[0, 1, 2, 2, 3, 1], [1, 0, 0, 1, 1, 3]])

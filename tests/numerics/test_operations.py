@@ -56,6 +56,15 @@ def nearest(x: Tensor) -> Tensor:
     return x + (torch.floor(x + 0.5) - x).detach()
 
 
+def by_steps(x: Tensor, decay: Tensor, state: Tensor) -> Tensor:
+    """A state that moves from column to column."""
+    states = []
+    for column, share in zip(x.unbind(1), decay.unbind(1)):
+        state = share * state + column
+        states.append(state)
+    return torch.stack(states, 1)
+
+
 def near(x: Tensor, before: int, after: int) -> Tensor:
     """The mean of the columns around each, as far as there are any."""
     positions = range(x.shape[1])
@@ -140,6 +149,10 @@ FORMS = {
         runs="C = (A = 2) + B",
     ),
 }
+FORMS["scan"] = Case(
+    "scan(x over C, decay = tanh(y), start = y[C = -1])",
+    lambda x, y: by_steps(x, y.tanh(), y[:, -1]),
+)
 MATRICES = {
     "blocks": Case("x * mean(y over C: blocks(2))", lambda x, y: x * blocks(y, 2)),
     "chunks": Case("x * mean(y over C: chunks(2))", lambda x, y: x * blocks(y, 3)),

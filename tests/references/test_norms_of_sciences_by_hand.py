@@ -164,6 +164,22 @@ class Dice(nn.Module):
         return p * x + self.alpha * (1 - p) * x
 
 
+class Neural(nn.Module):
+    """`NeuNorm` of spikingjelly, step by step."""
+
+    def __init__(self, channels: int, height: int, width: int, k: float) -> None:
+        super().__init__()
+        self.k0, self.k1 = k, (1 - k) / channels**2
+        self.w = nn.Parameter(torch.zeros(channels, height, width))
+
+    def forward(self, spikes: Tensor) -> Tensor:
+        x, results = torch.zeros((), dtype=spikes.dtype), []
+        for step in spikes:
+            x = self.k0 * x + self.k1 * step.sum(dim=1, keepdim=True)
+            results.append(step - self.w * x)
+        return torch.stack(results)
+
+
 BN = {n: f"bn.{n}" for n in ("weight", "bias", "running_mean", "running_var")}
 SPIKES, ROWS = (3, 2, 4, 2, 5), (3, 5, 6)
 TWINS = (
@@ -181,6 +197,8 @@ TWINS = (
          lambda: OverSteps(4, 3), (SPIKES,), BN),
     Twin("BatchNormThroughTime", {"steps": 3, "num_features": 4},
          lambda: OfEachStep(4, 3), (SPIKES,)),
+    Twin("NeuNorm", {"in_channels": 4, "height": 2, "width": 5, "k": 0.8},
+         lambda: Neural(4, 2, 5, 0.8), (SPIKES,)),
     Twin("ValueNorm", {"input_shape": 3, "beta": 0.9}, lambda: ValueNorm(3, 0.9), ((6, 3),)),
     Twin("ValueNorm", {"input_shape": 3, "beta": 0.9}, lambda: ValueNorm(3, 0.9), ((6, 3),),
          method="denormalize"),

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from metanorm.diagnostics.lints import UnsafeDivision
 from metanorm.diagnostics.model import Problem
-from metanorm.ir.nodes import Map, Number, Op, Pool, Ref
+from metanorm.ir.nodes import Map, Number, Op, Pool, Recurrence, Ref
 from metanorm.ir.operands import operands
 from metanorm.ir.program import Program
 from metanorm.ir.ranges import ranges
@@ -29,7 +29,9 @@ def _unsafe_divisions(
     reported_elsewhere = set(within.index.ops) if within is not None else set()
     statistical: set[Ref] = set()
     for let in program.body:
-        if isinstance(let.op, Pool) or any(r in statistical for r in operands(let.op)):
+        if isinstance(let.op, (Pool, Recurrence)) or any(
+            r in statistical for r in operands(let.op)
+        ):
             statistical.add(let.name)
     reported: set[Span] = set()
     for ref, span in low.divisors:

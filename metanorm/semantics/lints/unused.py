@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from metanorm.diagnostics.model import Problem
 from metanorm.diagnostics.names import Unused
-from metanorm.ir.nodes import Buffer, Param, Ref, Repeat
+from metanorm.ir.nodes import Buffer, Param, Recurrence, Ref, Repeat
 from metanorm.ir.program import Program
 from metanorm.ir.reachable import reachable
 from metanorm.semantics.lowering import CallScope, Lowering
@@ -22,7 +23,7 @@ def unused(program: Program, low: Lowering, scope: CallScope) -> Iterator[Proble
                   if isinstance(let.op, (Param, Buffer))}  # fmt: skip
     if program.backward is not None:
         live_refs |= _read_backward(program.backward.program)
-    live_refs |= _carried(low, live_refs)
+    live_refs |= _carried(low, live_refs) | _read_before(low, live_refs)
     for name, entity in scope.names:
         called_again = name in scope.let_scopes and entity.used
         if not entity.warns or called_again:
@@ -63,6 +64,15 @@ def _unused_halves(scope: CallScope, live_refs: set[Ref]) -> Iterator[Problem]:
         if any(live_by_name.values()):
             unused_names = (name for name, live in live_by_name.items() if not live)
             yield from (Unused(span, name, "parameter") for name in unused_names)
+
+
+def _read_before(low: Lowering, live_refs: set[Ref]) -> set[Ref]:
+    """The scans of which only the states before each position are used."""
+    scans = {ref: op for ref, op in low.ops.items() if isinstance(op, Recurrence)}
+    read = {
+        replace(op, before=False) for ref, op in scans.items() if op.before and ref in live_refs
+    }
+    return {ref for ref, op in scans.items() if op in read}
 
 
 def _carried(low: Lowering, live_refs: set[Ref]) -> set[Ref]:

@@ -28,6 +28,7 @@ from metanorm.ir.nodes import (
     Piece,
     Pool,
     Position,
+    Recurrence,
     Ref,
     Rename,
     Repeat,
@@ -66,6 +67,7 @@ from metanorm.targets.torch.maps import MapPrinter
 from metanorm.targets.torch.modes import ModePrinter
 from metanorm.targets.torch.pieces import PiecePrinter
 from metanorm.targets.torch.pools import PoolPrinter
+from metanorm.targets.torch.scan import ScanPrinter
 from metanorm.targets.torch.sweep_calls import PrintedSweep, SweepCalls
 
 
@@ -115,6 +117,7 @@ class Body:
         self.loops = LoopPrinter(self.ctx, self.broadcaster, self.contractions, self.emit)
         self.pieces = PiecePrinter(self.ctx, self.broadcaster)
         self.modes = ModePrinter(self.ctx, self.broadcaster, self.emit)
+        self.scans = ScanPrinter(self.ctx, self.broadcaster, self.modes.emit_needed)
         self.exchanges = ExchangePrinter(
             self.ctx, self.broadcaster, self.pools, self.modes.emit_needed
         )
@@ -297,6 +300,8 @@ class Body:
                 self.counts.count(let, let.op, out)
             case AxisMap():
                 self._axis_map(let, let.op, out)
+            case Recurrence():
+                self.scans.scan(let, let.op, out)
             case Lookup():
                 self._lookup(let, let.op, out)
             case Piece():

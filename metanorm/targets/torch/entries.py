@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metanorm.ir.nodes import AxisMap, Concat, Lookup, Piece, Pool, Position
+from metanorm.ir.nodes import AxisMap, Concat, Lookup, Piece, Pool, Position, Recurrence
 from metanorm.ir.operands import every_let
 from metanorm.ir.program import Program
 from metanorm.syntax import ast
@@ -17,7 +17,7 @@ from metanorm.targets.torch.names import NormNames
 from metanorm.targets.torch.signature import Signature
 
 # Operations that need the whole of an axis, of which a process may have a piece.
-NONLOCAL = (Pool, AxisMap, Lookup, Position, Piece, Concat)
+NONLOCAL = (Pool, AxisMap, Recurrence, Lookup, Position, Piece, Concat)
 
 
 class EntryPrinter:
