@@ -139,7 +139,7 @@ def _computed(function: str, values: Sequence[float]) -> float:
     return float(value) if isinstance(value, (int, float)) else math.nan  # a complex one is NaN
 
 
-SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "floordiv": "/", "pow": "^"}
+SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "floordiv": "//", "pow": "^"}
 
 
 def scalar_text(scalar: Scalar) -> str:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, Union
 
-from metanorm.ir.nodes import Kind, Let, Ref
+from metanorm.ir.aggregation import Reach
+from metanorm.ir.nodes import Kind, Let, Op, Ref
 from metanorm.ir.nodes import Pool as PoolOp
 from metanorm.ir.outputs import FLOAT64
 from metanorm.ir.program import Program
@@ -90,9 +91,15 @@ class Scan:
     @property
     def axis(self) -> str:
         """The axis along which a worker needs all positions."""
-        assert isinstance(self.let.op, PoolOp)
-        ((axis, _),) = self.let.op.over
-        return axis
+        scan = reach_of(self.let.op)
+        assert scan is not None
+        return scan[0]
+
+
+def reach_of(op: Op) -> tuple[str, Reach] | None:
+    """The axis of a scan and its reach along that axis; `None` for other operations."""
+    over = op.over if isinstance(op, PoolOp) else ()
+    return next(((axis, m) for axis, m in over if isinstance(m, Reach)), None)
 
 
 @dataclass(frozen=True, slots=True)

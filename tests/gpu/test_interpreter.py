@@ -9,8 +9,9 @@ import pytest
 from processes import ROOT, Part, parts, passes, without
 
 HERE = Path(__file__).parent / "interpreted"
-QUICK = {"norms.py": 2, "tiles.py islands.py own.py": 1}  # each process takes seconds to begin
-EXTENDED = {"norms.py": 6, "tiles.py islands.py": 2}
+# Each process takes seconds to begin.
+QUICK = {"norms.py": 2, "tiles.py islands.py own.py scans.py": 1}
+EXTENDED = {"norms.py": 6, "tiles.py islands.py scans.py": 2}
 
 if importlib.util.find_spec("triton") is None:
     pytest.skip("triton is not installed", allow_module_level=True)

@@ -28,6 +28,7 @@ from metanorm.runtime.triton.tiles import (
 
 SIDES = ("outer", "rows", "columns", "cell")
 FLOAT64 = str(torch.float64)
+WHOLE = ("size ", "reach ", "width ")  # how keys of whole numbers start
 CALL_VALUES = ("tensor", "value", "part", "momentum", "starts", "order", "index")
 
 
@@ -126,7 +127,7 @@ class TritonBinding(CallBinding):
         numbers: dict[str, Any] = {f"size {dim}": size for dim, size in self.sizes.items()}
         derived_numbers = getattr(self.module, steps["numbers"])
         numbers.update(derived_numbers(self.sizes, hyperparameters))
-        numbers = {k: int(v) if k.startswith("size ") else float(v) for k, v in numbers.items()}
+        numbers = {k: int(v) if k.startswith(WHOLE) else float(v) for k, v in numbers.items()}
         if steps["groups"]:
             index, _, group_dim = steps["groups"]
             numbers[f"size {group_dim}"] = self.values[f"{index}.count"]

@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 from metanorm.ir.nodes import AxisMap, Concat, Let, Lookup, Piece, Pool, Ref, Rename
 from metanorm.ir.operands import operands
+from metanorm.nest.nest import reach_of
 from metanorm.plan.sweeps import Reduction
 from metanorm.targets.native import cir
 from metanorm.targets.native.cell_blocks import CellBlock
@@ -35,7 +36,7 @@ from metanorm.targets.native.joining import EXACT_FUNCTIONS, RESULT_FUNCTIONS
 from metanorm.targets.native.named_indexes import with_named_indexes
 from metanorm.targets.native.nesting import inlined_operators
 from metanorm.targets.native.pool import PoolPrinter
-from metanorm.targets.native.scan import ScanPrinter, lines_of_cells, reach_of
+from metanorm.targets.native.scan import ScanPrinter, lines_of_cells
 from metanorm.targets.native.softmax import softmax
 from metanorm.targets.native.sparsestmax import sparsestmax
 from metanorm.targets.native.strided_runs import LINE_FUNCTIONS

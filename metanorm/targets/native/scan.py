@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from metanorm.ir.aggregation import Reach
 from metanorm.ir.nodes import Let, Pool, Ref
 from metanorm.ir.scalar import Scalar
+from metanorm.nest.nest import reach_of
 from metanorm.targets.native import cir
 from metanorm.targets.native.cir import (
     Apply,
@@ -36,12 +37,6 @@ VALUE, WEIGHT, FIRST, SECOND, SPARE = (
 )
 BEGIN, LANE, LANES = Name("begin"), Name("i"), Name("lanes")
 SIDE_BY_SIDE: Expr = Infix("+", BEGIN, LANE)  # the position of a line among those beside it
-
-
-def reach_of(op: Pool) -> tuple[str, Reach] | None:
-    """The axis of a scan and its reach along that axis; `None` for other pools."""
-    reaches = [(axis, matrix) for axis, matrix in op.over if isinstance(matrix, Reach)]
-    return reaches[0] if reaches else None
 
 
 @dataclass(frozen=True)

@@ -156,6 +156,11 @@ class KernelContext:
             )
         return self._recomputable[ref]
 
+    def depends_on_statistics(self, ref: Ref) -> bool:
+        """Whether a value depends on statistics that the kernels of the nest measure."""
+        lets = self.lets
+        return any(r in self.measured for r in closure([ref], lambda r: operands(lets[r].op)))
+
     def is_group_size(self, let: Let) -> bool:
         """Whether a value is the number of rows in each group."""
         return isinstance(let.op, Count) and any(isinstance(m, ByIndex) for _, m in let.op.over)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from metanorm.ir.aggregation import Ones
 from metanorm.ir.nodes import POINTWISE, AxisMap, Count, Op, Pool, Ref
-from metanorm.nest.nest import Block
+from metanorm.nest.nest import Block, reach_of
 from metanorm.targets.python.pyir import Expr, Literal, Name
 from metanorm.targets.triton.context import Arguments, KernelContext
 from metanorm.targets.triton.scope import COLUMN, ROW, NotInTile, Scope
@@ -45,6 +45,8 @@ class IslandScope(Scope):
                 raise NotInTile("a map along an axis")
             if not isinstance(op, POINTWISE) and not self.ctx.is_inline(ref):
                 raise NotInTile("a value at another place")
+        if reach_of(op) is not None and self.ctx.depends_on_statistics(ref):
+            raise NotInTile("a pool that overlaps, of what depends on statistics")
         if self.grouped and self.ctx.is_group_size(let):
             return self._rows_of_group(op)
         return super().expression(ref)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from metanorm.ir.nodes import Number
+from collections.abc import Iterator
+
+from metanorm.ir.aggregation import Reach
+from metanorm.ir.nodes import Number, Op
 from metanorm.ir.program import Program
 from metanorm.ir.scalar import Apply, Const, Hyper, Scalar, SizeOf, scalar_text
 from metanorm.nest.arguments import dimensions, size_argument_dims
+from metanorm.nest.nest import reach_of
 from metanorm.targets.python.pyir import (
     Binary,
     Dict,
@@ -33,6 +37,8 @@ def numbers_function(name: str, program: Program) -> Function:
         if has_length and (axis.size is not None or axis.parts):
             entries.setdefault(f"size {axis.name}", printer.length(axis.name))
     for let in program.body:
+        for key, scalar in scan_numbers(let.op):
+            entries.setdefault(key, printer.scalar(scalar))
         if isinstance(let.op, Number) and not isinstance(let.op.value, Const):
             entries.setdefault(f"number {scalar_text(let.op.value)}", printer.scalar(let.op.value))
     pairs = tuple((Literal(key), value) for key, value in entries.items())
@@ -40,6 +46,36 @@ def numbers_function(name: str, program: Program) -> Function:
     doc = ("Lengths and numbers, from the lengths of dimensions and the hyperparameters.",)
     body = (Return(Dict(pairs)),)
     return Function(f"{name}_numbers", parameters, "dict[str, float]", body, doc)
+
+
+def reach_key(distance: Scalar) -> str:
+    """The key of how many positions a pool reaches back or ahead."""
+    return f"reach {scalar_text(distance)}"
+
+
+def width_of(reach: Reach) -> Scalar | None:
+    """How many positions are within reach; `None` where it extends to the border."""
+    if reach.back is None or reach.ahead is None:
+        return None
+    return Apply("add", (Apply("add", (reach.back, reach.ahead)), Const(1)))
+
+
+def width_key(width: Scalar) -> str:
+    """The key of how many positions are within reach."""
+    return f"width {scalar_text(width)}"
+
+
+def scan_numbers(op: Op) -> Iterator[tuple[str, Scalar]]:
+    """The numbers that a scan needs: how far its pools reach, and over how many positions."""
+    scan = reach_of(op)
+    if scan is None:
+        return
+    _, reach = scan
+    for end in (reach.back, reach.ahead):
+        if end is not None and not isinstance(end, Const):
+            yield reach_key(end), end
+    if (width := width_of(reach)) is not None:
+        yield width_key(width), width
 
 
 class _Printer:

@@ -141,12 +141,12 @@ class PhasePrinter:
 
     def _pools_in_same_loop(self, ref: Ref) -> list[Ref]:
         """The statistics over the same axes that one loop can take together with this one."""
-        axes = self.pools.axes(ref)
+        domain = self.pools.domain(ref)
         return [
             candidate
             for candidate in self.phase.members
             if self._is_narrow_pool(candidate) and candidate not in self.scope.local
-            and candidate not in self.scope.available and self.pools.axes(candidate) == axes
+            and candidate not in self.scope.available and self.pools.domain(candidate) == domain
             and not self._waits_for_phase(candidate)
         ]  # fmt: skip
 

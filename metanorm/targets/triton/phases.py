@@ -23,6 +23,7 @@ from metanorm.ir.nodes import (
     Rename,
 )
 from metanorm.ir.operands import operands
+from metanorm.nest.nest import reach_of
 from metanorm.targets.triton.context import KernelContext
 
 RELOCATIONS = (Rename, Lookup, Piece, Concat)  # they read an array at another position
@@ -130,6 +131,8 @@ class Phases:
                 return all(o in available or self.ctx.is_external(o) for o in operands(op))
             if isinstance(op, AxisMap):
                 return op.function == "softmax" and is_available(op.value, op.axis)
+            if isinstance(op, Pool) and (scan := reach_of(op)) is not None:
+                return all(is_available(operand, scan[0]) for operand in operands(op))
             known_op = isinstance(op, (*POINTWISE, Pool, Count)) or self.ctx.is_inline(ref)
             return known_op and all(is_available(o, moving_axis) for o in operands(op))
 

@@ -9,17 +9,35 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from metanorm.ir.accumulation import ACCUMULATIONS, WEIGHT, Part
-from metanorm.ir.aggregation import ByIndex
+from metanorm.ir.aggregation import ByIndex, Reach
 from metanorm.ir.nodes import AxisMap, Count, Pool, Ref
+from metanorm.ir.scalar import Const, Scalar
+from metanorm.nest.nest import reach_of
 from metanorm.targets.python.pyir import Assign, Expr, Literal, Name, Stmt, Tuple
 from metanorm.targets.triton.joining import identity, joined, joined_in_tile
-from metanorm.targets.triton.scope import ROW, Scope
-from metanorm.targets.triton.terms import ZERO, as_column, as_tile, both, call, cast, infix, plus
+from metanorm.targets.triton.numbers import reach_key, width_key, width_of
+from metanorm.targets.triton.scope import ROW, Scope, Sides
+from metanorm.targets.triton.terms import (
+    ONE,
+    ZERO,
+    as_column,
+    as_tile,
+    both,
+    call,
+    cast,
+    infix,
+    minus,
+    number,
+    plus,
+)
 from metanorm.targets.triton.tile_indices import group_of_row
 
 MOMENTS = ("weight", "mean", "squares")
 KEEP_DIMS = {"keep_dims": Literal(True)}
 LOWEST = call("float", Literal("-inf"))
+
+
+Domain = tuple[tuple[str, ...], Reach | None]
 
 
 @dataclass(frozen=True)
@@ -59,12 +77,12 @@ class PoolPrinter:
             sums_by_op[same] = replace(
                 sums_by_op[same], results={**sums_by_op[same].results, kind: ref}
             )
-        axes = self.axes(refs[0])
+        axes, reach = self.domain(refs[0])
 
         def collect(in_pool: Expr) -> list[Stmt]:
             return [one for each in sums_by_op.values() for one in self._added(each, in_pool)]
 
-        self._loop(axes, collect, refs, self._by_group(refs[0]))
+        self._loop(axes, collect, refs, self._by_group(refs[0]), reach)
         for each in sums_by_op.values():
             self._finished(each, axes)
 
@@ -73,15 +91,19 @@ class PoolPrinter:
         if isinstance(op, Count):
             return (WEIGHT,)
         row = ACCUMULATIONS["var" if moments else op.statistic]
-        by_group = any(isinstance(matrix, ByIndex) for _, matrix in op.over)
-        is_unweighted = op.where is None and op.weight is None and not by_group
+        is_unweighted = op.where is None and op.weight is None and self._are_alike(op)
         return row.parts[-1:] if is_unweighted and row.rule != "moments" else row.parts
 
-    def axes(self, ref: Ref) -> tuple[str, ...]:
-        """The axes over which a statistic is taken."""
+    def _are_alike(self, op: Pool) -> bool:
+        """Whether all pools have the same number of elements."""
+        return not any(isinstance(matrix, (ByIndex, Reach)) for _, matrix in op.over)
+
+    def domain(self, ref: Ref) -> Domain:
+        """The axes over which a statistic is taken, and how far it reaches if its pools overlap."""
         op = self.ctx.lets[ref].op
         assert isinstance(op, (Pool, Count))
-        return self.ctx.leaves(axis for axis, _ in op.over)
+        scan = reach_of(op)
+        return self.ctx.leaves(axis for axis, _ in op.over), scan[1] if scan else None
 
     def _by_group(self, ref: Ref) -> bool:
         """Whether a statistic takes the rows of each group."""
@@ -176,24 +198,29 @@ class PoolPrinter:
 
     def _loop(
         self, axes: tuple[str, ...], collect: Callable[[Expr], list[Stmt]], refs: Sequence[Ref],
-        by_group: bool = False,
+        by_group: bool = False, reach: Reach | None = None,
     ) -> None:  # fmt: skip
         """Print a loop over all positions along some axes, `PARTS` at a time.
 
         `collect` gives the body from the mask of positions that count. With `by_group`, only the
-        rows of the cell's group count.
+        rows of the cell's group count; with a `reach`, only what is near the cell.
         """
         s, names = self.scope, self.scope.arguments.names
         size = self.ctx.size(s.arguments, axes)
+        begin: Expr = ZERO
+        end = size
+        if reach is not None:
+            here, sides_here = s.at[axes[0]], s.sides[axes[0]]
+            begin, end = self._bounds(reach, here, size)
         s.enter_loop(axes)
         variable = Name(names.fresh("place" if len(axes) > 1 else axes[0].lower()))
         start = names.fresh("offset")
         lane = plus(Name(start), as_column(call("tl.arange", ZERO, Name("PARTS"))))
         s.body.append(Assign((variable,), lane))
         remaining: Expr = variable
-        for number, axis in reversed(list(enumerate(axes))):
+        for n, axis in reversed(list(enumerate(axes))):
             extent = self.ctx.size(s.arguments, (axis,))
-            s.set_position(axis, infix("%", remaining, extent) if number else remaining, ROW)
+            s.set_position(axis, infix("%", remaining, extent) if n else remaining, ROW)
             remaining = infix("//", remaining, extent)
         in_pool = Name(names.fresh("in_pool"))
         s.body.append(Assign((in_pool,), infix("<", variable, size)))
@@ -204,6 +231,8 @@ class PoolPrinter:
             assert self.ctx.group_axis is not None
             group, _ = group_of_row(s)
             condition = both(condition, infix("==", group, s.at[self.ctx.group_axis]))
+        if reach is not None:
+            condition = self._near(condition, reach, variable, here, sides_here)
         assert condition is not None
         s.body.append(Assign((counts,), condition))
         arrays = {*s.local, *getattr(s, "available", ())}
@@ -219,8 +248,52 @@ class PoolPrinter:
             s.set_position(self.ctx.group_axis, name, sides)
         s.masks["both"] = counts
         s.body.extend(collect(counts))
-        s.leave_loop(start, (ZERO, size, Name("PARTS")))
-        self.pooled.append(tuple(f"size {axis}" for axis in axes))
+        s.leave_loop(start, (begin, end, Name("PARTS")))
+        width = width_of(reach) if reach is not None else None
+        sizes = tuple(f"size {axis}" for axis in axes)
+        self.pooled.append(sizes if width is None else (width_key(width),))
+
+    def _distance(self, distance: Scalar) -> Expr:
+        """How many positions a pool reaches back or ahead."""
+        if isinstance(distance, Const):
+            return number(distance.value)
+        return self.scope.arguments(reach_key(distance), "reach")
+
+    def _bounds(self, reach: Reach, here: Expr, size: Expr) -> tuple[Expr, Expr]:
+        """The positions that are near any cell of a tile."""
+        begin: Expr = ZERO
+        end = size
+        if reach.back is not None:
+            first = minus(call("tl.min", here), self._distance(reach.back))
+            begin = call("tl.maximum", first, ZERO)
+        if reach.ahead is not None:
+            last = plus(call("tl.max", here), self._distance(reach.ahead))
+            end = call("tl.minimum", plus(last, ONE), size)
+        bounds: list[Expr] = []
+        for name, value in (("begin", begin), ("end", end)):
+            if value not in (ZERO, size):
+                variable = Name(self.scope.arguments.names.fresh(f"{name}_near"))
+                self.scope.body.append(Assign((variable,), value))
+                value = variable
+            bounds.append(value)
+        return bounds[0], bounds[1]
+
+    def _near(
+        self, condition: Expr | None, reach: Reach, place: Expr, here: Expr, sides_here: Sides
+    ) -> Expr | None:
+        """Whether a position counts, and the pool of a cell reaches it."""
+        s = self.scope
+        if reach.back is not None:
+            first = minus(here, self._distance(reach.back))
+            condition = both(condition, infix(">=", place, first))
+        if reach.ahead is not None:
+            last = plus(here, self._distance(reach.ahead))
+            condition = both(condition, infix("<=", place, last))
+        if reach.within is not None:
+            labels = s.arguments(f"tensor {reach.within}", reach.within)
+            segment, own_segment = s.load(labels, place, ROW), s.load(labels, here, sides_here)
+            condition = both(condition, infix("==", segment, own_segment))
+        return condition
 
     def _accumulator(self, preferred: str, value: Expr = ZERO) -> Name:
         """Declare a variable with a number for each position of a tile, before a loop."""

@@ -179,5 +179,7 @@ class _Schedule:
 
     def _phase_doc(self, phase: Phase) -> str:
         names = ", ".join(r for r in phase.members if not r.startswith("%"))
-        doc = f"Narrow values per {', '.join(self.ctx.lets[phase.members[0]].type.axes) or 'all'}"
+        first = phase.members[0]
+        kind = "Values" if self.ctx.is_wide(first) else "Narrow values"
+        doc = f"{kind} per {', '.join(self.ctx.lets[first].type.axes) or 'all'}"
         return f"{doc}: {names}." if names else f"{doc}."

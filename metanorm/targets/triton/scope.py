@@ -31,6 +31,7 @@ from metanorm.ir.nodes import (
 from metanorm.ir.operands import operands
 from metanorm.ir.rename import role_of
 from metanorm.ir.scalar import Const, Hyper, scalar_text
+from metanorm.nest.nest import reach_of
 from metanorm.targets.python.pyir import (
     Assign,
     Expr,
@@ -256,6 +257,8 @@ class Scope:
 
     def is_computed_in_place(self, ref: Ref) -> bool:
         """Whether each kernel computes a value itself: it is wide, a number, or cheap."""
+        if reach_of(self.ctx.lets[ref].op) is not None:  # it reads other positions
+            return False
         return self.ctx.is_wide(ref) or self.ctx.is_number(ref) or self.ctx.is_recomputable(ref)
 
     def mapped(self, function: str, arguments: tuple[Ref, ...]) -> Expr:

@@ -9,7 +9,7 @@ from typing import Literal
 from metanorm.ir.aggregation import ByIndex
 from metanorm.ir.nodes import AxisMap, Link
 from metanorm.nest.layouts import AxisGroup
-from metanorm.nest.nest import Nest, Scan
+from metanorm.nest.nest import Nest
 from metanorm.plan.sweeps import Reduction
 from metanorm.targets.triton.context import KernelContext
 
@@ -62,10 +62,8 @@ class TileShape:
 
 
 def unsupported_in_triton(nest: Nest) -> Iterator[str]:
-    """The reasons why Triton alone has no kernel for a nest, such as pools that overlap, or loops
-    along the edges of a node."""
-    if any(isinstance(s, Scan) for _, s in nest.statements()):
-        yield "sums of what overlaps"
+    """The reasons why Triton alone has no kernel for a nest, such as overlapping pools of elements,
+    or loops along the edges of a node."""
     if any(isinstance(let.op, Link) for let in nest.program.body):
         yield "neighbours in a graph"
     if nest.extra_axes:

@@ -64,7 +64,7 @@ class TileStep:
 class PhaseStep:
     """A kernel that computes narrow values on the same axes, some cells at a time.
 
-    `pooled` are the axes of its loops per cell; `changes` are the buffers that it updates.
+    `pooled` are the lengths of its loops per cell; `changes` are the buffers that it updates.
     """
 
     kernel: Function

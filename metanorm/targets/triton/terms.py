@@ -41,6 +41,11 @@ def plus(left: Expr, right: Expr) -> Expr:
     return infix("+", left, right)
 
 
+def minus(left: Expr, right: Expr) -> Expr:
+    """The difference, without a zero that is taken away."""
+    return left if right == ZERO else infix("-", left, right)
+
+
 def times(left: Expr, right: Expr) -> Expr:
     """The product, without a factor that is one."""
     if ONE in (left, right):
