@@ -41,6 +41,7 @@ from metanorm.ir.nodes import (
     Piece,
     Pool,
     Position,
+    Recurrence,
     Ref,
     Rename,
     Repeat,
@@ -65,6 +66,7 @@ from metanorm.nest.matrix_products import (
 from metanorm.nest.nest import CHEAP_FUNCTIONS
 from metanorm.nest.vanishing import vanishes_with
 from metanorm.passes.neighbours import rewritable
+from metanorm.passes.positions import is_end
 from metanorm.passes.runs import run_obstacles
 from metanorm.passes.scans import SCANNED, scan_obstacles
 from metanorm.plan.sweeps import Plan
@@ -114,6 +116,8 @@ def ineligible(program: Program) -> Iterator[str]:
         if isinstance(let.op, Cast) and let.op.to.has_eight_bits:
             yield "a value that is rounded to eight bits"
         if isinstance(let.op, Lookup) and isinstance(let.op.index, int):
+            if is_end(let.op, program):
+                continue
             length = space[let.op.axis].size  # kernels do not check a row against it
             if not isinstance(length, Const) or let.op.index < 0:
                 yield "a position of an axis whose length a call decides"
@@ -170,6 +174,8 @@ class _Eligibility:
     def _wide_value(self, let: Let) -> Iterator[str]:
         if isinstance(let.op, Pool):
             yield from self._pool_of_element(let.op)
+        elif isinstance(let.op, Recurrence):
+            yield from self._recurrence(let.op)
         elif not isinstance(let.op, WIDE_OPS):
             yield f"a {operation_name(let.op)} as large as the input"
         if set(let.type.axes) != self.data_axes:
@@ -198,6 +204,13 @@ class _Eligibility:
             yield f"{op.statistic} of windows as large as the input"
         if self.plan.extra_axes:
             yield "windows beside a value larger than the input"
+
+    def _recurrence(self, op: Recurrence) -> Iterator[str]:
+        """A state that moves along an axis: a worker has all of the axis at hand."""
+        if op.axis == self.plan.grouped_axis:
+            yield "scans of rows that are in groups"
+        if self.plan.extra_axes:
+            yield "scans beside a value larger than the input"
 
     def _larger_value(self, let: Let) -> Iterator[str]:
         """Values that an element has several of: who reads them has to read them at once."""
@@ -295,6 +308,9 @@ class _Eligibility:
                 yield f"{op.statistic} of narrow values"
             case Pool(over=over):
                 readable_axes |= {leaf for a, _ in over for leaf in self.index.space.leaves(a)}
+            case Recurrence(axis=axis):
+                yield from self._recurrence(op)
+                readable_axes.add(axis)
             case Rename(old=axis) | Lookup(axis=axis, index=int()) | AxisMap(axis=axis):
                 readable_axes.add(axis)
             case Piece() | Concat():

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Literal, Union
 
 from metanorm.ir.aggregation import Reach
-from metanorm.ir.nodes import Kind, Let, Op, Ref
+from metanorm.ir.nodes import Kind, Let, Op, Recurrence, Ref
 from metanorm.ir.nodes import Pool as PoolOp
 from metanorm.ir.outputs import FLOAT64
 from metanorm.ir.program import Program
@@ -84,13 +84,15 @@ class Pool:
 @dataclass(frozen=True, slots=True)
 class Scan:
     """Compute a statistic over the neighbourhood of each position along one axis, of cells or of
-    elements. The pools overlap."""
+    elements, where pools overlap; or a state that moves along the axis."""
 
     let: Let
 
     @property
     def axis(self) -> str:
         """The axis along which a worker needs all positions."""
+        if isinstance(self.let.op, Recurrence):
+            return self.let.op.axis
         scan = reach_of(self.let.op)
         assert scan is not None
         return scan[0]

@@ -20,6 +20,7 @@ from metanorm.ir.nodes import (
     Lookup,
     Param,
     Piece,
+    Recurrence,
     Rename,
 )
 from metanorm.ir.nodes import Pool as PoolOp
@@ -187,7 +188,7 @@ class _NestBuilder:
                 return Load(let, name)
             case Rename() | Lookup() | Piece() | Concat():
                 return Gather(let)
-            case PoolOp(over=((_, Reach()),)):
+            case PoolOp(over=((_, Reach()),)) | Recurrence():
                 return Scan(let)
             case PoolOp() | AxisMap():
                 return Pool(let)

@@ -317,7 +317,11 @@ class _Backward:
         decayed = b.map("mul", decay, adjoint)
         to_start = b.map("add", d, decayed) if op.before else decayed
         axes = b.types[result].axes
-        first = b.emit(Lookup(self._with_axis(to_start, op.axis), op.axis, -op.reverse))
+        last = apply("sub", SizeOf(op.axis), Const(1.0))
+        begins = b.number(last if op.reverse else Const(0.0))
+        is_first = b.map("eq", b.emit(Position(op.axis)), begins)
+        over: Aggregation = ((op.axis, Ones()),)
+        first = b.emit(Pool("sum", b.map("where", is_first, to_start, b.number(0)), over))
         self._contribute(op.value, adjoint, axes)
         self._contribute(op.decay, b.map("mul", adjoint, begun), axes)
         self._contribute(op.start, first, tuple(axis for axis in axes if axis != op.axis))

@@ -18,6 +18,7 @@ from metanorm.passes.loops import loops
 from metanorm.passes.matrices import matrices
 from metanorm.passes.moments import moments
 from metanorm.passes.neighbours import neighbours
+from metanorm.passes.positions import positions
 from metanorm.passes.primitives import primitives
 from metanorm.passes.products import products
 from metanorm.passes.reductions import reductions
@@ -70,6 +71,7 @@ KERNEL_PASSES: Mapping[str, str] = {
     "matrices": "a weight can be transposed and derived, a pool by a matrix cannot",
     "derivable": "what has no derivative of its own is derived as its formula is",
     "reductions": "fewer kinds of statistics are left to derive and to accumulate",
+    "positions": "a sum of one position is left where it is read, before sums are made smaller",
     "scans": "sums and moments are all that there is left to scan",
     "buffers": "a copy for a buffer is not taken apart again",
     "backward": "by now the forward program is as small as it gets",
@@ -88,6 +90,7 @@ FORWARD_PASSES: tuple[Pass, ...] = (
     Pass("matrices", matrices, KERNEL_PASSES["matrices"]),
     Pass("derivable", derivable, KERNEL_PASSES["derivable"]),
     Pass("reductions", reductions, KERNEL_PASSES["reductions"]),
+    Pass("positions", positions, KERNEL_PASSES["positions"]),
     Pass("scans", scans, KERNEL_PASSES["scans"]),
     Pass("buffers", buffers, KERNEL_PASSES["buffers"]),
 )

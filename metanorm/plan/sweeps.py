@@ -202,9 +202,9 @@ class _SweepPlanner:
         return self.is_wide(let.op.value) and not self.is_wide(let.name)
 
     def _is_scan_of_elements(self, let: Let) -> bool:
-        """Whether a sweep pools what is around each element, which is as large as the data."""
+        """Whether a sweep pools what is around each element, or moves a state along them."""
         overlaps = isinstance(let.op, Pool) and any(isinstance(m, Reach) for _, m in let.op.over)
-        return overlaps and self.is_wide(let.name)
+        return (overlaps or isinstance(let.op, Recurrence)) and self.is_wide(let.name)
 
     # ---- sweeps
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 
-from metanorm.ir.nodes import AxisMap, Concat, Let, Lookup, Piece, Pool, Ref, Rename
+from metanorm.ir.nodes import AxisMap, Concat, Let, Lookup, Piece, Pool, Recurrence, Ref, Rename
 from metanorm.ir.operands import operands
 from metanorm.nest.nest import reach_of
 from metanorm.plan.sweeps import Reduction
@@ -36,6 +36,7 @@ from metanorm.targets.native.joining import EXACT_FUNCTIONS, RESULT_FUNCTIONS
 from metanorm.targets.native.named_indexes import with_named_indexes
 from metanorm.targets.native.nesting import inlined_operators
 from metanorm.targets.native.pool import PoolPrinter
+from metanorm.targets.native.recurrence import recurrence
 from metanorm.targets.native.scan import ScanPrinter, lines_of_cells
 from metanorm.targets.native.softmax import softmax
 from metanorm.targets.native.sparsestmax import sparsestmax
@@ -276,10 +277,16 @@ class NarrowPrinter:
             case AxisMap("sparsestmax", axis=axis):
                 outer_axes = [a for a in axes if a != axis]
                 return self.loops(cluster, outer_axes, sparsestmax(self.values, let, op), block)
-            case Pool() if reach_of(op) is not None:
+            case Recurrence():
                 bounds = partial(self._bounds, block=block)
                 outer_axes, lines = lines_of_cells(self.values, let, bounds)
                 worker: Expr = Name("r->worker") if block.per_island else cir.Number(0)
+                steps = recurrence(self.values, let, lines, worker)
+                return self.loops(cluster, outer_axes, steps, block)
+            case Pool() if reach_of(op) is not None:
+                bounds = partial(self._bounds, block=block)
+                outer_axes, lines = lines_of_cells(self.values, let, bounds)
+                worker = Name("r->worker") if block.per_island else cir.Number(0)
                 scan = ScanPrinter(self.values, cluster, lines)
                 return self.loops(cluster, outer_axes, scan.statements(worker), block)
             case Pool():

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from metanorm.ir.aggregation import Reach
-from metanorm.ir.nodes import Let, Pool, Ref
+from metanorm.ir.nodes import Let, Pool, Recurrence, Ref
 from metanorm.ir.scalar import Scalar
-from metanorm.nest.nest import reach_of
+from metanorm.nest.nest import Scan, reach_of
 from metanorm.targets.native import cir
 from metanorm.targets.native.cir import (
     Apply,
@@ -58,11 +58,8 @@ def lines_of_cells(
 ) -> tuple[list[str], Lines]:
     """The axes of the loops around a scan of narrow values, and its lines. `bounds` has those of a
     loop over an axis."""
-    assert isinstance(let.op, Pool)
-    axis_and_reach = reach_of(let.op)
-    assert axis_and_reach is not None
-    axis, _ = axis_and_reach
-    value, axes = let.op.value, let.type.axes
+    assert isinstance(let.op, (Pool, Recurrence))
+    axis, value, axes = Scan(let).axis, let.op.value, let.type.axes
     order = values.ctx.axis_order(value) if not values.is_inline(value) else axes
     *outer, lane = [other for other in axes if other != axis] or [""]
     at = values.loop_positions(axes)
@@ -103,7 +100,7 @@ class ScanPrinter:
 
     def _buffer_declarations(self, worker: Expr) -> list[Stmt]:
         """The declarations of the line buffers, which lie one behind the other."""
-        begin = Infix("+", Name("v->scratch.memory"), _times(worker, Name("v->scratch.size")))
+        begin = Infix("+", Name("v->scratch.memory"), times(worker, Name("v->scratch.size")))
         volume = Infix("*", self.ctx.size(self.axis), LANES)
         body: list[Stmt] = [Declare("const int64_t", "lines_room", volume)]
         buffers: list[Name] = []
@@ -201,7 +198,8 @@ class ScanPrinter:
         return self._line_loop(written)
 
 
-def _times(worker: Expr, size: Expr) -> Expr:
+def times(worker: Expr, size: Expr) -> Expr:
+    """Where the memory of a worker begins."""
     return ZERO if worker == ZERO else Infix("*", worker, size)
 
 
@@ -223,15 +221,16 @@ def scratch_size(context: KernelContext, scans: Sequence[Let]) -> Expr:
     """How many numbers of scratch memory a worker needs for the largest scan."""
     size: Expr | None = None
     for let in scans:
-        assert isinstance(let.op, Pool)
-        axis_and_reach = reach_of(let.op)
-        assert axis_and_reach is not None
-        other_axes = [axis for axis in let.type.axes if axis != axis_and_reach[0]]
+        assert isinstance(let.op, (Pool, Recurrence))
+        scanned = Scan(let).axis
+        other_axes = [axis for axis in let.type.axes if axis != scanned]
         lanes: Expr = Name("LANES")
         if not context.nest.is_wide(let.name):
             lanes = Apply("min", (lanes, context.size(other_axes[-1]))) if other_axes else ONE
-        each = cir.product(cir.Number(_line_count(let.op)), lanes)
-        volume = Apply("times", (each, context.size(axis_and_reach[0])))
+        volume = lanes  # of states
+        if isinstance(let.op, Pool):
+            each = cir.product(cir.Number(_line_count(let.op)), lanes)
+            volume = Apply("times", (each, context.size(scanned)))
         size = volume if size is None or size == volume else Apply("max", (size, volume))
     assert size is not None
     return size

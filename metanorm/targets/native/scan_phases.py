@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from metanorm.ir.index import closure
-from metanorm.ir.nodes import Let, Map, Pool, Ref
+from metanorm.ir.nodes import Let, Map, Op, Pool, Ref
 from metanorm.ir.operands import operands
 from metanorm.nest.nest import CHEAP_FUNCTIONS, Block, Nest
 
@@ -72,12 +72,13 @@ class _Phases:
 
     def _scans_of(self, level: int) -> Iterator[tuple[Ref, ...]]:
         """The scans that wait for so many; a mean and a variance of the same values are one."""
-        by_values: dict[Pool, list[Ref]] = {}
+        by_values: dict[Op, list[Ref]] = {}
         for ref, let in self.lets.items():
             if ref in self.scans and self.level[ref] == level:
-                assert isinstance(let.op, Pool)
-                joint = "moments" if let.op.statistic in ("mean", "var") else let.op.statistic
-                by_values.setdefault(replace(let.op, statistic=joint), []).append(ref)
+                op = let.op
+                if isinstance(op, Pool) and op.statistic in ("mean", "var"):
+                    op = replace(op, statistic="moments")
+                by_values.setdefault(op, []).append(ref)
         yield from map(tuple, by_values.values())
 
     def _computed(self, goals: Iterable[Ref], tiled: Collection[Ref]) -> set[Ref]:

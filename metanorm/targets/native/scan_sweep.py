@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from metanorm.ir.nodes import Ref
+from metanorm.ir.nodes import Recurrence, Ref
 from metanorm.nest.layouts import AxisGroup
 from metanorm.nest.nest import Block
 from metanorm.plan.sweeps import Reduction
@@ -29,6 +29,7 @@ from metanorm.targets.native.cir import (
 from metanorm.targets.native.context import KernelContext
 from metanorm.targets.native.elements import Elements
 from metanorm.targets.native.narrow import NarrowPrinter
+from metanorm.targets.native.recurrence import recurrence
 from metanorm.targets.native.scan import SIDE_BY_SIDE, Lines, ScanPrinter
 from metanorm.targets.native.scan_phases import Phase, scan_phases
 from metanorm.targets.native.scan_tile import COLUMNS, STRIP_BEGIN, STRIP_END, Tile, tiled_refs
@@ -136,7 +137,11 @@ class ScanSweepPrinter(SweepPrinter):
             positions[key_of(lane)] = SIDE_BY_SIDE
             bounds = self.tile.bounds(lane)
         lines = Lines(positions, *bounds, down=self.tile.loops[-1] != (axis,))
-        body = ScanPrinter(self.values, results, lines).statements(WORKER)
+        let = self.ctx.program.index.lets[results[0]]
+        if isinstance(let.op, Recurrence):
+            body = recurrence(self.values, let, lines, WORKER)
+        else:
+            body = ScanPrinter(self.values, results, lines).statements(WORKER)
         for group in reversed(outer):
             body = [For(self.ctx.variable(group), *self.tile.bounds(group), tuple(body))]
         return body
