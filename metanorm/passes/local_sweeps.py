@@ -41,6 +41,7 @@ from metanorm.ir.operands import operands
 from metanorm.ir.outputs import FLOAT64
 from metanorm.ir.program import Declaration, InputDecl, Program
 from metanorm.ir.rename import map_operands, numbered, role_of
+from metanorm.ir.roles import roles
 from metanorm.ir.scalar import SizeOf, hyperparameters_in, leaves
 from metanorm.passes.builder import without_dead_code
 
@@ -92,6 +93,7 @@ class _Sweep:
 class _LocalSweeps:
     def __init__(self, program: Program) -> None:
         self.program, self.index = program, program.index
+        self.roles = roles(program)
         first = program.inputs[0]
         self.data_axes = {leaf for dim in first.dims for leaf in self.index.space.leaves(dim)}
         self.placement = mode_placement(program)
@@ -250,7 +252,8 @@ class _LocalSweeps:
             raise NotInSweeps("whole numbers that are computed")
         if any(space[axis].cells_of for axis in let.type.axes):
             raise NotInSweeps("values of groups of positions")
-        name = role_of(let.name) or ("value" if let.name.startswith("%") else let.name)
+        role = role_of(let.name) or self.roles.get(let.name, "value")
+        name = role if let.name.startswith("%") else let.name
         used = {*sweep.input_names.values(), *self.names} - {let.name}
         sweep.input_names[let.name] = self._free(name, used)
         return Input(sweep.input_names[let.name])

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Container, Iterator, Sequence
 from dataclasses import replace
 
-from metanorm.ir.nodes import POINTWISE, Buffer, Input, Let, Param, Pool, Ref, Rename
+from metanorm.ir.nodes import POINTWISE, Buffer, Input, Let, Param, Pool, Ref
 from metanorm.ir.operands import operands
 from metanorm.targets.native.cell_blocks import CellBlock
 from metanorm.targets.native.context import KernelContext
+from metanorm.targets.native.inlined import reads_elsewhere
 from metanorm.targets.native.values import NarrowValues
 
 EXTERNAL_OPS = (Input, Param, Buffer)
@@ -104,11 +105,11 @@ class Clusters:
             return False
         return any(moved and r in cluster for r, moved in self._reads(ref))
 
-    def _reads(self, ref: Ref, through_rename: bool = False) -> Iterator[tuple[Ref, bool]]:
+    def _reads(self, ref: Ref, is_moved_already: bool = False) -> Iterator[tuple[Ref, bool]]:
         """The values that a value reads, and whether it reads them at another position."""
         op = self.lets[ref].op
         for operand in operands(op):
-            is_moved = through_rename or isinstance(op, Rename)
+            is_moved = is_moved_already or reads_elsewhere(op)
             if operand in self.values.inlined:
                 yield from self._reads(operand, is_moved)
             else:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from metanorm.ir.nodes import Dtype, Input, Link, Param, Ref
 from metanorm.ir.program import Program
 from metanorm.ir.rename import role_of
+from metanorm.ir.roles import roles
 from metanorm.ir.scalar import Apply as ApplyScalar
 from metanorm.ir.scalar import Const, Hyper, Scalar, SizeOf, leaves
 from metanorm.nest.arguments import size_argument_dims, start_of
@@ -50,7 +51,7 @@ RESERVED = frozenset(
     arrive adjoint_of nearest arriving APART SCANS LANES lanes lines lines_room scratch
     scratch_of scan_sums scan_moments scan_weighed tiles tiles_of tile_room strip_of columns
     strip_begin strip_end value_lines weight_lines first_lines second_lines spare_lines NULL
-    larger_float larger_double smaller_float smaller_double
+    is_inside larger_float larger_double smaller_float smaller_double
     INFINITY NAN TOTALS ALIKE WEIGHED SUM MOMENTS MAXIMUM MINIMUM DONE NO_MEMORY BROKEN_LABELS
     GAP LARGE_PAGE UNCOUNTABLE piece aligned countable empty of_rows parts_in put_by report
     room_to_align running scan scan_lanes scan_pasts scan_windows scan_segments segment_end
@@ -83,6 +84,7 @@ class KernelContext:
         self.size_argument_dims = size_argument_dims(self.program)
         self._used_names: set[str] = set(RESERVED)
         self._names: dict[str, str] = {}
+        self._roles = roles(self.program)
         self._axis_constants = axis_constants(self.program)
         self._index_names: dict[Expr, str] = {}
         self.group_axis = nest.group_axis
@@ -130,7 +132,7 @@ class KernelContext:
     def name(self, ref: str) -> str:
         """The C name of a value or a field, after its name in the spec if it has one."""
         if ref not in self._names:
-            base = ref if not ref.startswith("%") else role_of(ref) or "t"
+            base = ref if not ref.startswith("%") else role_of(ref) or self._roles.get(ref, "t")
             self._names[ref] = self._fresh(_identifier(base))
         return self._names[ref]
 
@@ -167,9 +169,7 @@ class KernelContext:
 
     def is_inside(self, run: str, position: Expr) -> Expr:
         """Whether a position of the whole axis is in a run."""
-        start = self.run_start(run)
-        is_behind = Infix(">=", position, start)
-        return Infix("&&", is_behind, Infix("<", position, Infix("+", start, self.size(run))))
+        return Apply("is_inside", (position, self.run_start(run), self.size(run)))
 
     def whole_axis(self, run: str) -> str:
         """The axis that a run of positions is cut out of."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from metanorm.ir.nodes import Detach, Expand, Link, Map, Pool, Ref, Rename
+from metanorm.ir.nodes import Detach, Expand, Link, Lookup, Map, Op, Pool, Ref, Rename
 from metanorm.ir.operands import operands
 from metanorm.ir.program import Program
 from metanorm.nest.nest import CHEAP_FUNCTIONS
 
-# Operations that only change where numbers are read.
-RELOCATIONS = (Rename, Expand, Detach)
+
+def reads_elsewhere(op: Op) -> bool:
+    """Whether an operation only reads its operand at another position than that of its result."""
+    return isinstance(op, Rename) or (isinstance(op, Lookup) and isinstance(op.index, int))
 
 
 def inlined(program: Program, data_axes: Collection[str], array_refs: Collection[Ref]) -> set[Ref]:
@@ -31,7 +33,7 @@ def inlined(program: Program, data_axes: Collection[str], array_refs: Collection
             continue
         if isinstance(let.op, Link):  # its value is one wherever a loop reads it
             crossing.add(let.name)
-        elif isinstance(let.op, RELOCATIONS):
+        elif isinstance(let.op, (Expand, Detach)) or reads_elsewhere(let.op):
             inlined_refs.add(let.name)
         elif isinstance(let.op, Map) and let.op.function in CHEAP_FUNCTIONS:
             arguments = let.op.arguments

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from metanorm.ir.accumulation import accumulation_of
 from metanorm.ir.aggregation import ByIndex
 from metanorm.ir.index import closure
-from metanorm.ir.nodes import Map, Pool, Ref, Rename
+from metanorm.ir.nodes import Map, Pool, Ref
 from metanorm.ir.operands import operands
 from metanorm.nest.vanishing import vanishes_with
 from metanorm.targets.native import cir
@@ -28,6 +28,7 @@ from metanorm.targets.native.cir import (
     Stmt,
     product,
 )
+from metanorm.targets.native.inlined import reads_elsewhere
 from metanorm.targets.native.joining import join_rule
 from metanorm.targets.native.strided_runs import is_strided_run, strided_statistic
 from metanorm.targets.native.values import NarrowValues
@@ -113,7 +114,7 @@ class PoolPrinter:
 
         def inlined_operands(read: Iterable[Ref]) -> list[Ref]:
             ops = ((ref, self.values.lets[ref].op) for ref in read if ref in self.values.inlined)
-            return [ref for ref, op in ops if not isinstance(op, Rename)]
+            return [ref for ref, op in ops if not reads_elsewhere(op)]
 
         inlined = closure(
             inlined_operands(refs), lambda ref: inlined_operands(operands(self.values.lets[ref].op))

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from metanorm.ir.aggregation import ByIndex, Ones
 from metanorm.ir.index import closure
-from metanorm.ir.nodes import Count, Inside, Link, Number, Op, Position, Ref, Rename
+from metanorm.ir.nodes import Count, Inside, Link, Lookup, Number, Op, Position, Ref, Rename
 from metanorm.ir.operands import operands
 from metanorm.targets.native import cir
 from metanorm.targets.native.cir import (
@@ -131,6 +131,9 @@ class NarrowValues:
             return cir.Number(1)
         if isinstance(op, Rename):
             return self.value(op.value, {**at, op.old: at[op.new]})
+        if isinstance(op, Lookup):
+            assert isinstance(op.index, int)
+            return self.value(op.table, {**at, op.axis: cir.Number(op.index)})
         return self.pointwise_expression(op, at, local)
 
     def pointwise_expression(self, op: Op, at: AxisPositions, local: Mapping[Ref, Expr]) -> Expr:

@@ -10,6 +10,7 @@ from metanorm.ir.nodes import Cast, Dtype, Expand, Input, Let, Map, Op, Param, R
 from metanorm.ir.operands import operands
 from metanorm.ir.program import Program
 from metanorm.ir.rename import role_of
+from metanorm.ir.roles import RESCALING
 from metanorm.targets.python.pyir import (
     Assign,
     Attribute,
@@ -270,7 +271,7 @@ class Context:
         """The role of a nameless value, such as the scale or the shift of a normalization."""
         for let in self.users[ref]:
             if isinstance(let.op, Map) and let.op.function == "rescale":
-                roles = dict(zip(let.op.arguments[1:], ("centre", "shift", "scale", "weight")))
+                roles = dict(zip(let.op.arguments[1:], RESCALING))
                 if ref in roles:
                     return roles[ref]
             elif isinstance(let.op, Map):

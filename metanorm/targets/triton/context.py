@@ -28,6 +28,7 @@ from metanorm.ir.nodes import (
 )
 from metanorm.ir.operands import operands
 from metanorm.ir.program import Program
+from metanorm.ir.roles import roles
 from metanorm.nest.arguments import start_of
 from metanorm.nest.nest import Nest
 from metanorm.plan.sweeps import Reduction
@@ -105,6 +106,7 @@ class KernelContext:
             for ref, finish in nest.finishes.items()
         }
         self._axis_orders = nest.axis_orders
+        self.roles = roles(self.program)
         self._recomputable: dict[Ref, bool] = {}
 
     def axis_order(self, ref: Ref) -> tuple[str, ...]:

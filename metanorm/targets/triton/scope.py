@@ -223,7 +223,7 @@ class Scope:
         let = self.ctx.lets[ref]
         if isinstance(let.op, (Input, Param, Buffer)):
             return f"{let.op.name.removeprefix('kept.')}_here"
-        return ref if not ref.startswith("%") else role_of(ref) or "t"
+        return ref if not ref.startswith("%") else role_of(ref) or self.ctx.roles.get(ref, "t")
 
     def expression(self, ref: Ref) -> Expr:
         """The expression of a value."""

@@ -80,6 +80,11 @@ typedef struct {
     extent rows, columns;
 } matrix;
 
+/* Whether a position of an axis is in the run of `length` positions that begins at `start`. */
+static inline int is_inside(int64_t position, int64_t start, int64_t length) {
+    return position >= start && position < start + length;
+}
+
 static inline real entry(const matrix *m, int64_t row, int64_t column) {
     return m->entries[row * m->step + column];
 }
