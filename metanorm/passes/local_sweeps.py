@@ -106,8 +106,6 @@ class _LocalSweeps:
 
     def run(self) -> LocalSweeps:
         """Number the sweeps by depth: the depth of a value is how many of them it waits for."""
-        if any(axis.parts for axis in self.program.axes):
-            raise NotInSweeps("an axis that is split")
         for let in self.program.body:
             depth = max((self.depth[ref] for ref in operands(let.op)), default=0)
             self.depth[let.name] = depth + self._is_measured(let)
@@ -297,6 +295,8 @@ class _LocalSweeps:
         numbers = tuple(let.op for let in body if isinstance(let.op, Number))
         scalars = (leaf for number in numbers for leaf in leaves(number.value))
         used |= {leaf.axis for leaf in scalars if isinstance(leaf, SizeOf)}
+        used |= {part for axis in program.axes if used & {axis.name, *axis.parts}
+                 for part in (axis.name, *axis.parts)}  # fmt: skip
         hyperparameters = set(hyperparameters_in(numbers))
         swept = replace(
             program,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from metanorm.ir.flags import choosing_flags
+from metanorm.ir.outputs import output_dims
 from metanorm.ir.program import Program
 from metanorm.ir.scalar import Apply, Const, Hyper, Scalar, SizeOf
 from metanorm.ir.space import Space
@@ -94,6 +95,7 @@ def kernel_table(norm: PrintedNorm, named: KernelNaming) -> dict[str, Any]:
         **_tables(program),
         **_widths(program),
         **_runs(program),
+        **_parts(program),
         **({"edges": edges} if edges else {}),
         "sorts": {i.name: i.sort for i in program.inputs if i.sort != "tensor"}
         | {a.name: "matrix" for a in matrices},
@@ -136,6 +138,17 @@ def _runs(program: Program) -> dict[str, Any]:
             whole, start = axis.piece_of
             runs[axis.name] = [whole, scalar_as_json(start), scalar_as_json(axis.size)]
     return {"runs": runs} if runs else {}
+
+
+def _parts(program: Program) -> dict[str, Any]:
+    """The length of each part of an axis that an output has as a dimension, and no tensor."""
+    space = program.index.space
+    declared = {dim for decl in program.declarations for dim in decl.dims}
+    dims = {dim for name, ref in program.outputs for dim in output_dims(program, name, ref)}
+    parts = [part for axis in program.axes for part in axis.parts]
+    lengths = {part: space[part].size for part in parts if part in dims - declared}
+    table = {part: scalar_as_json(size) for part, size in lengths.items() if size is not None}
+    return {"parts": table} if table else {}
 
 
 def scalar_as_json(scalar: Scalar) -> Any:

@@ -69,7 +69,7 @@ def test_sweeps_change_no_message() -> None:
         assert messages(between) == messages(variant.program), name
         assert near(between) == near(variant.program), name
         compared += 1
-    assert compared > 80
+    assert compared > 120
 
 
 def test_programs_of_sweeps_and_between_them_are_legal() -> None:
@@ -111,14 +111,13 @@ def test_most_norms_that_pool_over_samples_have_kernels_between_messages() -> No
     everywhere = [v for name, v in variants() if name == "ModeNorm"][-1]
     first = sweeps_with_kernels(everywhere).sweeps[0].program  # a mean, about a number
     assert [name for name, _ in first.outputs] == ["x_mean"] and "about" not in program_text(first)
-    assert without["IterNorm"] == "an axis that is split"
+    assert without["IterNorm"] == "a pool as large as the input"
     assert without["DomainBatchNorm"] == "pools of groups of positions"
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("input x[N, C]\noutput x - mean(x over N, C: blocks(2))", "an axis that is split"),
         (
             "input x[N, C], domain: index[N] of K = 3\noutput x - mean(x over N: domain)",
             "pools of groups of positions",

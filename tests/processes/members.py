@@ -25,11 +25,13 @@ def synchronized(
     setting: Setting,
     weights: list[dict[str, Tensor]],
     when: str = "train",
+    target: str = "auto",
 ) -> dict[str, Tensor]:
     """A call of a norm that takes its samples from all processes."""
     norm = norm_of(path, program, parts[rank], setting)
     runtime.convert_sync(norm, group, when=when)
-    actual = run(norm, program, parts[rank], weights[rank])
+    with runtime.use(target):
+        actual = run(norm, program, parts[rank], weights[rank])
     return added(group, actual)
 
 
@@ -52,6 +54,7 @@ def sharded(
     axes: list[str],
     weights: list[dict[str, Tensor]],
     training: bool,
+    target: str = "auto",
 ) -> dict[str, Tensor]:
     """A call of a norm of which each process has pieces of some axes, parameters included."""
     part = parts[rank]
@@ -60,7 +63,8 @@ def sharded(
         for name, tensor in (*norm.named_parameters(), *norm.named_buffers()):
             tensor.copy_(part.state[name])
     runtime.shard(norm.train(training), dict.fromkeys(axes, group), reduce_gradients="sum")
-    return run(norm, program, part, weights[rank])
+    with runtime.use(target):
+        return run(norm, program, part, weights[rank])
 
 
 def distributed(

@@ -50,8 +50,9 @@ def difference(ours: Tensor, theirs: Tensor) -> float:
 
 
 def differences(
-    team: Team, path: str, program: Program, known: Divided, shards: Sequence[int], setting: Setting
-) -> dict[str, float]:
+    team: Team, path: str, program: Program, known: Divided, shards: Sequence[int],
+    setting: Setting, target: str = "auto",
+) -> dict[str, float]:  # fmt: skip
     """How far results, gradients and buffers of several processes are from those of one process
     that computes in float64."""
     axes, first = known.sample_axes, program.inputs[0]
@@ -79,7 +80,8 @@ def differences(
         }
         for start, length in zip(starts, shards)
     ]
-    arguments = (path, program, parts, setting, own, "train" if setting.training else "always")
+    when = "train" if setting.training else "always"
+    arguments = (path, program, parts, setting, own, when, target)
     results = team.run("members:synchronized", *arguments, size=len(shards))
     dims = {f"gradient of input {decl.name}": decl for decl in program.inputs}
     dims |= {name: first for name in weights if name not in lacking}

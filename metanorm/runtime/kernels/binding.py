@@ -101,6 +101,9 @@ class CallBinding:
         self.sizes = {dim: prod(shape) for dim, shape in self.shapes.items()}
         for run, place in table.runs.items():
             self._cut(run, *place)
+        for part, scalar in table.parts.items():
+            self.sizes[part] = whole_number(scalar, values, self.sizes)
+            self.shapes[part] = (self.sizes[part],)
         self.real = torch.float64 if self.x.dtype == torch.float64 else torch.float32
 
     def _cut(self, run: str, whole: str, start: Scalar, length: Scalar) -> None:

@@ -151,10 +151,12 @@ class NativeBinding(CallBinding):
             return [0, 0, *[0] * (len(self.ranks) if wide else 0)]
         result, lengths = torch.empty_like(like), None
         if not is_gradient and (field.dims or not wide):
-            if any(dim.lstrip("*") not in self.spans for dim in field.dims):
-                raise Unsupported("a result along what no tensor has, such as a part of an axis")
+            known = {*self.spans, *self.table.parts}
+            if any(dim.lstrip("*") not in known for dim in field.dims):
+                raise Unsupported("a result along what no tensor has")
             result = like.new_empty(self.shape_of(field.dims))
-            lengths = self._length_spans(field.dims)
+            if not self.table.parts:
+                lengths = self._length_spans(field.dims)
         operand = self.order[name[2:] if is_gradient else self.first]
         if self.wanted(name):
             result_layout = (tuple(result.shape), result.stride(), result.dtype)

@@ -149,13 +149,14 @@ def encode_backward(
 def _is_pinned(plan: CallPlan, prepared: PreparedKernel) -> bool:
     """Whether lengths decided something that guards cannot express.
 
-    That is a matrix that was made for a length, a number of parts that is itself a length, runs of
-    an axis, or results that do not fit into the caches.
+    That is a matrix that was made for a length, a number of parts that is itself a length, runs or
+    parts of an axis, or results that do not fit into the caches.
     """
     parts = [factor for factors in plan.table.divisible.values() for factor in factors]
     return (
         bool(plan.table.matrices)
         or bool(plan.table.runs)
+        or bool(plan.table.parts)
         or prepared.exceeds_cache
         or any(isinstance(factor, str) and factor in prepared.spans for factor in parts)
     )
