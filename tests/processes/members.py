@@ -112,6 +112,38 @@ def distributed(
     return {n: x.detach().full_tensor() for n, x in found.items()}, where, bool(on_pieces)
 
 
+def compiled(
+    group: Any,
+    rank: int,
+    path: str,
+    program: Program,
+    example: Example,
+    setting: Setting,
+    weights: dict[str, Tensor],
+    dim: int,
+) -> dict[str, Tensor]:
+    """What a graph without breaks of a norm gives for a `DTensor`."""
+    from torch.distributed.tensor import Replicate, Shard, distribute_module, distribute_tensor
+
+    mesh = _mesh(group, None)
+    torch.compiler.reset()
+    norm = norm_of(path, program, example, setting)
+    distribute_module(norm, mesh)
+    given = {
+        name: x if x is None else distribute_tensor(x, mesh, [Replicate() if i else Shard(dim)])
+        for i, (name, x) in enumerate(example.inputs.items())
+    }
+    given = {n: _leaf(x) for n, x in given.items()}
+    y = torch.compile(norm, backend="aot_eager", fullgraph=True)(**given)
+    whole = distribute_tensor(weights["output output"], mesh, [Replicate()])
+    (y * whole).sum().backward()
+    leaves = {f"input {n}": x for n, x in given.items() if x is not None}
+    leaves |= {f"parameter {n}": p for n, p in norm.named_parameters()}
+    found = {f"gradient of {n}": x.grad for n, x in leaves.items() if x.grad is not None}
+    found |= {"output output": y, **{f"buffer {n}": b for n, b in norm.named_buffers()}}
+    return {n: x.detach().full_tensor() for n, x in found.items()}  # type: ignore[attr-defined]
+
+
 def messages_of(
     group: Any, rank: int, path: str, program: Program, example: Example, setting: Setting, dim: int
 ) -> tuple[int, int]:

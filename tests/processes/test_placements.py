@@ -173,6 +173,22 @@ def test_optimizers_take_the_gradients_of_pieces(
         compare(found, wanted)
 
 
+@pytest.mark.parametrize(
+    ("name", "dim"),
+    [("LayerNorm", 0), ("LayerNorm", 1), ("BatchNorm", 0), ("SwitchNorm", 0), ("MinMaxScaler", 1)],
+)
+def test_graphs_of_torch_compile_take_them_on_the_operations_of_torch(
+    name: str, dim: int, team: Team, paths: dict[str, str]
+) -> None:
+    program = PROGRAMS[name]
+    setting = Setting("call", training=True)
+    example = make_example(program, setting)
+    wanted, weights = expected(paths[name], program, example, setting)
+    arguments = (paths[name], program, example, setting, weights, dim)
+    for found in team.run("members:compiled", *arguments, size=2):
+        compare(found, wanted)
+
+
 def test_tensors_on_two_meshes_are_no_pieces_of_one_call(team: Team, paths: dict[str, str]) -> None:
     program = PROGRAMS["BatchNorm"]
     setting = Setting("call", training=True)

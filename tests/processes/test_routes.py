@@ -120,6 +120,25 @@ def test_strides_and_half_precision_change_no_message(routes: Routes) -> None:
     demand_close(together(half), wanted, 2e-2)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("name", tiered(NORMS, CORE))
+def test_messages_of_half_precision_are_in_double(
+    name: str, dtype: torch.dtype, routes: Routes
+) -> None:
+    """The same on all routes, to the rounding of what is computed in float32."""
+    shards = (7, 1)
+    on_torch = routes.ask("called", name, TORCH, shards, dtype=dtype)
+    wanted = alone(routes.paths[name], name, 0.0, dtype)
+    for route in (NATIVE, MIXED):
+        found = routes.ask("called", name, route, shards, dtype=dtype)
+        for ours, theirs in zip(found, on_torch):
+            for sent, other in zip(ours["sent"], theirs["sent"], strict=True):
+                assert sent.dtype == other.dtype == torch.float64
+                assert torch.equal(sent[:2], other[:2])
+                torch.testing.assert_close(sent[2:], other[2:], rtol=2e-2, atol=2e-2)
+        demand_close(together(found), wanted, 3e-2)
+
+
 def test_a_process_without_samples_has_no_kernel_to_run(routes: Routes) -> None:
     assert routes.ask("kernel_runs", "BatchNorm", (8, 0)) == [[4, 4], [0, 0]]
 

@@ -28,15 +28,21 @@ FILES = {
     "BatchRenorm": "batch_renorm",
     "EvoNormB0": "evo_norm",
 }
-PEAKS = """
+OWN = """
 norm Peaks {
   input  x[N, C = num_features, *S]
   param  weight[C] = 1
   let    low = min(x over N, *S)
   output weight * (x - low) * max(x over N, *S)
 }
+
+norm Halves {
+  input  x[N, C = num_features, *S]
+  param  weight[C] = 1
+  output weight * normalize(x over N, C: blocks(2), *S)
+}
 """
-CORE = ("BatchNorm", "MaskedBatchNorm", "Peaks")
+CORE = ("BatchNorm", "MaskedBatchNorm", "Peaks", "Halves")
 TRITON: tuple[Route, ...] = ("triton", "triton")
 TORCH: tuple[Route, ...] = ("torch", "torch")
 MIXED: tuple[Route, ...] = ("triton", "torch")
@@ -48,19 +54,19 @@ def interpreting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Routes]:
     library = load_library()
     roots = [r for r in library.roots if r.split(":")[-1] in {f"{f}.norm" for f in FILES.values()}]
     files = compile_specs(library.sources, roots, Options(target="triton")).files
-    source = {"peaks.norm": Source.of("peaks.norm", PEAKS)}
+    source = {"own.norm": Source.of("own.norm", OWN)}
     files = {**files, **compile_specs(source, [*source], Options(target="triton")).files}
     folder = tmp_path_factory.mktemp("triton")
     for file, text in files.items():
         (folder / file).write_text(text)
     team = Team(2, environment={"TRITON_INTERPRET": "1"})
-    names = {**FILES, "Peaks": "peaks"}
+    names = {**FILES, "Peaks": "own", "Halves": "own"}
     yield Routes(team, {name: str(folder / f"{file}.py") for name, file in names.items()})
     team.close()
 
 
 @pytest.mark.parametrize("shards", [(5, 3), (8, 0)], ids=str)
-@pytest.mark.parametrize("name", tiered((*FILES, "Peaks"), CORE))
+@pytest.mark.parametrize("name", tiered((*FILES, "Peaks", "Halves"), CORE))
 def test_the_same_messages_and_results(
     name: str, shards: tuple[int, ...], interpreting: Routes
 ) -> None:
