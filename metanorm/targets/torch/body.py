@@ -48,14 +48,13 @@ from metanorm.targets.python.pyir import (
     IfElse,
     Literal,
     Name,
-    Return,
     Stmt,
     Subscript,
     Tuple,
     names_in,
 )
 from metanorm.targets.torch.broadcaster import Broadcaster
-from metanorm.targets.torch.context import Context
+from metanorm.targets.torch.context import Context, returned
 from metanorm.targets.torch.contractions import Contractions
 from metanorm.targets.torch.counts import CountPrinter
 from metanorm.targets.torch.empty import IndependentOutputs, empty_input_guard
@@ -141,7 +140,7 @@ class Body:
             body += [Assign((name,), result), *self.modes.updates()]
             result = name
         if self.ctx.program.outputs:
-            body.append(_returned(result, body))
+            body.append(returned(result, body))
         head = self._widened()
         is_whole = self.ctx.program.target not in ("initial", "backward", "sweep")
         if is_whole and not self.ctx.program.divided:
@@ -395,12 +394,3 @@ class Body:
         tensor = self.ctx.tensor(value.expr) if value.number else value.expr
         rounded = call("runtime.rounded", tensor, self.ctx.dtype(op.to))
         self.ctx.keep(let, replace(value, expr=rounded, number=False), out, "rounded")
-
-
-def _returned(result: Expr, body: list[Stmt]) -> Return:
-    """The return of a result; one that the last statement assigns to a variable needs none."""
-    if body and isinstance(body[-1], Assign) and body[-1].targets == (result,):
-        last = body.pop()
-        assert isinstance(last, Assign) and last.value is not None
-        return Return(last.value, last.comment)
-    return Return(result)

@@ -20,6 +20,7 @@ from metanorm.targets.python.pyir import (
     If,
     Literal,
     Name,
+    Return,
     Stmt,
 )
 from metanorm.targets.python.text_from_pyir import WIDTH, flat, is_chain
@@ -366,3 +367,12 @@ def is_square(op: Map) -> bool:
 def is_sum(op: Op) -> bool:
     """Whether a value is a sum or a difference."""
     return isinstance(op, Map) and op.function in ("add", "sub")
+
+
+def returned(result: Expr, body: list[Stmt]) -> Return:
+    """The return of a result; one that the last statement assigns to a variable needs none."""
+    if body and isinstance(body[-1], Assign) and body[-1].targets == (result,):
+        last = body.pop()
+        assert isinstance(last, Assign) and last.value is not None
+        return Return(last.value, last.comment)
+    return Return(result)
