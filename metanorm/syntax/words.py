@@ -74,7 +74,11 @@ SORTS = {
 # Operations with a call syntax, and groupings.
 FUNCTIONS = frozenset(row.name for row in public() if row.group != "operator")
 
-FIELDS = {"mean": "the mean of each pool", "var": "its variance"}  # of `moments`
+FIELDS = {
+    "before": "the state of a scan before each position",
+    "mean": "the mean of each pool",
+    "var": "its variance",
+}  # of `moments`
 LITERALS = ("true", "false", "None")
 TARGETS = {
     "weight": "a parametrization of the weight of another layer",

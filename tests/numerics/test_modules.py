@@ -172,16 +172,19 @@ def test_autocast_keeps_the_dtype_of_the_input(program: Program, library: Module
     assert all(y.dtype == torch.float32 for y in result)
 
 
-def sample_of_the_first(arguments: dict[str, Any], x: Tensor) -> Tensor:
-    """What may influence the first position: its graph, its sequence, what edges lead to it, it."""
+def sample_of(arguments: dict[str, Any], x: Tensor, at: int) -> Tensor:
+    """What may influence a position: its graph, its sequence, what edges lead to it, it."""
+    position = torch.arange(len(x))
     if "edge_index" in arguments:
         source, target = arguments["edge_index"]
-        return torch.isin(torch.arange(len(x)), torch.cat((source[target == 0], torch.zeros(1))))
+        near = torch.cat((source[target == position[at]], position[at][None]))
+        graph = arguments.get("batch", position)
+        return torch.isin(position, near) | (graph == graph[at])
     if "cu_seqlens" in arguments:
         sequence_of = torch.bucketize(torch.arange(len(x)), arguments["cu_seqlens"], right=True)
-        return sequence_of == sequence_of[0]
-    sample_of = arguments.get("batch", arguments.get("target", torch.arange(len(x))))
-    return sample_of == sample_of[0]
+        return sequence_of == sequence_of[at]
+    sample_of = arguments.get("batch", arguments.get("target", position))
+    return sample_of == sample_of[at]
 
 
 # PRepBN pools samples once it has been called often enough.
@@ -197,12 +200,14 @@ def test_nothing_of_the_batch_leaks_where_samples_are_independent(
     Of large values too, since a norm may let small ones be.
     """
     for training in (True, False):
-        leaks = any(leaks_of(program, library, training, size) for size in (1, 1000))
+        leaks = any(
+            leaks_of(program, library, training, size, at) for size in (1, 1000) for at in (0, -1)
+        )
         assert leaks == bool(crosses_samples(program, evaluating=not training))
 
 
-def leaks_of(program: Program, library: ModuleType, training: bool, size: float) -> bool:
-    """Whether the first sample, or its gradient, sees others that are of such a size."""
+def leaks_of(program: Program, library: ModuleType, training: bool, size: float, at: int) -> bool:
+    """Whether the first sample, or the last one, or its gradient, sees others of such a size."""
     if holds_pairs(program):
         return False
     module, arguments = sample(program, library, training=training)
@@ -211,7 +216,7 @@ def leaks_of(program: Program, library: ModuleType, training: bool, size: float)
     arguments |= {name: torch.zeros_like(arguments[name]) for name in tables}  # all alike
     first = program.inputs[0]
     dim = first.dims.index(leading_axis(first, program.index.space))  # of samples
-    others = ~sample_of_the_first(arguments, x.movedim(dim, 0))
+    others = ~sample_of(arguments, x.movedim(dim, 0), at)
     changed = x.clone()
     changed.movedim(dim, 0)[others] += torch.rand_like(x.movedim(dim, 0)[others])
     x = x.clone().requires_grad_()
@@ -219,9 +224,9 @@ def leaks_of(program: Program, library: ModuleType, training: bool, size: float)
         tensors(copy.deepcopy(module)(**{**arguments, program.inputs[0].name: v}))[0]
         for v in (x, changed)
     )
-    (gradient,) = torch.autograd.grad(y.movedim(dim, 0)[0].square().sum(), x)
+    (gradient,) = torch.autograd.grad(y.movedim(dim, 0)[at].square().sum(), x)
     seen = torch.cat(
-        [(y - z).movedim(dim, 0)[0].flatten(), gradient.movedim(dim, 0)[others].flatten()]
+        [(y - z).movedim(dim, 0)[at].flatten(), gradient.movedim(dim, 0)[others].flatten()]
     )
     return bool((seen.abs() > 1e-9 * size).any())
 
