@@ -288,3 +288,50 @@ class BadRename(Problem):
 
     def helps(self) -> tuple[str, ...]:
         return (self.hint,)
+
+
+@problem("MN0311")
+@dataclass(frozen=True)
+class NothingInCells(Problem):
+    """A value that is to be returned for each cell has no cells.
+
+    ### What it means
+
+    `cells(m)` returns a statistic with one row for each group, block or segment that it was pooled
+    over, instead of spreading it over the positions of the axis. A value has such cells where it is
+    computed of pools by `blocks`, `chunks`, `interleave`, an index or offsets, and of nothing that
+    varies along the axis itself. A statistic of whole axes has no cells, and windows keep the axis.
+
+    ### Example
+
+    ```norm
+    norm Spread {
+      input  x[V, C], batch: index[V]
+      let    m = mean(x over C)
+      output x - m, m = cells(m)
+    }
+    ```
+
+    ### Fix
+
+    Pool by groups or blocks, or return the value as it is.
+
+    ```norm
+    norm Counted {
+      input  x[V, C], batch: index[V]
+      let    m = mean(x over V: batch)
+      output x - m, m = cells(m)
+    }
+    ```
+    """
+
+    span: Span
+    axes: tuple[str, ...]
+
+    def message(self) -> str:
+        plural = "es" if len(self.axes) > 1 else "is"
+        has = f"it has the ax{plural} {listing(self.axes)}" if self.axes else "it is a number"
+        return f"this value has no cells: {has}"
+
+    def helps(self) -> tuple[str, ...]:
+        return ("leave `cells` out, or pool by `blocks(g)`, `chunks(k)`, an index or offsets",)

@@ -177,6 +177,13 @@ _ROWS = (
     ),
     _form("stop", "stop(e)", "e, without its gradient.", "e"),
     _form(
+        "cells",
+        "output y, cells(m)",
+        "m as a further output with one row for each cell, such as each group or block, instead of "
+        "being spread over the positions of the axis.",
+        "m",
+    ),
+    _form(
         "cast",
         "cast(e)",
         "e rounded to the dtype of the first input, or as `cast(e like h)` and "

@@ -13,7 +13,8 @@ def output_dims(program: Program, name: str, ref: Ref) -> tuple[str, ...]:
 
     The first output has the shape of the first input if the program keeps it, and an initial value
     has the dimensions of its declaration, a stated gradient those of its input. Any other output
-    has the axes of its value, in the order that the spec or the inputs give.
+    has the axes of its value, in the order that the spec or the inputs give, and whole axes in the
+    place of cells, unless the spec says that it has one row for each cell.
     """
     if program.target == "initial":
         return program.initialized.dims
@@ -26,8 +27,8 @@ def output_dims(program: Program, name: str, ref: Ref) -> tuple[str, ...]:
         if {leaf for dim in input_dims for leaf in space.leaves(dim)} >= set(axes):
             return input_dims  # a backward program may read a smaller input first
     declared_dims = dict(program.output_dims).get(name, ())
-    leaves = tuple(leaf for dim in declared_dims for leaf in space.leaves(dim))
-    return declared_dims if space.ordered(leaves) == axes else space.unsplit(axes)
+    leaves = space.ordered(leaf for dim in declared_dims for leaf in space.leaves(dim))
+    return declared_dims if leaves in (axes, type_.axes) else space.unsplit(axes)
 
 
 def output_axes(program: Program, name: str, ref: Ref) -> tuple[str, ...] | None:

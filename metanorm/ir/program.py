@@ -210,9 +210,10 @@ class Program:
     `entries` are the further methods of the norm, which share what it learns. The name of such a
     program is that of the norm and of the method, with a dot between them.
 
-    `output_dims` has, by output, the order of its dimensions where the spec says one, and
-    `output_dtypes` its dtype where that is not the one of the first input. Each process has a piece
-    of the axes in `divided`.
+    `output_dims` has, by output, the order of its dimensions where the spec says one; an axis of
+    cells among them is returned as it is, and not spread over the axis that it cuts.
+    `output_dtypes` has its dtype where that is not the one of the first input. Each process has a
+    piece of the axes in `divided`.
     """
 
     name: str

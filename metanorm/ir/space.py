@@ -12,6 +12,11 @@ from metanorm.ir.scalar import leaves as leaves_of
 Axes = tuple[str, ...]
 
 
+def cell_name(axis: str, grouping: Grouping) -> str:
+    """The name of the axis that enumerates the cells of a partition of `axis`."""
+    return f"{axis}/{grouping_text(grouping)}"
+
+
 class Space:
     """The axes of one program, in order. A cell axis is added when it is first needed."""
 
@@ -106,7 +111,7 @@ class Space:
 
     def cell_axis(self, name: str, grouping: Grouping) -> str:
         """The axis that enumerates the cells of a partition of `name`."""
-        cell = f"{name}/{grouping_text(grouping)}"
+        cell = cell_name(name, grouping)
         if cell not in self._axes:
             self.add(Axis(cell, cells_of=(name, grouping)))
         return cell

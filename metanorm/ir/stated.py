@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from metanorm.ir.aggregation import Dense, Neighbours
+from metanorm.ir.aggregation import ByIndex, Dense, Neighbours
 from metanorm.ir.initializers import backward_slice
 from metanorm.ir.nodes import Buffer, Count, Expand, Input, Let, Mode, Param, Pool, Ref, Type
 from metanorm.ir.operands import every_let
@@ -111,6 +111,7 @@ def _with_what_it_reads(
     read = {let.op.name for let in every_let(program.body) if isinstance(let.op, LEAVES)}
     read |= set(_pooling_names(program.body))
     read |= {name for name, _ in program.outputs} | {update.buffer for update in program.updates}
+    read |= set(_spreading_names(program))
     first, *others = program.inputs
     dims = {buffer.name: buffer.dims for buffer in program.buffers}
     before = (InputDecl(name, "tensor", dims[buffer]) for buffer, name in saved.items())
@@ -132,3 +133,11 @@ def _pooling_names(body: Iterable[Let]) -> Iterator[str]:
                 yield grouping.matrix
             elif isinstance(grouping, Neighbours):
                 yield grouping.edges
+
+
+def _spreading_names(program: Program) -> Iterator[str]:
+    """The indices whose groups values have cells of, which are spread by them."""
+    axes = {axis for let in every_let(program.body) for axis in let.type.axes}
+    for axis in program.axes:
+        if axis.name in axes and axis.cells_of and isinstance(axis.cells_of[1], ByIndex):
+            yield axis.cells_of[1].index

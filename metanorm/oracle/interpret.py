@@ -100,7 +100,13 @@ class _Run:
         axes = tuple(leaf for dim in dims for leaf in self.env.space.leaves(dim))
         order = self.env.space.ordered(axes)
         value = self.v.broadcast(ref, order).permute([order.index(a) for a in axes])
-        return value.reshape([n for dim in dims for n in self.env.shapes[dim]])
+        return value.reshape([n for dim in dims for n in self._lengths(dim)])
+
+    def _lengths(self, dim: str) -> tuple[int, ...]:
+        """The lengths behind a dimension of an output; for cells, how many there are."""
+        if self.env.space[dim].cells_of is not None:
+            return (self.v.size(dim),)
+        return self.env.shapes[dim]
 
     def bind(self, let: Let) -> None:
         self.v.types[let.name] = let.type

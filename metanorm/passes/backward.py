@@ -39,7 +39,7 @@ from metanorm.ir.nodes import (
     Rename,
 )
 from metanorm.ir.ops import ORDERED
-from metanorm.ir.outputs import output_dims
+from metanorm.ir.outputs import output_axes, output_dims
 from metanorm.ir.program import InputDecl, Program
 from metanorm.ir.scalar import Const, SizeOf, apply
 from metanorm.passes.builder import Builder, without_dead_code
@@ -126,12 +126,13 @@ class _Backward:
         self.adjoints: dict[Ref, list[Ref]] = {}
 
     def _dims(self, name: str, ref: Ref, axes: tuple[str, ...]) -> tuple[str, ...]:
-        """The dimensions of the gradient of an output: those of the output, or its axes if it has
-        cells, which no kernel returns."""
+        """The dimensions of the gradient of an output: those of the output, or its axes if its
+        cells are spread over an axis, which no kernel does."""
         program, space = self.forward, self.forward.index.space
         is_first = program.keeps_shape and name == program.outputs[0][0]
+        is_spread = output_axes(program, name, ref) is None
         has_cells = any(space[axis].cells_of for axis in axes)
-        return axes if has_cells and not is_first else output_dims(program, name, ref)
+        return axes if has_cells and is_spread and not is_first else output_dims(program, name, ref)
 
     def run(self) -> Gradient:
         """Recompute the forward values, then propagate adjoints from the outputs backward."""

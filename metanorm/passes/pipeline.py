@@ -28,6 +28,7 @@ from metanorm.passes.scans import scans
 from metanorm.passes.share import share
 from metanorm.passes.simplify import simplify
 from metanorm.passes.split import split
+from metanorm.passes.spread import spread
 from metanorm.passes.sums import sums
 
 
@@ -66,6 +67,7 @@ PIPELINE: tuple[Pass, ...] = (
 KERNEL_PASSES: Mapping[str, str] = {
     "variants": "a kernel is made for one way through the modes",
     "runs": "loops go over whole axes, for which whatever comes later is made",
+    "spread": "an output of groups is repeated for each position, and its gradient is summed",
     "lookups": "a value of groups has a gradient, and a place in loops",
     "neighbours": "links are weights that can be followed both ways, a pool of neighbours is none",
     "matrices": "a weight can be transposed and derived, a pool by a matrix cannot",
@@ -85,6 +87,7 @@ PROCESS_PASSES: Mapping[str, str] = {
 }
 FORWARD_PASSES: tuple[Pass, ...] = (
     Pass("runs", runs, KERNEL_PASSES["runs"]),
+    Pass("spread", spread, KERNEL_PASSES["spread"]),
     Pass("lookups", lookups, KERNEL_PASSES["lookups"]),
     Pass("neighbours", neighbours, KERNEL_PASSES["neighbours"]),
     Pass("matrices", matrices, KERNEL_PASSES["matrices"]),

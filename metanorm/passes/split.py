@@ -38,7 +38,7 @@ from metanorm.ir.nodes import (
 from metanorm.ir.program import Divisible, Program
 from metanorm.ir.rename import map_operands
 from metanorm.ir.scalar import Apply, Scalar, SizeOf
-from metanorm.ir.space import Space
+from metanorm.ir.space import Space, cell_name
 from metanorm.ir.unused_splits import is_single_part_in_evaluation, is_unused_in_evaluation
 from metanorm.passes.builder import Builder
 
@@ -113,25 +113,44 @@ def _split(program: Program, axis: str, partition: Grouping) -> Program:
             declared if declared.name != axis else replace(declared, parts=(outer.name, inner.name))
         )
         axes += [outer, inner] if declared.name == axis else []
-    builder = Builder(replace(program, axes=tuple(axes)))
+    cells = cell_name(axis, partition)
+    in_cells = {name for name, dims in program.output_dims if cells in dims}
+    kept = inner.name if pooled == outer.name else outer.name
+    program = _with_part_for_cells(replace(program, axes=tuple(axes)), cells, kept)
+    builder = Builder(program)
     for let in program.body:
         builder.copy(
             let, _repooled(let, axis, partition, (outer.name, inner.name), pooled, builder)
         )
-    outputs = [
-        (name, _with_all_parts(ref, {outer.name, inner.name}, builder))
-        for name, ref in program.outputs
-    ]
+    both = {outer.name, inner.name}
+    outputs = []
+    for name, ref in program.outputs:
+        varies = not {axis, cells}.isdisjoint(program.index.types[ref].axes)
+        parts = {kept} if name in in_cells else both
+        outputs.append((name, _with_parts(ref, parts if varies else set(), builder)))
     return builder.finish(outputs)
 
 
-def _with_all_parts(output: Ref, parts: set[str], builder: Builder) -> Ref:
-    """An output with both parts of the axis or none: a value of cells is repeated within each."""
+def _with_part_for_cells(program: Program, cells: str, part: str) -> Program:
+    """The program with `part` in the place of the axis `cells`, in outputs that are returned per
+    cell, and in their gradients, which arrive so."""
+
+    def renamed(dims: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(part if dim == cells else dim for dim in dims)
+
+    return replace(
+        program,
+        inputs=tuple(replace(decl, dims=renamed(decl.dims)) for decl in program.inputs),
+        output_dims=tuple((name, renamed(dims)) for name, dims in program.output_dims),
+    )
+
+
+def _with_parts(output: Ref, parts: set[str], builder: Builder) -> Ref:
+    """An output with these parts of the axis. A value of cells is repeated within each, and one
+    that is the same for all cells, such as a count, for each cell."""
     ref = builder.value_map.get(output, output)
-    present = parts.intersection(builder.types[ref].axes)
-    if not present or present == parts:
-        return ref
-    return builder.emit(Expand(ref, builder.space.ordered(parts - present)))
+    missing = builder.space.ordered(parts.difference(builder.types[ref].axes))
+    return builder.emit(Expand(ref, missing)) if missing else ref
 
 
 def _parts(axis: str, partition: Grouping) -> tuple[Axis, Axis, str]:

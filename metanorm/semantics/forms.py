@@ -43,6 +43,7 @@ class Forms:
             "mode": self._mode,
             "stop": self._detach,
             "cast": self._cast,
+            "cells": self._cells,
             "size": self._size,
             "position": self._position,
             "softmax": self._axis_map,
@@ -191,6 +192,12 @@ class Forms:
         if value is None or to is None:
             return POISON
         return self.low.emit(Cast(value.ref, to), call.span)
+
+    def _cells(self, call: ast.Call) -> Value:
+        """Report `cells` anywhere but around a further output, which does not come here."""
+        hint = "it is how a further output is returned: `output y, m = cells(m)`"
+        self.problems.add(MisplacedPart(call.function.span, "`cells`", hint))
+        return POISON
 
     def _axis_argument(self, call: ast.Call) -> tuple[str, ...] | None:
         if len(call.arguments) != 1 or call.keywords:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from metanorm.diagnostics.axes import AmbiguousAxes
 from metanorm.diagnostics.names import UnknownSort
 from metanorm.diagnostics.values import BadDefault, WrongKind
@@ -26,6 +28,12 @@ class InputLowering:
         self.problems = low.problems
         self._declared_inputs: list[tuple[ast.InputItem, InputDecl]] = []
         self._wrong_inputs: set[str] = set()  # inputs whose axes are wrong
+        self._given_axes: set[str] = set()
+
+    def note_lengths(self, items: Sequence[ast.InputItem]) -> None:
+        """Note the axes whose lengths every call gives, by a tensor that has them."""
+        given = [item for item in items if item.sort is None and item.default is None]
+        self._given_axes = {dim.axis.name for item in given for dim in item.dims}
 
     def declare(self, item: ast.InputItem, first: bool) -> None:
         """Declare an input of the norm that is compiled."""
@@ -49,7 +57,7 @@ class InputLowering:
             self._wrong_inputs.add(name)
         sort = "index" if offsets else sort
         table = self.axes.introduce(item.table) if item.table else None
-        if table is not None:
+        if table is not None and table not in self._given_axes:
             self.low.table.require_fixed(table, "a table", item.span)
         default = self._default(item, first)
         optional = item.default is not None or (sort == "index" and table is None)

@@ -116,6 +116,7 @@ class _Norm:
             self.problems.add(NoInput(self.norm.name.span, self.norm.name.name))
             return None
         self.low.table.input_span = items[0].span
+        self.statements.inputs.note_lengths(items)
         for position, item in enumerate(items):
             self.statements.inputs.declare(item, position == 0)
         for statement in self.norm.statements:

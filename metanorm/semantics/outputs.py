@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from metanorm.diagnostics.axes import NothingInCells
 from metanorm.ir.nodes import Dtype
 from metanorm.semantics.dtypes import dtype_from_ast, first_dtype
 from metanorm.semantics.expressions import Expressions
@@ -40,10 +41,7 @@ class OutputLowering:
         lowered = []
         for position, item in enumerate(statement.items):
             self.scope.first_output = item.value if position == 0 else None
-            value = self.expressions.value(item.value)
-            if isinstance(value, Poison):
-                continue
-            tensor = self.expressions.as_number(value, item.value)
+            tensor = self._value(item, position)
             if tensor is not None:
                 name = self._name(item, position)
                 lowered.append((item, tensor, name, self._dtype(item, name)))
@@ -54,6 +52,24 @@ class OutputLowering:
             NormOutput(name, tensor, item, self._dims(item, tensor, orders), dtype)
             for item, tensor, name, dtype in lowered
         ]
+
+    def _value(self, item: ast.OutputItem, position: int) -> Tensor | None:
+        """The value of an output; `None` after a report."""
+        call = in_cells(item)
+        if call is None or position == 0:  # a form, which is reported wherever it stands
+            value = self.expressions.value(item.value)
+            return (
+                None if isinstance(value, Poison) else self.expressions.as_number(value, item.value)
+            )
+        tensor = self.expressions.forms.only_argument(call)
+        if tensor is None:
+            return None
+        space = self.low.table.space
+        if not any(space[axis].cells_of for axis in tensor.type.axes):
+            axes = tuple(self.low.table.shown(axis) for axis in self.low.dims(tensor.type.axes))
+            self.low.problems.add(NothingInCells(call.arguments[0].span, axes))
+            return None
+        return tensor
 
     def _dtype(self, item: ast.OutputItem, name: str) -> Dtype | None:
         """The dtype of an output: as written, or that of an input with its name.
@@ -69,20 +85,38 @@ class OutputLowering:
 
     def _dims(self, item: ast.OutputItem, tensor: Tensor, orders: OutputOrders) -> tuple[str, ...]:
         """The dimensions of an output in the order in which it is returned."""
-        name = item.value.name if isinstance(item.value, ast.Name) else ""
+        space, value = self.low.table.space, _returned(item)
+        name = value.name if isinstance(value, ast.Name) else ""
         entity = self.scope.names.find(name) if name in self.scope.names else None
-        if entity is not None and entity.axes:
-            return self.low.table.space.unsplit(entity.axes)
-        return orders.unsplit(tensor.ref)
+        order = entity.axes if entity is not None and entity.axes else orders.of(tensor.ref)
+        if in_cells(item) is not None:
+            cells = {space.base(axis): axis for axis in tensor.type.axes}
+            order = tuple(cells[axis] for axis in order)
+        return space.unsplit(order)
 
     def _name(self, item: ast.OutputItem, position: int) -> str:
         if item.name is not None:
             check_name(item.name, self.low.problems)
             return item.name.name
-        match item.value:
+        match value := _returned(item):
             case ast.Name():
-                return item.value.name
+                return value.name
             case ast.FieldOf():
-                return item.value.field.name
+                return value.field.name
             case _:
                 return "output" if position == 0 else f"output_{position}"
+
+
+def in_cells(item: ast.OutputItem) -> ast.Call | None:
+    """The call of `cells` that an output is, if it is returned with one row for each cell."""
+    value = item.value
+    if not isinstance(value, ast.Call) or value.function.name != "cells":
+        return None
+    is_plain = value.over is None and value.per is None and value.dtype is None
+    return value if is_plain else None
+
+
+def _returned(item: ast.OutputItem) -> ast.Expr:
+    """The value that an output returns, without `cells` around it."""
+    call = in_cells(item)
+    return call.arguments[0] if call is not None and call.arguments else item.value

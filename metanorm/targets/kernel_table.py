@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from metanorm.ir.aggregation import ByIndex
 from metanorm.ir.flags import choosing_flags
-from metanorm.ir.outputs import output_dims
 from metanorm.ir.program import Program
 from metanorm.ir.scalar import Apply, Const, Hyper, Scalar, SizeOf
 from metanorm.ir.space import Space
@@ -95,7 +95,7 @@ def kernel_table(norm: PrintedNorm, named: KernelNaming) -> dict[str, Any]:
         **_tables(program),
         **_widths(program),
         **_runs(program),
-        **_parts(program),
+        **_computed_lengths(kernels, space),
         **({"edges": edges} if edges else {}),
         "sorts": {i.name: i.sort for i in program.inputs if i.sort != "tensor"}
         | {a.name: "matrix" for a in matrices},
@@ -140,15 +140,44 @@ def _runs(program: Program) -> dict[str, Any]:
     return {"runs": runs} if runs else {}
 
 
-def _parts(program: Program) -> dict[str, Any]:
-    """The length of each part of an axis that an output has as a dimension, and no tensor."""
-    space = program.index.space
-    declared = {dim for decl in program.declarations for dim in decl.dims}
-    dims = {dim for name, ref in program.outputs for dim in output_dims(program, name, ref)}
-    parts = [part for axis in program.axes for part in axis.parts]
-    lengths = {part: space[part].size for part in parts if part in dims - declared}
-    table = {part: scalar_as_json(size) for part, size in lengths.items() if size is not None}
-    return {"parts": table} if table else {}
+def _computed_lengths(kernels: NormKernels, space: Space) -> dict[str, Any]:
+    """The lengths of those dimensions of results that no tensor has: of parts and of cells."""
+    program = kernels.program
+    tensor_dims = {dim for decl in program.declarations for dim in decl.dims}
+    result_dims = {
+        dim
+        for variant in kernels.variants
+        for nest in (*variant.forward.values(), *variant.backward.values())
+        for field in nest.fields
+        if field.name.startswith("to.")
+        for dim in field.dims
+    }
+    lengths = {
+        dim: _computed_length(dim, tensor_dims, space) for dim in sorted(result_dims - tensor_dims)
+    }
+    known = {dim: length for dim, length in lengths.items() if length is not None}
+    return {"computed": known} if known else {}
+
+
+def _computed_length(dim: str, tensor_dims: set[str], space: Space) -> Any:
+    """The length of a part of an axis, or the name of the number of groups; `None` for others."""
+    axis = space[dim]
+    if axis.cells_of is not None:
+        grouping = axis.cells_of[1]
+        return f"{grouping.index}.count" if isinstance(grouping, ByIndex) else None
+    if axis.size is None or axis.variadic:
+        return None
+
+    def readable(scalar: Scalar) -> Scalar:
+        match scalar:
+            case SizeOf(other) if other not in tensor_dims and (size := space[other].size):
+                return readable(size)
+            case Apply(function, arguments):
+                return Apply(function, tuple(map(readable, arguments)))
+            case _:
+                return scalar
+
+    return scalar_as_json(readable(axis.size))
 
 
 def scalar_as_json(scalar: Scalar) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from math import prod
-from typing import Any, Protocol
+from typing import Any, Protocol, Union
 
 import torch
 from torch import Tensor
@@ -29,12 +29,25 @@ class Span:
 
 
 @dataclass(frozen=True)
+class Groups:
+    """The number of groups of an index, an operand of a call that is given by its number."""
+
+    tensor: int
+    count: int  # in this call
+
+
+# A length of a result: that of a dimension of a tensor, that of a part of an axis, or how many
+# groups there are.
+Length = Union[Span, int, Groups]
+
+
+@dataclass(frozen=True)
 class ResultSlot:
     """A result of a kernel: its layout, and the word of the call that takes its address.
 
     `operand` is the number of the operand whose gradient it is, or of the first one. `lengths` says
-    which dimension of which tensor of the call gives each length of a packed result; without it,
-    the result has the layout of its operand.
+    which dimension of which tensor of the call gives each length of a packed result, or what else
+    it is (`Length`); without it, the result has the layout of its operand.
     """
 
     offset: int
@@ -44,7 +57,7 @@ class ResultSlot:
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     dtype: torch.dtype
-    lengths: tuple[Span, ...] | None = None
+    lengths: tuple[Length, ...] | None = None
 
     def allocate(self, device: torch.device | str = "cpu") -> Tensor:
         """An uninitialized tensor in this layout."""
@@ -101,9 +114,9 @@ class CallBinding:
         self.sizes = {dim: prod(shape) for dim, shape in self.shapes.items()}
         for run, place in table.runs.items():
             self._cut(run, *place)
-        for part, scalar in table.parts.items():
-            self.sizes[part] = whole_number(scalar, values, self.sizes)
-            self.shapes[part] = (self.sizes[part],)
+        for dim, scalar in table.computed.items():
+            length = self.sizes.setdefault(dim, whole_number(scalar, values, self.sizes))
+            self.shapes.setdefault(dim, (length,))
         self.real = torch.float64 if self.x.dtype == torch.float64 else torch.float32
 
     def _cut(self, run: str, whole: str, start: Scalar, length: Scalar) -> None:
@@ -177,6 +190,26 @@ class CallBinding:
     def shape_of(self, dims: Sequence[str]) -> list[int]:
         """The shape of a tensor on these dimensions."""
         return [n for dim in dims for n in self.shapes[dim.lstrip("*")]]
+
+    def lengths_of(self, dims: Sequence[str]) -> tuple[Length, ...]:
+        """Where each length of a packed result comes from. Raises `Unsupported`."""
+        lengths: list[Length] = []
+        for dim in (dim.lstrip("*") for dim in dims):
+            if dim in self.spans:
+                span = self.spans[dim][0]
+                lengths += [Span(span.tensor, d, d + 1) for d in range(span.first, span.last)]
+            elif dim in self.table.computed:
+                lengths.append(self._computed_length(dim))
+            else:
+                raise Unsupported("a result along what no tensor has")
+        return tuple(lengths)
+
+    def _computed_length(self, dim: str) -> Length:
+        """The length of a dimension that no tensor has."""
+        scalar, (length,) = self.table.computed[dim], self.shapes[dim]
+        index = scalar.removesuffix(".count") if isinstance(scalar, str) else ""
+        is_count = index != scalar and index in self.order
+        return Groups(self.order[index], length) if is_count else length
 
     def vector_dim(self, entry: KernelEntry) -> str:
         """The dimension that the inner loop of a kernel runs along."""

@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.utils._python_dispatch import _disable_current_modes
 
-from metanorm.runtime.kernels.binding import ResultSlot
+from metanorm.runtime.kernels.binding import Groups, Length, ResultSlot, Span
 from metanorm.runtime.kernels.errors import Unsupported
 
 
@@ -62,8 +62,19 @@ def fake_result(slot: ResultSlot, operands: Sequence[Tensor]) -> Tensor:
     operand = operands[slot.operand]
     if slot.lengths is None:
         return torch.empty_like(operand, dtype=slot.dtype)
-    shape = [operands[span.tensor].shape[span.first] for span in slot.lengths]
+    shape = [_fake_length(length, operands) for length in slot.lengths]
     return operand.new_empty(shape, dtype=slot.dtype)
+
+
+def _fake_length(length: Length, operands: Sequence[Tensor]) -> int | torch.SymInt:
+    """A length of a result. A call with fake tensors says how many groups there are."""
+    match length:
+        case Span(tensor, first):
+            return operands[tensor].shape[first]
+        case Groups(_, count):
+            return count
+        case _:
+            return length
 
 
 def in_fake_layout(gradient: Tensor | None, x: Tensor) -> Tensor:

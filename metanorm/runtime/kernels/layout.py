@@ -96,7 +96,8 @@ def vector_dim(
 
     It is the longest candidate of stride one: the last dimension of a contiguous tensor, the
     channels of one in `torch.channels_last`. Where no candidate has stride one, it is the first
-    that is longer than one.
+    that is longer than one. A part of a dimension comes last: where nothing else can be a row, as
+    beside groups of the last dimension.
     """
     names = [dim.lstrip("*") for dim in dims]
     parts = [name for name in candidates if name not in names]  # last part of a split dimension
@@ -110,4 +111,4 @@ def vector_dim(
                 return part
         return longest
     long = [name for name in candidates if sizes[name] > 1]
-    return long[0] if long else candidates[0]
+    return [*long, *candidates, *parts][0]

@@ -43,6 +43,14 @@ def whole_number(scalar: Scalar, values: Mapping[str, Any], sizes: Mapping[str, 
     raise Unsupported("a length that is not a whole number")
 
 
+def reads_lengths(scalar: Scalar) -> bool:
+    """Whether a scalar depends on the length of a dimension."""
+    if not isinstance(scalar, list):
+        return False
+    function, *arguments = scalar
+    return function == "size" or any(map(reads_lengths, arguments))
+
+
 def _evaluate(scalar: Scalar, values: Mapping[str, Any], sizes: Mapping[str, int]) -> Any:
     if isinstance(scalar, str):
         return values[scalar]

@@ -68,7 +68,7 @@ class Table:
     edges: Mapping[str, str]  # the dimension of the nodes of each edge list
     cells: Mapping[str, tuple[tuple[str, ...], ...]]  # dimensions of the statistics, by variant
     runs: Mapping[str, tuple[str, Scalar, Scalar]]  # of a dimension: its name, start and length
-    parts: Mapping[str, Scalar]  # the length of a part of a dimension, which a result has
+    computed: Mapping[str, Scalar]  # lengths of dimensions of results that no tensor has
 
 
 def kernel_source(module_file: str) -> str:
@@ -121,7 +121,7 @@ def table_from_data(data: Mapping[str, Any]) -> Table:
         widths=tuple(data.get("widths", ())),
         edges=data.get("edges", {}),
         runs={run: tuple(place) for run, place in data.get("runs", {}).items()},
-        parts=data.get("parts", {}),
+        computed=data.get("computed", {}),
         variants={
             variant: {
                 direction: _entry_from_data(entry)

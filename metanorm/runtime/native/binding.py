@@ -10,7 +10,13 @@ import torch
 from torch import Tensor
 
 from metanorm.runtime.kernels import layout
-from metanorm.runtime.kernels.binding import CallBinding, ResultSlot, Span, hyperparameter
+from metanorm.runtime.kernels.binding import (
+    CallBinding,
+    Length,
+    ResultSlot,
+    Span,
+    hyperparameter,
+)
 from metanorm.runtime.kernels.errors import Unsupported
 from metanorm.runtime.kernels.layout import DTYPE_CODES, STREAMED
 from metanorm.runtime.kernels.table import Field, KernelEntry
@@ -149,14 +155,11 @@ class NativeBinding(CallBinding):
         wide = field.kind == "result"
         if like is None:  # the gradient of a tensor that is absent
             return [0, 0, *[0] * (len(self.ranks) if wide else 0)]
-        result, lengths = torch.empty_like(like), None
+        result = torch.empty_like(like)
+        lengths: tuple[Length, ...] | None = None
         if not is_gradient and (field.dims or not wide):
-            known = {*self.spans, *self.table.parts}
-            if any(dim.lstrip("*") not in known for dim in field.dims):
-                raise Unsupported("a result along what no tensor has")
+            lengths = self.lengths_of(field.dims)
             result = like.new_empty(self.shape_of(field.dims))
-            if not self.table.parts:
-                lengths = self._length_spans(field.dims)
         operand = self.order[name[2:] if is_gradient else self.first]
         if self.wanted(name):
             result_layout = (tuple(result.shape), result.stride(), result.dtype)
@@ -170,11 +173,6 @@ class NativeBinding(CallBinding):
         self.exceeds_cache = self.exceeds_cache or exceeds_cache
         strides = self._strides(result, self.dims_of(field), offset, operand)
         return [0, STREAMED if is_streamed else _dtype_code(like), *strides]
-
-    def _length_spans(self, dims: Sequence[str]) -> tuple[Span, ...]:
-        """For each length of a result, a span of one dimension that has the same length."""
-        spans = [self.spans[dim.lstrip("*")][0] for dim in dims]
-        return tuple(Span(s.tensor, d, d + 1) for s in spans for d in range(s.first, s.last))
 
     def _strides(
         self, tensor: Tensor, dims: Sequence[str], offset: int, number: int | None

@@ -39,7 +39,6 @@ class TritonBinding(CallBinding):
     device: torch.device
     prepared: PreparedLaunches
     numbers: dict[str, Any]
-    group_dim: str = ""  # the dimension of groups of rows, if there are any
 
     def __init__(
         self, library: Any, table: Table, values: Mapping[str, Any], order: Sequence[str],
@@ -115,7 +114,7 @@ class TritonBinding(CallBinding):
         """The name of the index, the number of groups and that of rows; `None` without groups."""
         if not steps["groups"]:
             return None
-        name, grouped, self.group_dim = steps["groups"]
+        name, grouped, _ = steps["groups"]
         return name, self.values[f"{name}.count"], self.sizes[grouped]
 
     def _initial_numbers(self, entry: KernelEntry, steps: Mapping[str, Any]) -> dict[str, Any]:
@@ -246,12 +245,8 @@ class TritonBinding(CallBinding):
         )
 
     def _result_shape(self, dim: str) -> tuple[int, ...]:
-        """The lengths behind a dimension of a result, which may be part of a dimension.
-
-        Raises `Unsupported` for a dimension of groups.
-        """
-        if dim == self.group_dim:
-            raise Unsupported("a result with one value for each group of rows")
+        """The lengths behind a dimension of a result, which may be part of a dimension, or that of
+        groups."""
         return self.shapes[dim] if dim in self.shapes else (self._size(f"size {dim}"),)
 
     def _add_saved(self, name: str, key: str, steps: Mapping[str, Any]) -> None:

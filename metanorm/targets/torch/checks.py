@@ -26,6 +26,7 @@ from metanorm.targets.python.pyir import (
     Tuple,
     Unary,
 )
+from metanorm.targets.torch.cell_counts import cell_count
 from metanorm.targets.torch.elementwise import number_expr
 from metanorm.targets.torch.layout import call, integer, method, plus
 
@@ -269,13 +270,23 @@ class CallChecks:
         return Tuple(tuple(parts))
 
     def length(self, axis: str) -> Expr:
-        """The length of an axis. It is valid after the shape checks."""
+        """The length of an axis, or how many cells it enumerates. It is valid after the shape
+        checks."""
+        if (cells_of := self.space[axis].cells_of) is not None:
+            base, grouping = cells_of
+            return cell_count(grouping, lambda: self.length(base), self.number, self._groups)
         length = self.seen_lengths.get(axis)
         if length is None:
             argument = self._length_from_constructor(axis)
             assert argument is not None, axis
             return argument
         return call("runtime.numel", length) if self.space[axis].variadic else length
+
+    def _groups(self, index: str) -> Expr:
+        """The groups of an index, in the function of the norm."""
+        decl = self.program.index.inputs[index]
+        count = Name(f"{index}_size") if decl.table is None else self.length(decl.table)
+        return call("runtime.Groups", Name(index), count, self.length(decl.dims[0]))
 
     # ---- the rest
 

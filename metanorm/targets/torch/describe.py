@@ -6,10 +6,11 @@ import textwrap
 from collections.abc import Mapping, Sequence
 
 from metanorm.diagnostics.suggest import prose
+from metanorm.ir.aggregation import Blocks, ByIndex, Chunks, Interleave
 from metanorm.ir.nodes import Dtype
 from metanorm.ir.outputs import output_dims
 from metanorm.ir.program import Argument, Divisible, MinimumPoolSize, Program
-from metanorm.ir.scalar import Hyper
+from metanorm.ir.scalar import Hyper, Scalar, scalar_text
 from metanorm.ir.space import Space
 from metanorm.syntax import ast
 from metanorm.syntax.text_from_ast import WIDTH as SPEC_WIDTH
@@ -128,6 +129,37 @@ def _shown(dims: Sequence[str], space: Space) -> str:
     return f"[{', '.join(f'*{d}' if space[d].variadic else d for d in dims)}]"
 
 
+def _shown_output(dims: Sequence[str], program: Program) -> str:
+    """The shape of an output: how many cells there are, where it has a row for each."""
+    space = program.index.space
+    lengths = [_cell_text(dim, program) or _shown((dim,), space)[1:-1] for dim in dims]
+    return f"[{', '.join(lengths)}]" if dims else "a single number"
+
+
+def _without_brackets(scalar: Scalar) -> str:
+    text = scalar_text(scalar)
+    return text[1:-1] if text.startswith("(") else text
+
+
+def _cell_text(dim: str, program: Program) -> str:
+    """How many cells a dimension enumerates, in words; empty for one that a spec names."""
+    axis = program.index.space[dim]
+    if axis.cells_of is None:
+        is_named = "." not in dim  # the parts that blocks cut an axis into are not
+        return "" if is_named or axis.size is None else _without_brackets(axis.size)
+    base, grouping = axis.cells_of
+    match grouping:
+        case ByIndex(index):
+            what = "segments" if program.index.inputs[index].offsets else "groups"
+            return f"{what} of {index}"
+        case Blocks(count) | Interleave(count):
+            return scalar_text(count)
+        case Chunks(size):
+            return f"size({base}) / {scalar_text(size)}"
+        case _:
+            raise TypeError(f"{grouping} has no cells")
+
+
 def _shapes(program: Program, space: Space, equations: ast.Norm) -> list[str]:
     """The shape of each tensor, and the spec's comment about it."""
     lines: list[str] = []
@@ -169,8 +201,7 @@ def _shapes(program: Program, space: Space, equations: ast.Norm) -> list[str]:
         add("result", f"{shape}{dtype}", "".join(equations.notes_on_outputs))
         return lines
     for (name, ref), note in zip(program.outputs, equations.notes_on_outputs):
-        dims = output_dims(program, name, ref)
-        shape = _shown(dims, space) if dims else "a single number"
+        shape = _shown_output(output_dims(program, name, ref), program)
         add(name, f"{shape}{dtypes.get(name, '')}", note)
     return lines
 

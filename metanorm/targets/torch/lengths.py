@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from metanorm.ir.aggregation import Blocks, ByIndex, Chunks, Grouping, Interleave
 from metanorm.ir.program import Program
 from metanorm.ir.scalar import Scalar, SizeOf, leaves
 from metanorm.targets.python.pyir import (
@@ -20,6 +19,7 @@ from metanorm.targets.python.pyir import (
     Tuple,
     Unary,
 )
+from metanorm.targets.torch.cell_counts import cell_count
 from metanorm.targets.torch.elementwise import number_expr
 from metanorm.targets.torch.layout import Dim, Dims, Layouts, Value, call, integer, method, plus
 
@@ -53,7 +53,8 @@ class Lengths:
         if len(leaves) > 1:
             return Binary("*", tuple(self.of(leaf) for leaf in leaves))
         if (cells_of := self.space[axis].cells_of) is not None:
-            return self._cells(*cells_of)
+            base, grouping = cells_of
+            return cell_count(grouping, lambda: self.of(base), self.number, self.groups)
         tensors = [
             (i.name, self.layouts.full_dims(i.dims))
             for i in self.program.inputs
@@ -74,18 +75,6 @@ class Lengths:
         size = self.space[axis].size
         assert size is not None, axis
         return self.number(size)
-
-    def _cells(self, base: str, matrix: Grouping) -> Expr:
-        """The number of cells of a grouping."""
-        match matrix:
-            case Blocks(count) | Interleave(count):
-                return self.number(count)
-            case Chunks(width):
-                return Binary("//", (self.of(base), self.number(width)))
-            case ByIndex(index):
-                return Attribute(self.groups(index), "count")
-            case _:
-                raise TypeError(f"{matrix} has no cells")
 
     def number(self, scalar: Scalar) -> Expr:
         """A scalar as an expression; it may depend on lengths."""

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import torch
 
-from metanorm.runtime.kernels.binding import ResultSlot, Span
+from metanorm.runtime.kernels.binding import Groups, Length, ResultSlot, Span
 
 MAX_RANK = 8
 MAX_TENSORS = 32
@@ -119,9 +119,24 @@ def ones_of(sizes: Sequence[int]) -> int:
     return bit_set(d for d, size in enumerate(sizes) if size == 1)
 
 
+# Lengths of results that no tensor has: as `call_path/plan.h` knows them.
+NO_TENSOR, COUNTED = -1, -1
+
+
 def span_words(span: Span) -> list[int]:
     """An encoded `Span`."""
     return [span.tensor, span.first, span.last]
+
+
+def length_words(length: Length) -> list[int]:
+    """An encoded `Span`, or what stands in its place for a length that no tensor has."""
+    match length:
+        case Span():
+            return span_words(length)
+        case Groups(tensor):
+            return [tensor, COUNTED, COUNTED]
+        case _:
+            return [NO_TENSOR, length, length]
 
 
 RESULT_WORDS = 5 + 5 * MAX_RANK
@@ -132,7 +147,7 @@ def result_words(slot: ResultSlot, layout: Layout) -> list[int]:
     layout_kind = LIKE if slot.lengths is None else PACKED
     if layout_kind == LIKE and layout.strides_are == EXACT:
         layout_kind = AS_GIVEN
-    spans = [word for span in slot.lengths or () for word in span_words(span)]
+    spans = [word for length in slot.lengths or () for word in length_words(length)]
     return [
         slot.operand, DTYPES[slot.dtype], len(slot.shape), layout_kind, slot.operand,
         *padded(spans, 3 * MAX_RANK),

@@ -22,6 +22,7 @@ from metanorm.runtime.kernels.autograd import cannot_be_saved
 from metanorm.runtime.kernels.binding import MANY, Span
 from metanorm.runtime.kernels.call_plan import CallPlan, Operands
 from metanorm.runtime.kernels.plan_cache import PlanCache
+from metanorm.runtime.kernels.scalars import reads_lengths
 from metanorm.runtime.native.call_path import encoding
 from metanorm.runtime.native.call_path.encoding import (
     AT_MOST,
@@ -149,14 +150,15 @@ def encode_backward(
 def _is_pinned(plan: CallPlan, prepared: PreparedKernel) -> bool:
     """Whether lengths decided something that guards cannot express.
 
-    That is a matrix that was made for a length, a number of parts that is itself a length, runs or
-    parts of an axis, or results that do not fit into the caches.
+    That is a matrix that was made for a length, a number of parts that is itself a length, runs of
+    an axis, a result along a part whose length follows from another, or results that do not fit
+    into the caches.
     """
     parts = [factor for factors in plan.table.divisible.values() for factor in factors]
     return (
         bool(plan.table.matrices)
         or bool(plan.table.runs)
-        or bool(plan.table.parts)
+        or any(map(reads_lengths, plan.table.computed.values()))
         or prepared.exceeds_cache
         or any(isinstance(factor, str) and factor in prepared.spans for factor in parts)
     )

@@ -121,6 +121,13 @@ static bool stride_of(const View *view, const Fill *fill, int64_t *stride) {
     return true;
 }
 
+/* A length of a packed result. */
+static int64_t length_from(const Call *call, const Span *from) {
+    if (from->tensor == NO_TENSOR) return from->first;
+    if (from->first == COUNTED) return call->counts[from->tensor];
+    return call->views[from->tensor].sizes[from->first];
+}
+
 /* The sizes and strides of a result, before it is allocated. */
 static void lay_out_result(Call *call, const Result *result, int64_t number) {
     View *view = &call->views[call->n_tensors + number];
@@ -136,8 +143,7 @@ static void lay_out_result(Call *call, const Result *result, int64_t number) {
         return;
     case PACKED:
         for (int64_t d = result->rank - 1; d >= 0; d--) {
-            const Span *from = &result->lengths[d];
-            sizes[d] = call->views[from->tensor].sizes[from->first];
+            sizes[d] = length_from(call, &result->lengths[d]);
             strides[d] = step;
             step *= sizes[d] > 1 ? sizes[d] : 1;
         }

@@ -43,10 +43,12 @@ typedef struct {
     int64_t dtype, rank;
     int64_t layout;      /* LIKE, PACKED or AS_GIVEN */
     int64_t like;        /* LIKE: this operand */
-    Span lengths[MAX_RANK];                     /* PACKED: each is the length of one dimension */
+    Span lengths[MAX_RANK]; /* PACKED: each is the length of one dimension, the number of groups of
+                               an index (first is COUNTED), or without a tensor the length itself */
     int64_t sizes[MAX_RANK], strides[MAX_RANK]; /* AS_GIVEN */
 } Result;
 enum { LIKE, PACKED, AS_GIVEN };
+enum { NO_TENSOR = -1, COUNTED = -1 };
 
 /* A condition on lengths under which a plan holds. */
 typedef struct {
