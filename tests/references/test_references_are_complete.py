@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import test_cells_by_hand
 import test_choices_by_hand
 import test_clauses_by_hand
 import test_dtypes_by_hand
@@ -24,6 +25,7 @@ SPECS = "\n".join(
         *(r.text for r in test_operations_by_hand.references),
         *(r.text for r in test_pools_by_hand.references),
         *(r.text for r in test_clauses_by_hand.references),
+        *(r.text for r in test_cells_by_hand.references),
         test_choices_by_hand.SPEC,
         test_dtypes_by_hand.SPEC,
         test_entries_by_hand.SPEC,
