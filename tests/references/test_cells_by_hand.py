@@ -251,4 +251,4 @@ def test_docstring_says_how_many_rows_there_are() -> None:
     module = references.module
     assert "m: [groups of batch, C]" in module.Graphs.__doc__
     assert "top: [B, segments of cu]" in module.Segmented.__doc__
-    assert "mean: [N, groups, size(T) / width, *S]" in module.Blocked.__doc__
+    assert "mean: [N, groups, size(T) // width, *S]" in module.Blocked.__doc__

@@ -155,7 +155,7 @@ def _cell_text(dim: str, program: Program) -> str:
         case Blocks(count) | Interleave(count):
             return scalar_text(count)
         case Chunks(size):
-            return f"size({base}) / {scalar_text(size)}"
+            return f"size({base}) // {scalar_text(size)}"
         case _:
             raise TypeError(f"{grouping} has no cells")
 
