@@ -81,7 +81,7 @@ program T for activation
   axis N
   axis C = width = (G, D)
   axis G = groups
-  axis D = (size(C) / groups)
+  axis D = (size(C) // groups)
   axis *S
   axis K = 3
   input x: tensor[N, C, S]

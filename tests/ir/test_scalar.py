@@ -31,7 +31,7 @@ TWO, EPS, SIZE = Const(2), Hyper("eps"), SizeOf("C")
         (EPS, "eps"),
         (SIZE, "size(C)"),
         (Apply("add", (EPS, TWO)), "(eps + 2)"),
-        (Apply("floordiv", (SIZE, TWO)), "(size(C) / 2)"),
+        (Apply("floordiv", (SIZE, TWO)), "(size(C) // 2)"),
         (Apply("neg", (EPS,)), "-(eps)"),
         (Apply("pow", (TWO, Apply("max", (EPS, SIZE)))), "(2 ^ max(eps, size(C)))"),
     ],

@@ -8,9 +8,9 @@ from programs import after, axes, lowered, same, shown
 from metanorm.passes.split import split
 
 SIZES = {
-    "blocks(2)": ["C = (C.outer, C.inner)", "C.outer = 2", "C.inner = (size(C) / 2)"],
-    "chunks(2)": ["C = (C.outer, C.inner)", "C.outer = (size(C) / 2)", "C.inner = 2"],
-    "interleave(2)": ["C = (C.outer, C.inner)", "C.outer = (size(C) / 2)", "C.inner = 2"],
+    "blocks(2)": ["C = (C.outer, C.inner)", "C.outer = 2", "C.inner = (size(C) // 2)"],
+    "chunks(2)": ["C = (C.outer, C.inner)", "C.outer = (size(C) // 2)", "C.inner = 2"],
+    "interleave(2)": ["C = (C.outer, C.inner)", "C.outer = (size(C) // 2)", "C.inner = 2"],
 }
 
 
