@@ -35,6 +35,7 @@ SPECS = "\n".join(
         test_switches_by_hand.SPEC,
         WITH_EXAMPLES,
         (ROOT / "tests" / "runtime" / "test_stated_backward.py").read_text(encoding="utf-8"),
+        (ROOT / "tests" / "native" / "test_recurrence_kernels.py").read_text(encoding="utf-8"),
     )
 )
 # Names that examples on the page give to values, axes and numbers.
