@@ -18,7 +18,7 @@ ONNX = (
     "KalmanNorm",
     "LayerNorm", "LocalContextNorm", "LocalResponseNorm", "MaskedBatchNorm", "MetaNorm", "ModeNorm",
     "PairNorm", "PartialRMSNorm", "RMSNorm", "ReturnNorm", "SparseSwitchNorm", "SphereStep",
-    "SwitchNorm", "SwitchableWhiteningAll", "UnitedNormSoftmax",
+    "StreamingPCEN", "SwitchNorm", "SwitchableWhiteningAll", "UnitedNormSoftmax",
 )  # fmt: skip
 AHEAD_OF_TIME = (
     "AdaLayerNormZero", "BatchNorm", "FilterResponseNorm", "GraphNorm", "GroupNorm", "InstanceNorm",

@@ -13,6 +13,7 @@ WRITTEN = {
     'Pooling. Shao, "A Talk" (slides); a note.': 'Shao, "A Talk" (slides)',
     "After Swart & Brummer, 2017. More.": "Swart & Brummer, 2017",
     "Weights: NVIDIA/ngpt.": "NVIDIA/ngpt",
+    "Online. Samaniego de la Fuente & James, 2019.": "Samaniego de la Fuente & James, 2019",
     "Conditional. De Vries & O'Hara, 2017, of 3 authors.": "De Vries & O'Hara, 2017",
     "As in torch since 2017. Nothing, 12 pages.": "",
     "LayerNorm of PyG in its mode: over all.": "LayerNorm of PyG",

@@ -19,10 +19,10 @@ from metanorm.resources import PACKAGE, resource
 from metanorm.workspace import load_library
 
 # What runs modules, and what has a terminal: the page has neither.
-LEFT_OUT = frozenset(
+LEFT_OUT = frozenset(  # by their paths within the package
     "bench breaking cli loaded oracle runtime stages verify "
     "api.py compile_cache.py compile_jobs.py display.py import_hook.py notebook.py "
-    "pygments_lexer.py __main__.py positions.py server.py spec_server.py".split()
+    "pygments_lexer.py __main__.py lsp/positions.py lsp/server.py lsp/spec_server.py".split()
 )
 DATE = (1980, 1, 1, 0, 0, 0)  # the same bytes whenever it is built
 
@@ -32,7 +32,7 @@ def packed() -> Iterator[tuple[str, Path]]:
     yield "answers.py", Path(__file__).with_name("answers.py")
     for path in PACKAGE.rglob("*.py"):
         inside = path.relative_to(PACKAGE)
-        if not LEFT_OUT.intersection(inside.parts):
+        if LEFT_OUT.isdisjoint((inside.parts[0], inside.as_posix())):
             yield f"metanorm/{inside.as_posix()}", path
     for folder, ending in (("grammar", "*"), ("specs", "*.norm")):
         for path in resource(folder).glob(ending):

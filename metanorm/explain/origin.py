@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-NAMES = r"[A-Z][\w'-]*(?:[ ,&]+(?:[A-Z][\w'-]*|et al\.))*"
+NAMES = r"[A-Z][\w'-]*(?:[ ,&]+(?:(?:(?:de|la|van|von|der) )*[A-Z][\w'-]*|et al\.))*"
 # A citation, at the beginning of a sentence or after a colon.
 SOURCES = (
     rf"{NAMES},? (?:19|20)\d\d(?:, arXiv \d{{4}}\.\d{{4,5}})?",  # Wu & He, 2018, arXiv 1803.08494

@@ -183,7 +183,8 @@ def sample_of(arguments: dict[str, Any], x: Tensor, at: int) -> Tensor:
     if "cu_seqlens" in arguments:
         sequence_of = torch.bucketize(torch.arange(len(x)), arguments["cu_seqlens"], right=True)
         return sequence_of == sequence_of[at]
-    sample_of = arguments.get("batch", arguments.get("target", position))
+    index = next((n for n in ("batch", "target", "series") if n in arguments), None)
+    sample_of = arguments[index] if index else position
     return sample_of == sample_of[at]
 
 

@@ -149,6 +149,9 @@ FORMS = {
         runs="C = (A = 2) + B",
     ),
 }
+FORMS["cells"] = Case(
+    "cells(mean(x * y over C: chunks(2)))", lambda x, y: (x * y).view(4, 3, 2).mean(2)
+)
 FORMS["scan"] = Case(
     "scan(x over C, decay = tanh(y), start = y[C = -1])",
     lambda x, y: by_steps(x, y.tanh(), y[:, -1]),

@@ -101,6 +101,9 @@ CALLS: dict[str, Callable[[Tensor], Any]] = {
         runtime.largest_along(x, {0: runtime.within(runtime.Causal(2), segments(x))}),
     ),
     "runs": lambda x: first_rows(x) * x.mean(0),
+    "scan": lambda x: runtime.scan(x, x.sigmoid(), x[:1], 0),
+    "scan before": lambda x: runtime.scan(x, 0.9, 0.5, 0, reverse=True, before=True),
+    "state_before": lambda x: runtime.state_before(x, x[:1], 0),
     "rows_mean": lambda x: runtime.rows_mean(x, runtime.pooling_rows(rows(x), "M", x, len(x)), 0),
     "rows_var": lambda x: runtime.rows_var(x, runtime.pooling_rows("ones", "M", x, len(x)), 0),
     "rows_var given": lambda x: runtime.rows_var(
@@ -220,6 +223,7 @@ NOT_COMPUTING = {
     "with_backward",
     "store_where_",
     "take_",
+    "ties",
     "whole",
     "convert_sync",
     "demand_several_in_all",

@@ -6,6 +6,7 @@ gradients are `DTensor`s again.
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -44,10 +45,11 @@ class _PiecewiseCall:
         self, module: nn.Module, info: Dividable, inputs: Sequence[Any], named: Mapping[str, Any]
     ) -> None:
         self.module, self.info = module, info
-        arguments = {**dict(zip(info.inputs, inputs)), **named}
-        self.inputs = {name: x for name, x in arguments.items() if x is not None}
-        if not self.inputs.keys() <= info.inputs.keys():
-            raise CannotPlace  # a number, such as that of graphs
+        arguments = inspect.signature(module.forward).bind(*inputs, **named).arguments
+        given = {name: x for name, x in arguments.items() if x is not None}
+        self.inputs = {name: x for name, x in given.items() if name in info.inputs}
+        # Such as how many graphs there are, which is the same on all processes.
+        self.numbers = {name: n for name, n in given.items() if name not in info.inputs}
         if not info.parameters.keys() <= module._parameters.keys():
             raise CannotPlace  # a parametrization or pruning computes one
         ranks = {
@@ -75,10 +77,10 @@ class _PiecewiseCall:
         local_lengths = lengths_of([(x, self.dims[name]) for name, x in pieces.items()])
         self._set_lengths(stand_in, local_lengths)
         if variant is None:
-            result = type(self.module).forward(stand_in, **pieces)
+            result = type(self.module).forward(stand_in, **pieces, **self.numbers)
         else:
             processes = self._processes(groups, next(iter(pieces.values())))
-            result = variant.forward(stand_in, processes, **pieces)
+            result = variant.forward(stand_in, processes, **pieces, **self.numbers)
         if self.module.training or self.info.adapts:
             self._store_buffers(stand_in)
         if isinstance(result, Tensor):

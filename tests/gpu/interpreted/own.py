@@ -18,7 +18,6 @@ from layers import agree, everything, weighted
 from metanorm.driver import compile_specs
 from metanorm.module_names import module_name
 from metanorm.options import Options
-from metanorm.runtime import use
 from metanorm.runtime.triton import tiles
 from metanorm.runtime.triton.tiles import DataPass
 from metanorm.targets.live import module_from_files
@@ -205,15 +204,14 @@ def test_a_norm(name: str, schedule: str, monkeypatch: pytest.MonkeyPatch) -> No
     agree(everything("triton", module, x, others, weighted), expected)
 
 
-def test_results_for_groups_of_rows_are_left_to_torch() -> None:
-    """Torch gives each row the result of its group."""
-    module = module_of_norm(
-        "input x[V, C], batch: index[V] let m = mean(x over V: batch, C) output x - m, m = m", {}
-    )
+@pytest.mark.parametrize("result", ["m", "cells(m)"])
+def test_results_for_groups_of_rows(result: str) -> None:
+    """Each row has the result of its group, or each group has a row."""
+    body = f"let m = mean(x over V: batch, C) output x - m, m = {result}"
+    module = module_of_norm(f"input x[V, C], batch: index[V] {body}", {})
     x = torch.randn(6, 3, dtype=torch.float64)
-    with use("triton"), pytest.raises(RuntimeError, match="one value for each group of rows"):
-        module(x, BATCH)
-    assert module(x, BATCH).m.shape == (6,)
+    expected = everything("torch", module, x, {"batch": BATCH}, weighted)
+    agree(everything("triton", module, x, {"batch": BATCH}, weighted), expected)
 
 
 def test_a_few_wide_rows() -> None:
