@@ -70,6 +70,7 @@ def test_few_norms_stop_gradients() -> None:
         "HeteroBatchNorm",
         "MagnitudeNorm",
         "ObservationNorm",
+        "PackedRevIN",
         "ReturnNorm",
         "RevIN",
         "SpectralNorm",
