@@ -6,8 +6,8 @@ from types import ModuleType
 
 import pytest
 import torch
+from dense_scans import F64, POOLS, WEIGHTS, inputs, near_text, right
 from layers import (
-    F64,
     channels_last,
     everything,
     kernels_counted,
@@ -16,87 +16,11 @@ from layers import (
     use,
     weighted,
 )
-from torch import Tensor, nn
 
 import metanorm
 
 N, C, T = 3, 4, 11
-WEIGHTS = ("", "where keep", "weight heavy")
-POOLS = {
-    "truncate": "window(w)",
-    "zero": "window(w, edge = zero)",
-    "replicate": "window(w, edge = replicate)",
-    "few": "causal(w)",
-    "all": "causal",
-}
 QUICK = [("truncate", "weight heavy"), ("zero", ""), ("replicate", "where keep"), ("all", "")]
-
-
-def norm(pool: str, weights: str) -> type[nn.Module]:
-    """Everything that scans find, along T and then of values that have T alone beside N."""
-    pooled = f"C, T: {POOLS[pool]} {weights}"
-    module = metanorm.loads(f"""
-norm Near(w: int) {{
-  input  x[N, C, T], keep: mask[N, T], heavy[N, T]
-  let    m = moments(x over {pooled})
-  let    again = mean(max(x over C) over T: {POOLS[pool]} {weights})
-  let    held = count(over T: {POOLS[pool]} {weights})
-  output (x - m.mean) / sqrt(m.var + 0.1) + 0.1 * sum(x over {pooled}) + again + held
-}}
-""")
-    actual: type[nn.Module] = module.Near
-    return actual
-
-
-def dense(pool: str, width: int) -> tuple[Tensor, Tensor]:
-    """How often each position is in each pool, [pools, positions], and how many zeros are."""
-    counted, zeros = torch.zeros(T, T, dtype=F64), torch.zeros(T, dtype=F64)
-    for row in range(T):
-        first, last = row - width // 2, row + (width - 1) // 2
-        if pool in ("few", "all"):
-            first, last = row - (width - 1 if pool == "few" else T), row
-        for column in range(first, last + 1):
-            if 0 <= column < T:
-                counted[row, column] += 1
-            elif pool == "replicate":
-                counted[row, min(max(column, 0), T - 1)] += 1
-            elif pool == "zero":
-                zeros[row] += 1
-    return counted, zeros
-
-
-def right(x: Tensor, keep: Tensor, heavy: Tensor, pool: str, weights: str, width: int) -> Tensor:
-    """The same as plain sums over [N, C, pools, positions]."""
-    counted, zeros = dense(pool, width)
-    own = {"": torch.ones(N, T, dtype=F64), "where keep": keep.to(F64), "weight heavy": heavy}
-    entries = (counted * own[weights][:, None])[:, None]
-    zeros = zeros * (weights == "")
-
-    def mean(values: Tensor) -> Tensor:
-        """Of [N, channels, pools, positions] and of zeros: [N, pools]."""
-        total = (entries * values).sum((1, 3))
-        weight = (entries.sum((1, 3)) + zeros) * values.shape[1]
-        return torch.where(weight != 0, total / torch.where(weight != 0, weight, 1), 0)
-
-    here = x[:, :, None]
-    centre = mean(here)
-    beyond = zeros / (entries.sum((1, 3)) + zeros).clamp_min(1) * centre.square()
-    var = mean((here - centre[:, None, :, None]).square()) + beyond
-    added = (entries * here).sum((1, 3))
-    again = mean(x.amax(1, keepdim=True)[:, :, None])
-    held = entries.sum((1, 3)) + zeros
-    centred = (x - centre[:, None]) / (var + 0.1).sqrt()[:, None]
-    return centred + (0.1 * added + again + held)[:, None]
-
-
-def inputs() -> tuple[Tensor, Tensor, Tensor]:
-    """A mask that leaves out whole windows, and weights of which some are zero."""
-    x = (torch.randn(N, C, T, dtype=F64) + 1).requires_grad_()
-    keep = torch.rand(N, T) > 0.3
-    keep[0, :5] = False
-    heavy = torch.rand(N, T, dtype=F64)
-    heavy[1, 3:9] = 0
-    return x, keep, heavy.requires_grad_()
 
 
 @pytest.mark.parametrize(
@@ -108,9 +32,9 @@ def inputs() -> tuple[Tensor, Tensor, Tensor]:
     ],
 )
 def test_scans_are_sums_over_dense_matrices(pool: str, weights: str) -> None:
-    actual = norm(pool, weights)
+    actual = metanorm.loads(near_text(pool, weights)).Near
     for width in (1, 2, 3, 6, T, 4 * T) if pool != "all" else (1,):
-        x, keep, heavy = inputs()
+        x, keep, heavy = inputs(N, C, T)
         with use("native"), kernels_counted() as counted:
             y = actual(width)(x, keep, heavy)
             wanted = right(x, keep, heavy, pool, weights, width)

@@ -148,14 +148,14 @@ FORMS = {
         lambda x, y: torch.cat((x[:, :2] * 2, (x + y)[:, 2:]), 1),
         runs="C = (A = 2) + B",
     ),
+    "cells": Case(
+        "cells(mean(x * y over C: chunks(2)))", lambda x, y: (x * y).view(4, 3, 2).mean(2)
+    ),
+    "scan": Case(
+        "scan(x over C, decay = tanh(y), start = y[C = -1])",
+        lambda x, y: by_steps(x, y.tanh(), y[:, -1]),
+    ),
 }
-FORMS["cells"] = Case(
-    "cells(mean(x * y over C: chunks(2)))", lambda x, y: (x * y).view(4, 3, 2).mean(2)
-)
-FORMS["scan"] = Case(
-    "scan(x over C, decay = tanh(y), start = y[C = -1])",
-    lambda x, y: by_steps(x, y.tanh(), y[:, -1]),
-)
 MATRICES = {
     "blocks": Case("x * mean(y over C: blocks(2))", lambda x, y: x * blocks(y, 2)),
     "chunks": Case("x * mean(y over C: chunks(2))", lambda x, y: x * blocks(y, 3)),

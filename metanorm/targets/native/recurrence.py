@@ -17,7 +17,7 @@ from metanorm.targets.native.cir import (
     Prefix,
     Stmt,
 )
-from metanorm.targets.native.scan import BEGIN, LANE, LANES, ONE, ZERO, Lines, times
+from metanorm.targets.native.scan import BEGIN, LANE, LANES, ONE, ZERO, Lines, worker_memory
 from metanorm.targets.native.values import NarrowValues
 
 STATE = Element(Name("state"), LANE)
@@ -32,11 +32,10 @@ def recurrence(values: NarrowValues, let: Let, lines: Lines, worker: Expr) -> li
     op = let.op
     assert isinstance(op, Recurrence)
     lanes = Apply("min", (Name("LANES"), Infix("-", lines.high, BEGIN)))
-    begin = Infix("+", Name("v->scratch.memory"), times(worker, Name("v->scratch.size")))
     start = Assign(STATE, "=", values.value(op.start, lines.at))
     body: list[Stmt] = [
         Declare("const int64_t", "lanes", lanes),
-        Declare("double *", "state", begin),
+        Declare("double *", "state", worker_memory(worker)),
         For("i", ZERO, LANES, (start,)),
         _steps(values, op, lines, _step(values, let, op, lines)),
     ]

@@ -100,7 +100,7 @@ class ScanPrinter:
 
     def _buffer_declarations(self, worker: Expr) -> list[Stmt]:
         """The declarations of the line buffers, which lie one behind the other."""
-        begin = Infix("+", Name("v->scratch.memory"), times(worker, Name("v->scratch.size")))
+        begin = worker_memory(worker)
         volume = Infix("*", self.ctx.size(self.axis), LANES)
         body: list[Stmt] = [Declare("const int64_t", "lines_room", volume)]
         buffers: list[Name] = []
@@ -198,9 +198,10 @@ class ScanPrinter:
         return self._line_loop(written)
 
 
-def times(worker: Expr, size: Expr) -> Expr:
-    """Where the memory of a worker begins."""
-    return ZERO if worker == ZERO else Infix("*", worker, size)
+def worker_memory(worker: Expr) -> Expr:
+    """Where the scratch memory of a worker begins."""
+    skipped = ZERO if worker == ZERO else Infix("*", worker, Name("v->scratch.size"))
+    return Infix("+", Name("v->scratch.memory"), skipped)
 
 
 def _is_past(reach: Reach) -> bool:

@@ -7,14 +7,7 @@ from dataclasses import replace
 from metanorm.ir.nodes import Buffer, Draw, Let
 from metanorm.ir.reachable import reachable
 from metanorm.ir.scalar import Scalar
-from metanorm.targets.python.pyir import (
-    Assign,
-    Attribute,
-    Expr,
-    IfElse,
-    Name,
-    Stmt,
-)
+from metanorm.targets.python.pyir import Assign, Attribute, Expr, IfElse, Name, Stmt
 from metanorm.targets.torch.context import Context
 from metanorm.targets.torch.layout import Dim, Value, call, method
 

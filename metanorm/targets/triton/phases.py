@@ -1,4 +1,4 @@
-"""Schedule the narrow values between two passes over the data in phases.
+"""Schedule the narrow values between two passes over the data in phases, and pools that overlap.
 
 A phase computes values on the same axes, cell by cell: statistics joined from the parts of tiles,
 and pools of values that earlier phases stored. An elementwise value is computed wherever it is
@@ -38,7 +38,7 @@ class Phase:
 
 
 class Phases:
-    """Finds the phases that compute narrow values and store them in arrays."""
+    """Finds the phases that compute narrow values or overlapping pools, and store them."""
 
     def __init__(self, context: KernelContext) -> None:
         self.ctx = context

@@ -62,8 +62,8 @@ class TileShape:
 
 
 def unsupported_in_triton(nest: Nest) -> Iterator[str]:
-    """The reasons why Triton alone has no kernel for a nest, such as overlapping pools of elements,
-    or loops along the edges of a node."""
+    """The reasons why Triton alone has no kernel for a nest, such as states that move along an
+    axis, or loops along the edges of a node."""
     if any(isinstance(let.op, Recurrence) for let in nest.program.body):
         yield "a state that moves along an axis"
     if any(isinstance(let.op, Link) for let in nest.program.body):

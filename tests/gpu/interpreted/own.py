@@ -180,15 +180,19 @@ NORMS: dict[str, tuple[str, dict[str, int], tuple[int, ...], dict[str, Tensor]]]
 }  # fmt: skip
 
 
+def triton_module(text: str) -> Any:
+    """The module of a spec, with its kernels in Triton."""
+    specs = load([STDIN], stdin=text.encode())
+    result = compile_specs(specs.sources, specs.roots, Options(target="triton"))
+    assert result.ok, result.diagnostics
+    return module_from_files(result.files, module_name(specs.roots[0]))
+
+
 def module_of_norm(body: str, hypers: Mapping[str, int], **lengths: int) -> Any:
     """A module of a norm, with the kernels of all schedules."""
     declared = ", ".join(f"{name}: int" for name in hypers)
     text = f"norm Own{f'({declared})' if declared else ''} {{ {body} }}"
-    specs = load([STDIN], stdin=text.encode())
-    result = compile_specs(specs.sources, specs.roots, Options(target="triton"))
-    assert result.ok, result.diagnostics
-    name = module_name(specs.roots[0])
-    return module_from_files(result.files, name).Own(**hypers, **lengths).double()
+    return triton_module(text).Own(**hypers, **lengths).double()
 
 
 @pytest.mark.parametrize("schedule", ["islands", "walked", "sweeps"])

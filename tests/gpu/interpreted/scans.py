@@ -7,35 +7,22 @@ from pathlib import Path
 
 import pytest
 import torch
-from own import module_of_norm
+from own import module_of_norm, triton_module
 from silence import quiet
 from small import SMALL
 from torch import Tensor
 
 sys.path.append(str(Path(__file__).parents[2] / "native"))
+from dense_scans import POOLS, WEIGHTS, inputs, near_text, right
 from layers import agree, everything, weighted
 
+from metanorm.runtime import use
 from metanorm.runtime.triton import tiles
 
 __all__ = ["quiet"]  # a fixture for every test
 
-POOLS = {
-    "truncate": "window(w)",
-    "zero": "window(w, edge = zero)",
-    "replicate": "window(w, edge = replicate)",
-    "few": "causal(w)",
-    "all": "causal",
-}
-WEIGHTS = ("", "where keep", "weight heavy")
 QUICK = [("truncate", "weight heavy"), ("replicate", ""), ("few", "where keep"), ("all", "")]
 N, C, T = 2, 2, 7
-ALONG_TIME = """
-  input  x[N, C, T], keep: mask[N, T] = true, heavy[N, T] = 1
-  let    m = moments(x over C, T: {pool} {weights})
-  let    again = mean(max(x over C) over T: {pool} {weights})
-  let    held = count(over T: {pool} {weights})
-  output (x - m.mean) / sqrt(m.var + 0.1) + 0.1 * sum(x over C, T: {pool} {weights}) + again + held
-"""
 OF_ELEMENTS = """
   input  x[N, C, T], heavy[N, T] = 1
   let    m = moments(x over T: {pool} weight heavy)
@@ -77,16 +64,20 @@ def check(body: str, width: int, x: Tensor, others: dict[str, Tensor]) -> None:
         for w in WEIGHTS
     ],
 )
-def test_scans_along_time(pool: str, weights: str) -> None:
-    body = ALONG_TIME.format(pool=POOLS[pool], weights=weights)
+def test_scans_are_sums_over_dense_matrices(pool: str, weights: str) -> None:
+    """Of cells along time; gradients by weights, too."""
+    norm = triton_module(near_text(pool, weights)).Near
     for width in (3, 4 * T) if pool != "all" else (1,):
-        heavy = torch.rand(N, T, dtype=torch.float64)
-        heavy[1, 2:6] = 0
-        keep = torch.rand(N, T) > 0.3
-        keep[0, :4] = False
-        x = torch.randn(N, C, T, dtype=torch.float64) + 1
-        inputs = {"keep": keep, "heavy": heavy}
-        check(body, width, x, {n: t for n, t in inputs.items() if n in weights})
+        x, keep, heavy = inputs(N, C, T)
+        with use("triton"):
+            y = norm(width)(x, keep, heavy)
+            wanted = right(x, keep, heavy, pool, weights, width)
+            torch.testing.assert_close(y, wanted, rtol=1e-9, atol=1e-9)
+            seed = torch.randn_like(y)
+            by = (x, heavy) if "heavy" in weights else (x,)
+            gradients = torch.autograd.grad(y, by, seed)
+        for ours, theirs in zip(gradients, torch.autograd.grad(wanted, by, seed)):
+            torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-8)
 
 
 @pytest.mark.parametrize(
