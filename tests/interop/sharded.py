@@ -6,6 +6,7 @@ As a script, it is one of two processes: `sharded.py FOLDER RANK` prints a line 
 from __future__ import annotations
 
 import copy
+import os
 import sys
 import warnings
 from dataclasses import dataclass
@@ -109,3 +110,6 @@ def main(folder: str, rank: int) -> None:
 
 if __name__ == "__main__":
     main(sys.argv[1], int(sys.argv[2]))
+    # All is printed. Now and then a process aborts in threads of gloo, as Python takes it apart.
+    sys.stdout.flush()
+    os._exit(0)
