@@ -15,6 +15,7 @@ from conftest import LIBRARY, PROGRAMS, ROOT
 from metanorm.driver import compile_specs
 from metanorm.module_names import module_name
 from metanorm.options import Options
+from metanorm.targets.native.cir import Name
 from metanorm.workspace import load
 
 SOURCES = sorted((ROOT / "metanorm").rglob("*.py"))
@@ -66,6 +67,42 @@ def test_every_module_says_what_it_is(path: Path) -> None:
 def test_there_are_no_drawers_for_odds_and_ends() -> None:
     odd = {"utils", "util", "helpers", "helper", "common", "misc", "tools"}
     assert not [name(path) for path in (*SOURCES, *TESTS) if path.stem in odd]
+
+
+# ---- how C is made
+
+PRINTERS_OF_C = sorted((ROOT / "metanorm" / "targets" / "native").glob("*.py"))
+
+
+def glued_names(source: str) -> list[str]:
+    """The names of the C IR that a module makes of text with more in it than a name."""
+    calls = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
+    names = (c for c in calls if ast.unparse(c.func).rsplit(".")[-1] == "Name" and c.args)
+    return [ast.unparse(c) for c in names if not re.fullmatch(r"\w*", _literal_text(c.args[0]))]
+
+
+def _literal_text(node: ast.expr) -> str:
+    """What is written out of a text, which may be an f-string."""
+    parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+    constants = [part.value for part in parts if isinstance(part, ast.Constant)]
+    return "".join(text for text in constants if isinstance(text, str))
+
+
+@pytest.mark.parametrize("path", PRINTERS_OF_C, ids=name)
+def test_members_pointers_and_elements_are_nodes_of_the_c_ir(path: Path) -> None:
+    assert glued_names(path.read_text()) == []
+
+
+def test_glued_names_are_found() -> None:
+    glued = ('Name("v->mean")', 'cir.Name(f"&{x}")', 'Name(f"{x}[TILE]")', 'Name("(void)v")')
+    assert [glued_names(text) != [] for text in glued] == [True] * len(glued)
+    assert glued_names('Name("v"), Name(f"{x}_row"), Name(x), cir.Name(f"a_{1}")') == []
+
+
+@pytest.mark.parametrize("text", ["v->mean", "v.mean", "&v", "*v", "a[0]", "(void)v", "{0}", ""])
+def test_a_name_of_the_c_ir_is_no_expression(text: str) -> None:
+    with pytest.raises(AssertionError, match="not a name"):
+        Name(text)
 
 
 # ---- what is imported

@@ -8,14 +8,33 @@ from typing import Union
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A variable, or a path such as `v->mean`."""
+    """A variable, constant or macro."""
 
     text: str
+
+    def __post_init__(self) -> None:
+        assert self.text.isidentifier(), f"{self.text!r} is an expression, not a name"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """`object.name`; with `->` as the operator, `object` is a pointer."""
+
+    object: Expr
+    name: str
+    operator: str = "."
 
 
 @dataclass(frozen=True, slots=True)
 class Number:
     """A number. One with a fraction has the type `real`."""
+
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Double:
+    """A number of the type `double`."""
 
     value: float
 
@@ -64,22 +83,25 @@ class Conditional:
 
 @dataclass(frozen=True, slots=True)
 class CompoundLiteral:
-    """`(type){values}`."""
+    """`(type){values}`; without a type, the `{values}` that a declaration begins with."""
 
     type: str
     values: tuple[Expr, ...]
 
 
-Expr = Union[Name, Number, Infix, Prefix, Apply, Element, Conditional, CompoundLiteral]
+Expr = Union[
+    Name, Member, Number, Double, Infix, Prefix, Apply, Element, Conditional, CompoundLiteral
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Declare:
-    """`type name = value;`"""
+    """`type name = value;`, or the array `type name[length];`."""
 
     type: str
     name: str
     value: Expr | None = None
+    length: Expr | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +118,13 @@ class ExprStmt:
     """An expression for its effect."""
 
     value: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Unused:
+    """`(void)name, ...;`: parameters and variables that a function may not read."""
+
+    names: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +174,7 @@ class ReturnVoid:
     """`return;`"""
 
 
-Stmt = Union[Declare, Assign, ExprStmt, For, If, Block, Return, ReturnVoid]
+Stmt = Union[Declare, Assign, ExprStmt, Unused, For, If, Block, Return, ReturnVoid]
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +247,25 @@ class Alternatives:
 
 
 Definition = Union[Function, Struct, Table, Enum, Define, Include, Guarded, Alternatives]
+
+
+def arrow(pointer: Expr, *names: str) -> Expr:
+    """`pointer->name->name`."""
+    for name in names:
+        pointer = Member(pointer, name, "->")
+    return pointer
+
+
+def dot(value: Expr, *names: str) -> Expr:
+    """`value.name.name`."""
+    for name in names:
+        value = Member(value, name)
+    return value
+
+
+def address(value: Expr) -> Expr:
+    """`&value`."""
+    return Prefix("&", value)
 
 
 def total(terms: list[Expr]) -> Expr:

@@ -27,6 +27,7 @@ from metanorm.targets.native.cir import (
     Stmt,
     product,
 )
+from metanorm.targets.native.members import GROUPS, GROUPS_POINTER, argument, shared
 
 # Names that a value of a spec cannot have in C: keywords, and what `metanorm.h` defines.
 RESERVED = frozenset(
@@ -161,11 +162,11 @@ class KernelContext:
 
     def size(self, axis: str) -> Expr:
         """The length of an axis."""
-        return Name(f"v->{self.size_name(axis)}")
+        return shared(self.size_name(axis))
 
     def run_start(self, run: str) -> Expr:
         """The first position of a run of positions."""
-        return Name(f"v->call->size_{self.name(start_of(run))}")
+        return argument(f"size_{self.name(start_of(run))}")
 
     def is_inside(self, run: str, position: Expr) -> Expr:
         """Whether a position of the whole axis is in a run."""
@@ -186,7 +187,7 @@ class KernelContext:
         """A number in double precision, as the call passes it."""
         match scalar:
             case Hyper(name) if name not in self.size_argument_dims:
-                return Name(f"v->call->{self.name(name)}")
+                return argument(self.name(name))
             case ApplyScalar(function, arguments) if function != "floordiv":
                 parts = [self.in_double(a) for a in arguments]
                 if function in SYMBOLS:
@@ -196,7 +197,7 @@ class KernelContext:
                 return Apply(MATH.get(function, function), tuple(parts))
             case Const(value):  # a number with a fraction would be `real`
                 is_plain = float(value).is_integer() or not math.isfinite(value)
-                return Number(value) if is_plain else Name(repr(float(value)))
+                return Number(value) if is_plain else cir.Double(float(value))
             case _:
                 return Prefix("(double)", self.scalar(scalar, as_int=True))
 
@@ -206,12 +207,12 @@ class KernelContext:
             case Const(value):
                 return Number(value)
             case Hyper(name) if name in self.size_argument_dims:  # the length of a dimension
-                length = Name(f"v->call->size_{self.name(self.size_argument_dims[name])}")
+                length = argument(f"size_{self.name(self.size_argument_dims[name])}")
                 return length if as_int else Prefix("(real)", length)
             case Hyper(name):
                 # Converted from double: `real` may be too narrow for a length.
-                as_passed = Prefix("(int64_t)", Name(f"v->call->{self.name(name)}"))
-                return as_passed if as_int else Name(f"v->{self.name(name)}")
+                as_passed = Prefix("(int64_t)", argument(self.name(name)))
+                return as_passed if as_int else shared(self.name(name))
             case SizeOf(axis):
                 leaves = self.space.leaves(axis)
                 size = self.volume(leaves)
@@ -240,20 +241,20 @@ class KernelContext:
 
     def group_row_range(self, group: Expr) -> tuple[Expr, Expr]:
         """The first sorted row of a group, and the end of its rows."""
-        start = Name("v->shape.groups.start")
+        start = cir.dot(GROUPS, "start")
         return Element(start, group), Element(start, Infix("+", group, Number(1)))
 
     def row_declaration(self) -> Stmt:
         """The declaration of the row variable, for the sorted row number `place`."""
         assert self.nest.grouped_axis is not None
-        row = Apply("ordered", (Name("&v->shape.groups"), Name("place")))
+        row = Apply("ordered", (GROUPS_POINTER, Name("place")))
         return Declare("const int64_t", self.variables[self.nest.grouped_axis], row)
 
     def group_declaration(self) -> Stmt:
         """The declaration of the group variable, for the group of the current row."""
         assert self.nest.grouped_axis is not None and self.group_axis is not None
         row = Name(self.variables[self.nest.grouped_axis])
-        group = Apply("group_of", (Name("&v->shape.groups"), row))
+        group = Apply("group_of", (GROUPS_POINTER, row))
         return Declare("const int64_t", self.variables[self.group_axis], group)
 
     @staticmethod

@@ -26,7 +26,7 @@ from metanorm.targets.native.joining import join_rule
 from metanorm.targets.native.named_indexes import with_named_indexes
 from metanorm.targets.native.nesting import inlined_operators
 from metanorm.targets.native.pointwise import pointwise
-from metanorm.targets.native.tiling import ELEMENT, LENGTH, ONE, ZERO, Tiling, row_loop
+from metanorm.targets.native.tiling import ELEMENT, LENGTH, ONE, TILE, ZERO, Tiling, row_loop
 from metanorm.targets.native.values import NarrowValues
 
 
@@ -131,7 +131,7 @@ class Elements:
             assert isinstance(let.op, Pool)
             join = join_rule(ACCUMULATIONS[let.op.statistic])
             total = Element(Name(self.ctx.name(let.name)), ELEMENT)
-            statements.append(Declare("real", f"{self.ctx.name(let.name)}[TILE]"))
+            statements.append(Declare("real", self.ctx.name(let.name), length=TILE))
             initial.append(Assign(total, "=", join.identity))
             joined.append(join.join_statement(total, self.element_value(let.op.value)))
             values.add(let.op.value)
@@ -163,7 +163,7 @@ class Elements:
             if ref in self.maps or self.values.is_inline(ref) or not stepped or rows & axes:
                 continue
             name = self.ctx.name(ref)
-            statements += [self._narrow_read(ref), Declare("real", f"{name}_row[TILE]")]
+            statements += [self._narrow_read(ref), Declare("real", f"{name}_row", length=TILE)]
             copy = Assign(Element(Name(f"{name}_row"), ELEMENT), "=", self.element_value(ref))
             statements.append(row_loop([copy]))
             self.gathered.add(ref)
@@ -206,7 +206,7 @@ class Elements:
         """The read of an input's row."""
         name = self.ctx.name(field)
         where = (
-            Name(f"&{self.ctx.name(field)}"),
+            Prefix("&", Name(self.ctx.name(field))),
             self.tiling.row_point(),
             LENGTH,
             Name(f"{name}_row"),

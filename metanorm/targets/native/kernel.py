@@ -10,17 +10,25 @@ from metanorm.targets.native import cir
 from metanorm.targets.native.cell_blocks import cell_blocks, refs_read_elsewhere
 from metanorm.targets.native.cir import (
     Apply,
+    CompoundLiteral,
     Declare,
     Definition,
     ExprStmt,
     Function,
     Name,
+    Number,
+    Prefix,
     Return,
     Stmt,
     Table,
+    Unused,
+    address,
+    arrow,
+    dot,
 )
 from metanorm.targets.native.context import KernelContext
 from metanorm.targets.native.joining import accumulator_kind
+from metanorm.targets.native.members import argument, shared
 from metanorm.targets.native.narrow import NarrowPrinter
 from metanorm.targets.native.scan_sweep import ScanSweepPrinter
 from metanorm.targets.native.setup import VALUES, Setup
@@ -124,7 +132,7 @@ class KernelPrinter:
         axis_parameters = tuple(("int64_t", self.ctx.variables[axis]) for axis in reduction.cells)
         parameters = (("const values *", "v"), ("const accumulator *", "a"), *axis_parameters)
         cell = self.cell_printer.cell(Name("a"), reduction, at)
-        body = (ExprStmt(Name("(void)v")), Return(cell))
+        body = (Unused(("v",)), Return(cell))
         return Function(
             f"The cell of the {self._measure(number)}.",
             "int64_t", f"cell_{number}", parameters, body, is_inline=True,
@@ -165,7 +173,7 @@ class KernelPrinter:
     def _begin_function(self) -> Function:
         body = self.cell_printer.statements(self.cell_blocks[0])
         doc = "What is computed before the first sweep over the data."
-        head = [VALUES] if body else [ExprStmt(Name("(void)values_"))]
+        head = [VALUES] if body else [Unused(("values_",))]
         return Function(doc, "void", "begin", (("void *", "values_"),), (*head, *body))
 
     def _cell_function(self, number: int) -> Function | None:
@@ -179,7 +187,7 @@ class KernelPrinter:
 
     def _function_of_cells(self, name: str, doc: str, body: Sequence[Stmt]) -> Function:
         parameters = (("void *", "values_"), ("const range *", "r"), ("const accumulator *", "a"))
-        unused: list[Stmt] = [ExprStmt(Name("(void)r, (void)a, (void)v"))]
+        unused: list[Stmt] = [Unused(("r", "a", "v"))]
         return Function(doc, "void", name, parameters, (VALUES, *unused, *body))
 
     def _finish_function(self) -> Function:
@@ -188,10 +196,10 @@ class KernelPrinter:
         end = self.nest.block("end")
         for update in end.updates:
             size = self.ctx.volume(self.nest.array[update.array].axes)
-            buffer = Name(f"&v->call->{self.ctx.name(update.array)}")
-            value = Name(f"v->{self.ctx.name(update.value)}")
+            buffer = address(argument(self.ctx.name(update.array)))
+            value = shared(self.ctx.name(update.value))
             if update.momentum is not None:
-                momentum = Name(f"v->call->{update.momentum}")
+                momentum = argument(update.momentum)
                 body.append(ExprStmt(Apply("track", (buffer, value, size, momentum))))
             else:
                 body.append(ExprStmt(Apply("give", (buffer, value, size))))
@@ -200,16 +208,14 @@ class KernelPrinter:
                 body.append(self._exact_result(array, ref))
             elif self.nest.array[array].role == "returned":
                 size = self.ctx.volume(lets[ref].type.axes)
-                pointer = Name(f"&v->call->{self.ctx.name(array)}")
-                body.append(
-                    ExprStmt(Apply("give", (pointer, Name(f"v->{self.ctx.name(ref)}"), size)))
-                )
+                pointer = address(argument(self.ctx.name(array)))
+                body.append(ExprStmt(Apply("give", (pointer, shared(self.ctx.name(ref)), size))))
         doc = "What is computed after the last sweep over the data."
         return self._function_of_cells("finish", doc, body)
 
     def _exact_result(self, array: str, ref: Ref) -> Stmt:
         """The statement that writes a result in float64, if it is wanted."""
-        pointer = Name(f"v->call->{self.ctx.name(array)}.data")
+        pointer = dot(argument(self.ctx.name(array)), "data")
         exact = Declare("double *", "exact", pointer)
         loops = self.cell_printer.exact(ref, Name("exact"), self.cell_blocks[-1])
         return cir.If(pointer, (exact, *loops))
@@ -228,20 +234,23 @@ class KernelPrinter:
         return f"{r.row.title} of {value} per {cells}"
 
     def _kept_function(self) -> Function:
+        v = Name("v")
         body: tuple[Stmt, ...] = (
             Declare("values", "v"),
-            Declare("arena", "memory", Name("{NULL, 0}")),
-            ExprStmt(Apply("prepare", (Name("&v"), Name("call"), Name("&memory")))),
-            Return(Name("(int64_t)v.kept")),
+            Declare("arena", "memory", CompoundLiteral("", (Name("NULL"), Number(0)))),
+            ExprStmt(Apply("prepare", (address(v), Name("call"), address(Name("memory"))))),
+            Return(Prefix("(int64_t)", dot(v, "kept"))),
         )
         parameters = (("const call_fields *", "call"),)
         doc = "How many bytes are kept for the backward call."
         return Function(doc, "int64_t", "kept", parameters, body, exported=True)
 
     def _entry_function(self) -> Function:
+        v, call = Name("v"), Name("call")
         body: list[Stmt] = [Declare("values", "v")]
         arguments = (
-            Name("&plan"), Name("&v"), Name("&v.shape"), Name("call"), Name("call->threads"),
+            address(Name("plan")), address(v), address(dot(v, "shape")), call,
+            arrow(call, "threads"),
         )  # fmt: skip
         body.append(Return(Apply("launch", arguments)))
         return Function(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass, replace
@@ -45,7 +44,7 @@ def _variables(index: Expr) -> list[str]:
     """The loop variables inside an index, without lengths such as `v->size_N`."""
     if isinstance(index, Infix):
         return [*_variables(index.left), *_variables(index.right)]
-    return [index.text] if isinstance(index, Name) and re.fullmatch(r"\w+", index.text) else []
+    return [index.text] if isinstance(index, Name) else []
 
 
 def _replaced(node: Any, names: dict[Expr, Name]) -> Any:

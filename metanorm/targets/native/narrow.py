@@ -33,6 +33,7 @@ from metanorm.targets.native.clusters import Clusters
 from metanorm.targets.native.column_sums import column_sums, is_column_sum
 from metanorm.targets.native.context import KernelContext
 from metanorm.targets.native.joining import EXACT_FUNCTIONS, RESULT_FUNCTIONS
+from metanorm.targets.native.members import WORKER, accumulator, end_of, first_of
 from metanorm.targets.native.named_indexes import with_named_indexes
 from metanorm.targets.native.nesting import inlined_operators
 from metanorm.targets.native.pool import PoolPrinter
@@ -100,7 +101,7 @@ class NarrowPrinter:
             r = Name("r")
             return Apply("low", (r, constant)), Apply("high", (r, constant, size))
         if block.per_island and (axis,) in self.ctx.loops and axis in islands:
-            return Element(Name("r->lo"), constant), Element(Name("r->hi"), constant)
+            return first_of(constant), end_of(constant)
         return cir.Number(0), size
 
     def _over_groups(self, body: list[Stmt], block: CellBlock) -> list[Stmt]:
@@ -193,13 +194,14 @@ class NarrowPrinter:
         alone = statistic == reduction.kind
         function = RESULT_FUNCTIONS[reduction.row.finish] if alone else f"{statistic}_of"
         return Apply(
-            function, (Name(f"&a[{number}]"), cell or self._cell_of(number, reduction, at))
+            function,
+            (cir.address(accumulator(number)), cell or self._cell_of(number, reduction, at)),
         )
 
     def _cell_of(self, number: int, reduction: Reduction, at: AxisPositions) -> Expr:
         """The call that gives the cell of a reduction in the current layout."""
         positions = (at[axis] for axis in reduction.cells)
-        return Apply(f"cell_{number}", (Name("v"), Name(f"&a[{number}]"), *positions))
+        return Apply(f"cell_{number}", (Name("v"), cir.address(accumulator(number)), *positions))
 
     def _first_cells(
         self, cluster: Sequence[Ref], at: AxisPositions
@@ -280,13 +282,13 @@ class NarrowPrinter:
             case Recurrence():
                 bounds = partial(self._bounds, block=block)
                 outer_axes, lines = lines_of_cells(self.values, let, bounds)
-                worker: Expr = Name("r->worker") if block.per_island else cir.Number(0)
+                worker: Expr = WORKER if block.per_island else cir.Number(0)
                 steps = recurrence(self.values, let, lines, worker)
                 return self.loops(cluster, outer_axes, steps, block)
             case Pool() if reach_of(op) is not None:
                 bounds = partial(self._bounds, block=block)
                 outer_axes, lines = lines_of_cells(self.values, let, bounds)
-                worker = Name("r->worker") if block.per_island else cir.Number(0)
+                worker = WORKER if block.per_island else cir.Number(0)
                 scan = ScanPrinter(self.values, cluster, lines)
                 return self.loops(cluster, outer_axes, scan.statements(worker), block)
             case Pool():

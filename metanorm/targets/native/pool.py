@@ -30,6 +30,7 @@ from metanorm.targets.native.cir import (
 )
 from metanorm.targets.native.inlined import reads_elsewhere
 from metanorm.targets.native.joining import join_rule
+from metanorm.targets.native.members import shared
 from metanorm.targets.native.strided_runs import is_strided_run, strided_statistic
 from metanorm.targets.native.values import NarrowValues
 
@@ -188,7 +189,7 @@ class PoolPrinter:
         """An element of the array `part` of the sorted edge list that the pool follows."""
         assert self.link is not None
         direction = "to" if self.linked == self.ctx.links[self.link].source else "from"
-        return Element(Name(f"v->{self.ctx.name(self.link)}.{direction}.{part}"), index)
+        return Element(cir.dot(shared(self.ctx.name(self.link)), direction, part), index)
 
     def _along_edges(self, axis: str, body: Sequence[Stmt]) -> Stmt:
         """The loop over the edges of the current node."""
@@ -214,11 +215,9 @@ class PoolPrinter:
                 continue
             line, lines = (row, "rows") if axis == column else (column, "columns")
             if line in self.let.type.axes:
-                extent = f"v->{self.ctx.name(ref)}.{lines}"
-                position = self.at[line]
-                return Element(Name(f"{extent}.first"), position), Element(
-                    Name(f"{extent}.end"), position
-                )
+                extent, position = cir.dot(shared(self.ctx.name(ref)), lines), self.at[line]
+                first, end = (Element(cir.dot(extent, part), position) for part in ("first", "end"))
+                return first, end
         return ZERO, self.ctx.size(axis)
 
 

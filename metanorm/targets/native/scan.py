@@ -29,12 +29,14 @@ from metanorm.targets.native.cir import (
     Stmt,
 )
 from metanorm.targets.native.context import KernelContext
+from metanorm.targets.native.members import argument, shared
 from metanorm.targets.native.values import NarrowValues
 
 ZERO, ONE = cir.Number(0), cir.Number(1)
 VALUE, WEIGHT, FIRST, SECOND, SPARE = (
     Name(f"{part}_lines") for part in ("value", "weight", "first", "second", "spare")
 )
+SCRATCH = shared("scratch")
 BEGIN, LANE, LANES = Name("begin"), Name("i"), Name("lanes")
 SIDE_BY_SIDE: Expr = Infix("+", BEGIN, LANE)  # the position of a line among those beside it
 
@@ -183,7 +185,7 @@ class ScanPrinter:
         """The segment of each position, as the call brings it; `NULL` for a scan of whole lines."""
         if self.reach.within is None:
             return Name("NULL")
-        labels = Name(f"v->call->{self.ctx.name(self.reach.within)}.data")
+        labels = cir.dot(argument(self.ctx.name(self.reach.within)), "data")
         return Prefix("(const int64_t *)", labels)
 
     def _clamped_reach(self, end: Scalar, longest_reach: Expr) -> Expr:
@@ -200,8 +202,8 @@ class ScanPrinter:
 
 def worker_memory(worker: Expr) -> Expr:
     """Where the scratch memory of a worker begins."""
-    skipped = ZERO if worker == ZERO else Infix("*", worker, Name("v->scratch.size"))
-    return Infix("+", Name("v->scratch.memory"), skipped)
+    skipped = ZERO if worker == ZERO else Infix("*", worker, cir.dot(SCRATCH, "size"))
+    return Infix("+", cir.dot(SCRATCH, "memory"), skipped)
 
 
 def _is_past(reach: Reach) -> bool:

@@ -28,6 +28,7 @@ from metanorm.targets.native.cir import (
 )
 from metanorm.targets.native.context import KernelContext
 from metanorm.targets.native.elements import Elements
+from metanorm.targets.native.members import WORKER, shared
 from metanorm.targets.native.narrow import NarrowPrinter
 from metanorm.targets.native.recurrence import recurrence
 from metanorm.targets.native.scan import SIDE_BY_SIDE, Lines, ScanPrinter
@@ -37,7 +38,7 @@ from metanorm.targets.native.sweep import SweepPrinter
 from metanorm.targets.native.tiling import ELEMENT, ONE, ZERO, Tiling, key_of, row_loop
 from metanorm.targets.native.values import AxisPositions
 
-WORKER = Name("r->worker")
+TILES = shared("tiles")
 
 
 class TileTiling(Tiling):
@@ -100,7 +101,9 @@ class ScanSweepPrinter(SweepPrinter):
             length = COLUMNS if group == self.tile.strip else self.ctx.volume(group)
             size = cir.product(size, length)
         declarations: list[Stmt] = [Declare("const int64_t", "tile_room", size)]
-        array: Expr = Infix("+", Name("v->tiles.memory"), Infix("*", WORKER, Name("v->tiles.size")))
+        array: Expr = Infix(
+            "+", cir.dot(TILES, "memory"), Infix("*", WORKER, cir.dot(TILES, "size"))
+        )
         for ref in self.arrays:
             name = f"{self.ctx.name(ref)}_tile"
             declarations.append(Declare("real *", name, array))

@@ -13,6 +13,7 @@ from metanorm.targets.native.cir import (
     Apply,
     Assign,
     Declare,
+    Element,
     Expr,
     ExprStmt,
     Function,
@@ -22,11 +23,16 @@ from metanorm.targets.native.cir import (
     Prefix,
     Stmt,
     Struct,
+    address,
+    arrow,
+    dot,
 )
 from metanorm.targets.native.context import KernelContext
+from metanorm.targets.native.members import GROUPS, shared
 from metanorm.targets.native.scan import scratch_size
 from metanorm.targets.native.scan_tile import tile_memory
 
+CALL = Name("call")  # in functions that fill the shared structure
 VALUES = Declare("values *", "v", Name("values_"))
 
 
@@ -110,13 +116,11 @@ class Setup:
     def prepare(self) -> Function:
         """The function that fills the shared structure. It also measures the memory of a call."""
         body: list[Stmt] = [VALUES, Declare("const call_fields *", "call", Name("call_"))]
-        body.append(Assign(Name("v->call"), "=", Name("call")))
+        body.append(Assign(shared("call"), "=", CALL))
         for field in self.fields:
             if field.kind == "number":
                 name = self.ctx.name(field.name)
-                body.append(
-                    Assign(Name(f"v->{name}"), "=", Prefix("(real)", Name(f"call->{name}")))
-                )
+                body.append(Assign(shared(name), "=", Prefix("(real)", arrow(CALL, name))))
         sized_dims = set(dimensions(self.program))
         split_axes = {
             leaf: a for a in self.program.axes for leaf in self.ctx.space.leaves(a.name) if a.parts
@@ -124,12 +128,12 @@ class Setup:
         for axis in self._axes():
             body.append(
                 Assign(
-                    Name(f"v->{self.ctx.size_name(axis)}"),
+                    shared(self.ctx.size_name(axis)),
                     "=",
                     self._length(axis, sized_dims, split_axes),
                 )
             )
-        body.append(ExprStmt(Apply("set_strides", (Name("v"), Name("call")))))
+        body.append(ExprStmt(Apply("set_strides", (Name("v"), CALL))))
         body += self._groups()
         body += self._links()
         body += self._arrays()
@@ -139,9 +143,9 @@ class Setup:
 
     def _length(self, axis: str, sized_dims: set[str], split_axes: Mapping[str, object]) -> Expr:
         if axis == self.ctx.group_axis:
-            return Name(f"call->{self.ctx.name(f'{self.nest.group_index}.count')}")
+            return arrow(CALL, self.ctx.name(f"{self.nest.group_index}.count"))
         if axis in sized_dims:
-            return Name(f"call->size_{self.ctx.name(axis)}")
+            return arrow(CALL, f"size_{self.ctx.name(axis)}")
         size = self.ctx.space[axis].size
         if size is None:
             raise AssertionError(axis)
@@ -152,11 +156,12 @@ class Setup:
         """The function that sets the lengths of loops and the strides of tensors along them."""
         body: list[Stmt] = []
         for group in self.loops:
-            loop_length = Name(f"v->shape.size[{self.ctx.axis(group)}]")
+            sizes = dot(shared("shape"), "size")
+            loop_length = Element(sizes, Name(self.ctx.axis(group)))
             body.append(Assign(loop_length, "=", self.ctx.volume(group)))
         body += [self._tensor(field) for field in self.fields if field.type == "strided"]
         if self.ctx.scans_elements:
-            body.append(Assign(Name("v->tiles.size"), "=", tile_memory(self.ctx)))
+            body.append(Assign(dot(shared("tiles"), "size"), "=", tile_memory(self.ctx)))
         parameters = (("values *", "v"), ("const call_fields *", "call"))
         doc = "The lengths of loops, and where tensors lie along them."
         return Function(doc, "void", "set_strides", parameters, tuple(body))
@@ -165,7 +170,7 @@ class Setup:
         body: list[Stmt] = []
         if self.nest.grouped_axis is not None:
             index = self.ctx.name(self.nest.group_index or "")
-            labels = Prefix("(const int64_t *)", Name(f"call->{index}.data"))
+            labels = Prefix("(const int64_t *)", dot(arrow(CALL, index), "data"))
             groups_call = Apply(
                 "grouped",
                 (
@@ -175,13 +180,13 @@ class Setup:
                     Name("memory"),
                 ),
             )
-            body.append(Assign(Name("v->shape.groups"), "=", groups_call))
+            body.append(Assign(GROUPS, "=", groups_call))
         return body
 
     def _tensor(self, field: Field) -> Stmt:
         """The statement that turns a tensor's strides per dimension into strides per loop."""
         name = self.ctx.name(field.name)
-        argument = f"call->{name}"
+        argument = arrow(CALL, name)
         dims = self.program.inputs[0].dims
         strides: list[Expr] = []
         for group in self.loops:
@@ -191,30 +196,30 @@ class Setup:
                 if group[-1] in leaves:
                     inner = leaves[leaves.index(group[-1]) + 1 :]
                     stride = cir.product(
-                        Name(f"{argument}.stride[{number}]"), self.ctx.volume(inner)
+                        Element(dot(argument, "stride"), Number(number)), self.ctx.volume(inner)
                     )
             strides.append(stride)
         tensor = cir.CompoundLiteral(
-            "tensor", (Name(f"{argument}.data"), Name(f"{argument}.type"), *strides)
+            "tensor", (dot(argument, "data"), dot(argument, "type"), *strides)
         )
-        return Assign(Name(f"v->{name}"), "=", tensor)
+        return Assign(shared(name), "=", tensor)
 
     def _links(self) -> list[Stmt]:
         """Sort edge lists by target and by source, as far as pools need that order."""
         body: list[Stmt] = []
-        broken = Name("v->shape.broken")
+        broken = dot(shared("shape"), "broken")
         if self.ctx.links:
             body.append(Assign(broken, "=", Number(0)))
         for ref, link in self.ctx.links.items():
             name = self.ctx.name(link.edges)
             sides = (self._pools_along(link.source), self._pools_along(link.target))
             arguments = (
-                Name(f"&call->{name}"), self.ctx.size(link.target),
+                address(arrow(CALL, name)), self.ctx.size(link.target),
                 Number(int(link.loop)), *(Number(int(side)) for side in sides), Name("memory"),
             )  # fmt: skip
-            links = Name(f"v->{self.ctx.name(ref)}")
+            links = shared(self.ctx.name(ref))
             body.append(Assign(links, "=", Apply("links_of", arguments)))
-            body.append(Assign(broken, "|=", Name(f"{links.text}.broken")))
+            body.append(Assign(broken, "|=", dot(links, "broken")))
         return body
 
     def _arrays(self) -> list[Stmt]:
@@ -225,32 +230,33 @@ class Setup:
             if ref in self.ctx.matrices:
                 row, _ = self.ctx.matrices[ref]
                 with_columns = Number(int(self._pools_along(row)))
-                argument = Name(f"&call->{self.ctx.name(field)}")
+                argument = address(arrow(CALL, self.ctx.name(field)))
                 arguments = (argument, self.ctx.size(row), with_columns, Name("memory"))
-                body.append(
-                    Assign(Name(f"v->{self.ctx.name(ref)}"), "=", Apply("matrix_of", arguments))
-                )
+                body.append(Assign(shared(self.ctx.name(ref)), "=", Apply("matrix_of", arguments)))
                 continue
             size = self.ctx.volume(self.ctx.types[ref].axes)
-            argument = Name(f"&call->{self.ctx.name(field)}")
+            argument = address(arrow(CALL, self.ctx.name(field)))
             is_updated = any(u.array == field for u in self.nest.block("end").updates)
             array = Apply(
                 "copied" if is_updated else "as_real",
                 (argument, size, Number(self.nest.array[field].absent), Name("memory")),
             )
-            body.append(Assign(Name(f"v->{self.ctx.name(ref)}"), "=", array))
-        body += self._allocations([ref for ref in self.stored if ref not in self.saved], "memory")
+            body.append(Assign(shared(self.ctx.name(ref)), "=", array))
+        memory = Name("memory")
+        body += self._allocations([ref for ref in self.stored if ref not in self.saved], memory)
         if self.ctx.scans:
             room = scratch_size(self.ctx, self.ctx.scans)
             scratch = Apply("scratch_of", (room, Name("THREADS"), Name("memory")))
-            body.append(Assign(Name("v->scratch"), "=", scratch))
+            body.append(Assign(shared("scratch"), "=", scratch))
         if self.ctx.scans_elements:
-            tiles = (Name("v->tiles.size"), Name("THREADS"), Name("memory"))
-            body.append(Assign(Name("v->tiles"), "=", Apply("tiles_of", tiles)))
+            tiles = (dot(shared("tiles"), "size"), Name("THREADS"), Name("memory"))
+            body.append(Assign(shared("tiles"), "=", Apply("tiles_of", tiles)))
         if self.saved:
-            body.append(Declare("arena", "kept", Name("{call->saved, 0}")))
-            body += self._allocations(self.saved, "&kept")
-            body.append(Assign(Name("v->kept"), "=", Name("kept.used")))
+            body.append(
+                Declare("arena", "kept", cir.CompoundLiteral("", (arrow(CALL, "saved"), Number(0))))
+            )
+            body += self._allocations(self.saved, address(Name("kept")))
+            body.append(Assign(shared("kept"), "=", dot(Name("kept"), "used")))
         return body
 
     def _pools_along(self, axis: str) -> bool:
@@ -258,21 +264,19 @@ class Setup:
         pools = (let.op for let in self.program.body if isinstance(let.op, Pool))
         return any(axis == pooled for op in pools for pooled, _ in op.over)
 
-    def _allocations(self, refs: Sequence[Ref], memory: str) -> list[Stmt]:
+    def _allocations(self, refs: Sequence[Ref], memory: Expr) -> list[Stmt]:
         """The allocations of arrays, one call for all arrays of a length."""
         by_size: dict[Expr, list[Ref]] = {}
         for ref in refs:
             by_size.setdefault(self.ctx.volume(self.ctx.types[ref].axes), []).append(ref)
         body: list[Stmt] = []
         for size, refs_of_size in by_size.items():
-            pointers = tuple(Name(f"&v->{self.ctx.name(ref)}") for ref in refs_of_size)
+            pointers = tuple(address(shared(self.ctx.name(ref))) for ref in refs_of_size)
             count, pointer_list = (
                 Number(len(refs_of_size)),
                 cir.CompoundLiteral("real **[]", pointers),
             )
-            body.append(
-                ExprStmt(Apply("arena_alloc_all", (Name(memory), size, count, pointer_list)))
-            )
+            body.append(ExprStmt(Apply("arena_alloc_all", (memory, size, count, pointer_list))))
         return body
 
 
@@ -283,7 +287,7 @@ def _with_sizes(expr: Expr, size: Scalar, context: KernelContext) -> Expr:
     """
     if isinstance(size, SizeOf):
         if size.axis in dimensions(context.program):
-            return Name(f"call->size_{context.name(size.axis)}")
+            return arrow(CALL, f"size_{context.name(size.axis)}")
         split_axis = context.space[size.axis]
         if not split_axis.parts or split_axis.size is None:
             return expr

@@ -32,8 +32,9 @@ from metanorm.targets.native.cir import (
 from metanorm.targets.native.context import KernelContext
 from metanorm.targets.native.elements import Elements
 from metanorm.targets.native.joining import JOIN_RULES, join_rule
+from metanorm.targets.native.members import accumulator, shared
 from metanorm.targets.native.narrow import NarrowPrinter
-from metanorm.targets.native.tiling import ELEMENT, LENGTH, ONE, ZERO, Tiling, row_loop
+from metanorm.targets.native.tiling import ELEMENT, LENGTH, ONE, TILE, ZERO, Tiling, row_loop
 
 SECOND_PASS_SUMS = ("drift", "squares")  # sums of the second pass over a tile
 
@@ -63,7 +64,7 @@ class SweepPrinter:
         if not self.numbered_reductions:  # it returns at once if no output is wanted
             has_output: Expr | None = None
             for output, _ in self.sweep.writes:
-                output_data = Name(f"v->{self.ctx.name(output)}.data")
+                output_data = cir.dot(shared(self.ctx.name(output)), "data")
                 has_output = (
                     output_data if has_output is None else Infix("||", has_output, output_data)
                 )
@@ -71,8 +72,8 @@ class SweepPrinter:
                 body.append(If(Prefix("!", has_output), (cir.ReturnVoid(),)))
         names = [self.ctx.name(read) for read in self.sweep.reads]
         names += [self.ctx.name(output) for output, _ in self.sweep.writes]
-        body += [Declare("const tensor", name, Name(f"v->{name}")) for name in names]
-        body += [Declare("real", f"{name}_row[TILE]") for name in names]
+        body += [Declare("const tensor", name, shared(name)) for name in names]
+        body += [Declare("real", f"{name}_row", length=TILE) for name in names]
         body += self._loops()
         parameters = (
             ("const void *", "values_"), ("const range *", "r"), ("const accumulator *", "a"),
@@ -133,7 +134,7 @@ class SweepPrinter:
         statements: list[Stmt] = []
         for part in self._parts(number, reduction):
             if self.tiling.by_column(reduction):
-                statements.append(Declare("real", f"{part}[TILE]"))
+                statements.append(Declare("real", part, length=TILE))
                 initial = self._initial_sum(number, reduction, part)
                 statements.append(row_loop((Assign(Element(Name(part), ELEMENT), "=", initial),)))
             else:
@@ -161,13 +162,15 @@ class SweepPrinter:
                 cell = self._cell(number, reduction)
                 pointers.append(
                     Declare(
-                        "double *", f"cells_{number}", Infix("+", Name(f"a[{number}].total"), cell)
+                        "double *",
+                        f"cells_{number}",
+                        Infix("+", cir.dot(accumulator(number), "total"), cell),
                     )
                 )
         needed = {ref for _, ref in writes} | _operands(reductions)
         reading, inner = self.elements.reads_and_declarations(needed)
         if reductions and (prefetch_point := self.tiling.prefetch_point()):
-            names = (Name(f"&{self.ctx.name(read)}") for read in self.sweep.reads)
+            names = (cir.address(Name(self.ctx.name(read))) for read in self.sweep.reads)
             reading += [
                 ExprStmt(Apply("prefetch", (name, prefetch_point, LENGTH))) for name in names
             ]
@@ -180,13 +183,13 @@ class SweepPrinter:
                     Element(Name(f"{name}_here"), ELEMENT), "=", self.elements.element_value(ref)
                 )
             )
-            at_point = (Name(f"&{name}"), self.tiling.row_point())
+            at_point = (cir.address(Name(name)), self.tiling.row_point())
             row_pointer = Apply("target", (*at_point, Name(f"{name}_row")))
             pointers.append(Declare("real *", f"{name}_here", row_pointer))
         statements += [*reading, *pointers, row_loop(tuple(inner), tuple(reduced))]
         for output, _ in writes:
             name = self.ctx.name(output)
-            at_point = (Name(f"&{name}"), self.tiling.row_point())
+            at_point = (cir.address(Name(name)), self.tiling.row_point())
             statements.append(ExprStmt(Apply("written", (*at_point, LENGTH, Name(f"{name}_row")))))
         for number, reduction in row_reductions:
             statements += self._finalize_reduction(number, reduction)
@@ -239,19 +242,19 @@ class SweepPrinter:
 
     def _cell(self, number: int, reduction: Reduction) -> Expr:
         """The index of a cell in its accumulator, or of the first cell of a row."""
-        return self.cell_printer.cell(Name(f"&a[{number}]"), reduction, self.tiling.at)
+        return self.cell_printer.cell(cir.address(accumulator(number)), reduction, self.tiling.at)
 
     def _finalize_reduction(self, number: int, reduction: Reduction) -> list[Stmt]:
         """The statements at the end of a row or tile, which join its sums into the accumulator."""
         if reduction.kind == "sum":
             if self.tiling.by_column(reduction) and self.tiling.by_row(reduction):
                 return []
-            total = Infix("+", Name(f"a[{number}].total"), self._cell(number, reduction))
+            total = Infix("+", cir.dot(accumulator(number), "total"), self._cell(number, reduction))
             if self.tiling.by_column(reduction):
                 return [ExprStmt(Apply("add_up", (total, Name(f"sum_{number}"), LENGTH)))]
             return [
                 Assign(
-                    Element(Name(f"a[{number}].total"), self._cell(number, reduction)),
+                    Element(cir.dot(accumulator(number), "total"), self._cell(number, reduction)),
                     "+=",
                     Name(f"sum_{number}"),
                 )
@@ -270,7 +273,7 @@ class SweepPrinter:
         self, number: int, reduction: Reduction, cell: Expr, count: Expr, weighted: bool
     ) -> list[Stmt]:
         """Join the sum and the weight of a reduction that is not a variance."""
-        total, weight = (Name(f"a[{number}].{part}") for part in ("total", "weight"))
+        total, weight = (cir.dot(accumulator(number), part) for part in ("total", "weight"))
         tile_total, join = Name(self._total_name(number, reduction)), join_rule(reduction.row)
         if not self.tiling.by_column(reduction):
             added_weight = Name(f"weight_{number}") if weighted else Prefix("(double)", count)
@@ -314,7 +317,8 @@ class SweepPrinter:
         statements: list[Stmt] = []
         if columns:
             statements += [
-                Declare("real", f"{part}_{number}[TILE]") for part in ("centre", *SECOND_PASS_SUMS)
+                Declare("real", f"{part}_{number}", length=TILE)
+                for part in ("centre", *SECOND_PASS_SUMS)
             ]
             cleared = (Assign(of(part), "=", ZERO) for part in SECOND_PASS_SUMS)
             statements.append(row_loop((Assign(of("centre"), "=", centre), *cleared)))
@@ -337,13 +341,13 @@ class SweepPrinter:
             statements += self.tiling.over_rows(second_pass)
         else:  # the row is still at hand
             statements.append(second_pass[-1])
-        accumulator = (Name(f"&a[{number}]"), cell)
+        place = (cir.address(accumulator(number)), cell)
         added_weight: Expr = Name(f"weight_{number}") if weighted else Prefix("(double)", count)
         sums = (added_weight, *(Name(f"{part}_{number}") for part in ("centre", *SECOND_PASS_SUMS)))
         if not columns:
-            return [*statements, ExprStmt(Apply("merge_at", (*accumulator, *sums)))]
+            return [*statements, ExprStmt(Apply("merge_at", (*place, *sums)))]
         function = "merge_each" if weighted else "merge_alike"
-        return [*statements, ExprStmt(Apply(function, (*accumulator, *sums, LENGTH)))]
+        return [*statements, ExprStmt(Apply(function, (*place, *sums, LENGTH)))]
 
 
 def _operands(reductions: Numbered) -> set[Ref]:

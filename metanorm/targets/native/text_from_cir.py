@@ -15,6 +15,7 @@ from metanorm.targets.native.cir import (
     Declare,
     Define,
     Definition,
+    Double,
     Element,
     Enum,
     Expr,
@@ -25,6 +26,7 @@ from metanorm.targets.native.cir import (
     If,
     Include,
     Infix,
+    Member,
     Name,
     Number,
     Prefix,
@@ -33,6 +35,7 @@ from metanorm.targets.native.cir import (
     Stmt,
     Struct,
     Table,
+    Unused,
 )
 
 WIDTH = 88
@@ -137,14 +140,17 @@ def _body(statements: Iterable[Stmt], depth: int) -> list[str]:
 def _statement(s: Stmt, depth: int) -> list[str]:
     pad = "    " * depth
     match s:
-        case Declare(type_, name, value):
+        case Declare(type_, name, value, length):
             gap = "" if type_.endswith("*") else " "
+            brackets = "" if length is None else f"[{expression(length)}]"
             initializer = "" if value is None else f" = {expression(value)}"
-            return _folded(f"{pad}{type_}{gap}{name}{initializer};", "    ")
+            return _folded(f"{pad}{type_}{gap}{name}{brackets}{initializer};", "    ")
         case Assign(target, operator, value):
             return _folded(f"{pad}{expression(target)} {operator} {expression(value)};", "    ")
         case ExprStmt(value):
             return _folded(f"{pad}{expression(value)};", "    ")
+        case Unused(names):
+            return [f"{pad}{', '.join(f'(void){name}' for name in names)};"]
         case Return(value):
             return _folded(f"{pad}return {expression(value)};", "    ")
         case If(condition, body):
@@ -188,12 +194,17 @@ def _expr(e: Expr) -> tuple[str, int]:
     match e:
         case Name(text):
             return text, ATOM
+        case Member(object_, name, operator):
+            return f"{_within(object_, ATOM)}{operator}{name}", ATOM
+        case Double(value):
+            return repr(value), ATOM if value >= 0 else PREFIX
         case Number(value):
             return number(value), ATOM if value >= 0 else PREFIX
         case Apply(function, arguments):
             return f"{function}({', '.join(expression(a) for a in arguments)})", ATOM
         case CompoundLiteral(type_, values):
-            return f"({type_}){{{', '.join(expression(v) for v in values)}}}", ATOM
+            head = f"({type_})" if type_ else ""
+            return f"{head}{{{', '.join(expression(v) for v in values)}}}", ATOM
         case Element(array, index):
             return f"{_within(array, ATOM)}[{expression(index)}]", ATOM
         case Prefix(operator, operand):

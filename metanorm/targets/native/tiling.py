@@ -11,7 +11,6 @@ from metanorm.targets.native import cir
 from metanorm.targets.native.cir import (
     Apply,
     Declare,
-    Element,
     Expr,
     For,
     Infix,
@@ -20,10 +19,10 @@ from metanorm.targets.native.cir import (
     Stmt,
 )
 from metanorm.targets.native.context import KernelContext
+from metanorm.targets.native.members import GROUPS_POINTER, end_of, first_of
 
-ELEMENT, START, LENGTH = Name("i"), Name("start"), Name("length")
+ELEMENT, START, LENGTH, TILE = Name("i"), Name("start"), Name("length"), Name("TILE")
 ZERO, ONE = Number(0), Number(1)
-GROUPS = Name("&v->shape.groups")
 
 
 def varies_along(reduction: Reduction, group: AxisGroup) -> bool:
@@ -124,7 +123,7 @@ class Tiling:
         rows = Apply("ahead", (LENGTH,))
         further: Expr = Infix("+", self.at[key_of(group)], rows)
         if self._grouped(group):
-            further = Apply("ordered", (GROUPS, Infix("+", Name("place"), rows)))
+            further = Apply("ordered", (GROUPS_POINTER, Infix("+", Name("place"), rows)))
         positions = {**self.at, key_of(group): further}
         return self._point(positions)
 
@@ -159,21 +158,21 @@ class Tiling:
     def bounds(self, group: tuple[str, ...]) -> tuple[Expr, Expr]:
         """The range of a loop that the worker goes through."""
         constant = Name(self.ctx.axis(group))
-        return Element(Name("r->lo"), constant), Element(Name("r->hi"), constant)
+        return first_of(constant), end_of(constant)
 
     def outer_loops(self, body: list[Stmt]) -> list[Stmt]:
         """The loops around a tile: over outer axes, blocks of rows, and pieces of rows."""
         low, high = self.bounds(self.vector)
         remaining = Infix("-", high, START)
         body = [
-            Declare("const int64_t", "length", Apply("min", (Name("TILE"), remaining))),
+            Declare("const int64_t", "length", Apply("min", (TILE, remaining))),
             *body,
         ]
-        body = [For("start", low, high, tuple(body), step=Name("TILE"))]
+        body = [For("start", low, high, tuple(body), step=TILE)]
         if self.rows:
             first, last = self._tile_bounds()
             span = self._extent(self.vector)
-            tile_length = Apply("max", (Apply("min", (Name("TILE"), span)), ONE))
+            tile_length = Apply("max", (Apply("min", (TILE, span)), ONE))
             area = Infix("/", Name("TILE_AREA"), tile_length)
             step = Declare("const int64_t", "rows", Apply("min", (Name("TILE_ROWS"), area)))
             end = Declare(

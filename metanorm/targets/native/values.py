@@ -24,6 +24,7 @@ from metanorm.targets.native.cir import (
 )
 from metanorm.targets.native.context import KernelContext
 from metanorm.targets.native.inlined import inlined
+from metanorm.targets.native.members import shared
 from metanorm.targets.native.pointwise import pointwise
 
 AxisPositions = Mapping[str, Expr]
@@ -89,9 +90,9 @@ class NarrowValues:
             ]  # entries are contiguous along it
             function = "entry" if inner_axis == axes[1] else "entry_across"
             return Apply(
-                function, (Name(f"&v->{self.ctx.name(ref)}"), *(at[axis] for axis in axes))
+                function, (Prefix("&", shared(self.ctx.name(ref))), *(at[axis] for axis in axes))
             )
-        array = Name(f"v->{self.ctx.name(ref)}")
+        array = shared(self.ctx.name(ref))
         return Element(array, self.ctx.index(self.ctx.axis_order(ref), at))
 
     def reads_groups(self, refs: Iterable[Ref]) -> bool:
