@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from metanorm.diagnostics.suggest import did_you_mean
-from metanorm.options import Options, Target
+from metanorm.options import DEFAULT_TARGET, Options, Target
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -32,7 +32,7 @@ class Config:
 
     specs: tuple[str, ...] = ("specs",)
     out: str = "norms"
-    target: Target = "native"
+    target: Target = DEFAULT_TARGET
     standalone: bool = False
     hub_version: int = 0
     hub_license: str = "unknown"

@@ -7,13 +7,14 @@ from typing import Literal
 
 # `torch`: modules alone; `native`: also kernels in C; `triton`: also kernels in C and in Triton.
 Target = Literal["torch", "native", "triton"]
+DEFAULT_TARGET: Target = "native"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """Options that change generated code. They are part of its header."""
 
-    target: Target = "native"
+    target: Target = DEFAULT_TARGET
     standalone: bool = False  # the package contains the runtime
     hub: bool = False  # layers for the `kernels` package, which contains the runtime too
     # Names of a spec, as `eps` or `RMSNorm.eps`, with those that the layer has in their place.

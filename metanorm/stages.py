@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 
 from metanorm import driver, frontend
 from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.model import Diagnostic
+from metanorm.frontend import CheckedNorm
 from metanorm.ir.dump import program_text
 from metanorm.ir.program import Program
 from metanorm.module_names import module_name
@@ -15,11 +16,11 @@ from metanorm.nest.eligibility import NoKernels, unsupported
 from metanorm.nest.kernels import kernels_of
 from metanorm.nest.layouts import possible_layouts, program_in_layout
 from metanorm.nest.text_from_nest import text_from_nest
-from metanorm.options import Options
+from metanorm.options import DEFAULT_TARGET, Options, Target
 from metanorm.passes.backward import NotDerivable
 from metanorm.passes.directions import directions, trace
 from metanorm.passes.divided import divided
-from metanorm.passes.pipeline import KERNEL_PASSES, PIPELINE, PROCESS_PASSES, optimize, stages
+from metanorm.passes.pipeline import KERNEL_STEPS, PIPELINE, optimize, stages
 from metanorm.plan.dump import plan_text
 from metanorm.plan.sweeps import plan_sweeps
 from metanorm.show.passes import pass_drawing
@@ -31,84 +32,108 @@ from metanorm.syntax.parse import parse
 from metanorm.syntax.text_from_ast import norm_lines
 from metanorm.syntax.tree_from_text import tree_from_text
 from metanorm.targets.package import PROCESSES_END
-from metanorm.targets.registry import KERNEL_TARGETS
-
-FRONT_END = ("tokens", "tree", "ast", "equations", "ir")
-PASSES = tuple(step.name for step in PIPELINE)
-KERNELS = (*KERNEL_PASSES, "sweeps", "nest")
-DRAWN = ("ir", *PASSES)  # what `stage_drawings` takes
-STAGES = (*FRONT_END, *PASSES, "code", *KERNELS, *KERNEL_TARGETS, *PROCESS_PASSES, "processes")
+from metanorm.targets.registry import KERNEL_TARGETS, PLAIN_TARGET
 
 Diagnostics = tuple[Diagnostic, ...]
 Data = dict[str, object]
+Sources = Mapping[str, Source]
+StageText = Callable[[Sources, str], tuple[str, Diagnostics]]
+PASSES = tuple(step.name for step in PIPELINE)
+DRAWN = ("ir", *PASSES)  # what `stage_drawings` takes
 
 
-def stage_text(sources: Mapping[str, Source], root: str, stage: str) -> tuple[str, Diagnostics]:
+def stage_text(sources: Sources, root: str, stage: str) -> tuple[str, Diagnostics]:
     """The output of a stage as text, and the diagnostics up to it."""
-    source = sources[root]
-    if stage == "tokens":
-        tokens = parser().lex(source.text, dont_ignore=True)
-        lines = [f"{t.line}:{t.column} {t.type} {str(t)!r}" for t in tokens if t.type != "SPACE"]
-        return "".join(f"{line}\n" for line in lines), ()
+    return STAGES[stage](sources, root)
+
+
+# ---- the stages, each from sources and the name of one of them
+
+
+def _tokens(sources: Sources, root: str) -> tuple[str, Diagnostics]:
+    tokens = parser().lex(sources[root].text, dont_ignore=True)
+    lines = [f"{t.line}:{t.column} {t.type} {str(t)!r}" for t in tokens if t.type != "SPACE"]
+    return "".join(f"{line}\n" for line in lines), ()
+
+
+def _tree(sources: Sources, root: str) -> tuple[str, Diagnostics]:
     problems = Collector()
-    if stage == "tree":
-        return tree_from_text(source, problems).tree.pretty(), problems.sorted()
-    if stage == "ast":
-        return _ast_text(parse(source, problems).file) + "\n", problems.sorted()
-    if stage == "code":
-        result = driver.compile_specs(sources, [root], Options())
-        return result.files.get(f"{module_name(root)}.py", ""), result.diagnostics
-    if stage == "processes":
-        result = driver.compile_specs(sources, [root], Options(target="torch"))
-        name = f"{module_name(root)}{PROCESSES_END}"
-        return result.files.get(
-            name, "# No axis of a norm here can be divided.\n"
-        ), result.diagnostics
-    if stage in KERNEL_TARGETS:
-        target = KERNEL_TARGETS[stage]
-        result = driver.compile_specs(sources, [root], Options(target=target.name))
-        name = f"{module_name(root)}{target.ending}"
-        return result.files.get(name, ""), result.diagnostics
-    checked = frontend.check(sources, [root])
-    norms = checked.norms[root]
-    if stage == "equations":
-        texts = ["\n".join(norm_lines(norm.equations)) + "\n" for norm in norms]
-    elif stage == "exchange":
-        texts = [exchange_text(norm.program) for norm in norms]
-    elif stage in KERNELS:
-        texts = [kernel_text(program, stage) for norm in norms for program in norm.programs]
-    else:
-        programs = (program for norm in norms for program in norm.programs)
-        texts = [program_text(program_at(program, stage)) for program in programs]
-    return "\n".join(texts), checked.diagnostics
+    return tree_from_text(sources[root], problems).tree.pretty(), problems.sorted()
 
 
-def kernel_text(program: Program, stage: str) -> str:
-    """The programs of a norm at a stage of kernel generation, for each variant and direction."""
-    optimised = optimize(program)
-    try:
-        if stage == "nest":
-            return "\n".join(text_from_nest(nest) for nest in kernels_of(optimised))
-        if stage == "columns":
-            return "\n".join(_texts_by_layout(optimised))
-        if stage == "sweeps":
-            plans = [
-                (title, plan_sweeps(p)) for title, p in _directed_programs(optimised, program.name)
-            ]
-            reasons = [reason for _, planned in plans for reason in unsupported(planned)]
-            if reasons:
-                return _no_kernels_text(program, reasons[0])
-            return "\n".join(plan_text(planned, title) for title, planned in plans)
-        traced = [entry for entry in trace(optimised) if entry.step == stage]
-    except (NoKernels, NotDerivable) as reason:
-        return _no_kernels_text(program, str(reason))
+def _ast(sources: Sources, root: str) -> tuple[str, Diagnostics]:
+    problems = Collector()
+    return _ast_text(parse(sources[root], problems).file) + "\n", problems.sorted()
+
+
+def _of_norms(text: Callable[[CheckedNorm], str]) -> StageText:
+    """A stage that is a text for each norm."""
+
+    def stage(sources: Sources, root: str) -> tuple[str, Diagnostics]:
+        checked = frontend.check(sources, [root])
+        return "\n".join(text(norm) for norm in checked.norms[root]), checked.diagnostics
+
+    return stage
+
+
+def _of_programs(text: Callable[[Program], str]) -> StageText:
+    """A stage that is a text for each program, of which a norm may have several."""
+    return _of_norms(lambda norm: "\n".join(text(program) for program in norm.programs))
+
+
+def _file(target: Target, ending: str, if_missing: str = "") -> StageText:
+    """A generated file, by what follows the module's name in its name."""
+
+    def stage(sources: Sources, root: str) -> tuple[str, Diagnostics]:
+        result = driver.compile_specs(sources, [root], Options(target=target))
+        return result.files.get(f"{module_name(root)}{ending}", if_missing), result.diagnostics
+
+    return stage
+
+
+def _equations(norm: CheckedNorm) -> str:
+    return "\n".join(norm_lines(norm.equations)) + "\n"
+
+
+def _pass(name: str) -> StageText:
+    return _of_programs(lambda program: program_text(program_at(program, name)))
+
+
+def _kernels(text: Callable[[Program], str]) -> StageText:
+    """A stage of kernel generation: a text for an optimised program, or why it has no kernels."""
+
+    def text_or_reason(program: Program) -> str:
+        try:
+            return text(optimize(program))
+        except (NoKernels, NotDerivable) as reason:
+            return f"{program.name} has no kernels: {reason}\n"
+
+    return _of_programs(text_or_reason)
+
+
+def _kernel_step(name: str) -> StageText:
+    return _kernels(lambda optimised: _traced_text(optimised, name))
+
+
+def _traced_text(optimised: Program, step: str) -> str:
+    """The programs after a step, for each variant and direction."""
     return "\n".join(
-        _titled(f"{entry.variant}, {entry.direction}", entry.program) for entry in traced
+        _titled(f"{entry.variant}, {entry.direction}", entry.program)
+        for entry in trace(optimised)
+        if entry.step == step
     )
 
 
-def _no_kernels_text(program: Program, reason: str) -> str:
-    return f"{program.name} has no kernels: {reason}\n"
+def _sweeps_text(optimised: Program) -> str:
+    plans = [(title, plan_sweeps(p)) for title, p in _directed_programs(optimised, optimised.name)]
+    for _, plan in plans:
+        for reason in unsupported(plan):
+            raise NoKernels(reason)
+    return "\n".join(plan_text(plan, title) for title, plan in plans)
+
+
+def _nest_text(optimised: Program) -> str:
+    return "\n".join(text_from_nest(nest) for nest in kernels_of(optimised))
 
 
 def _directed_programs(optimised: Program, name: str) -> Iterator[tuple[str, Program]]:
@@ -127,8 +152,13 @@ def _texts_by_layout(optimised: Program) -> Iterator[str]:
                 yield _titled(f"{title}, rows along {layout.vector_axis}", laid_out[0])
 
 
-def exchange_text(program: Program) -> str:
+def _columns_text(optimised: Program) -> str:
+    return "\n".join(_texts_by_layout(optimised))
+
+
+def _exchange_text(norm: CheckedNorm) -> str:
     """The programs of a norm whose axes are divided among processes."""
+    program = norm.program
     division = divided(optimize(program))
     variants = division.variants if division else ()
     titled = [_titled(f"pieces of {', '.join(v.axes)}", v.program) for v in variants]
@@ -195,3 +225,21 @@ def _ast_text(node: object, indent: int = 0) -> str:
     if isinstance(node, tuple):
         return "\n".join(_ast_text(item, indent) for item in node)
     return f"{pad}{node!r}"
+
+
+STAGES: Mapping[str, StageText] = {
+    "tokens": _tokens,
+    "tree": _tree,
+    "ast": _ast,
+    "equations": _of_norms(_equations),
+    "ir": _pass("ir"),
+    **{name: _pass(name) for name in PASSES},
+    "code": _file(DEFAULT_TARGET, ".py"),
+    **{step.name: _kernel_step(step.name) for step in KERNEL_STEPS},
+    "columns": _kernels(_columns_text),  # in its place among the steps
+    "sweeps": _kernels(_sweeps_text),
+    "nest": _kernels(_nest_text),
+    **{row.name: _file(row.name, row.ending) for row in KERNEL_TARGETS.values()},
+    "exchange": _of_norms(_exchange_text),
+    "processes": _file(PLAIN_TARGET, PROCESSES_END, "# No axis of a norm here can be divided.\n"),
+}

@@ -10,7 +10,7 @@ import torch
 from metanorm.bench.clock import Clock, CpuClock, CudaClock
 from metanorm.bench.memory import peak_bytes, peak_bytes_on_gpu
 from metanorm.bench.workload import GPU_WORKLOADS, WORKLOADS, Workload
-from metanorm.runtime.backends import Target
+from metanorm.runtime.targets import Target
 from metanorm.targets.registry import target_for_device
 
 

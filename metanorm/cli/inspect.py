@@ -52,7 +52,7 @@ def command(
     """Print a stage of the compiler: tokens, tree, ast, equations, ir, each pass, code."""
     run = start_run()
     if stage not in STAGES:
-        raise unknown_name(stage, STAGES, "stage")
+        raise unknown_name(stage, tuple(STAGES), "stage")
     as_json = json or format == "json"
     if format == "svg" and stage not in DRAWN:
         raise WorkspaceError(f"--format svg draws {', '.join(DRAWN)}, and not {stage}")

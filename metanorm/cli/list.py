@@ -14,7 +14,7 @@ from metanorm.cli.console import print_result
 from metanorm.diagnostics.registry import all_codes, manual_page
 from metanorm.ir.ops import public
 from metanorm.json_document import Document, json_text
-from metanorm.passes.pipeline import KERNEL_PASSES, PIPELINE, PROCESS_PASSES
+from metanorm.passes.pipeline import reasons
 from metanorm.visible import visible
 
 WIDTH_OF_A_PIPE = 1000  # columns: no line breaks
@@ -40,13 +40,7 @@ def _specs() -> Rows:
 
 
 def _passes() -> Rows:
-    return _rows(
-        [
-            *((step.name, step.why_here) for step in PIPELINE),
-            *KERNEL_PASSES.items(),
-            *PROCESS_PASSES.items(),
-        ]
-    )
+    return _rows(reasons().items())
 
 
 def _targets() -> Rows:

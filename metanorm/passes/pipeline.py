@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from metanorm.ir.program import Program
@@ -41,6 +41,14 @@ class Pass:
     why_here: str
 
 
+@dataclass(frozen=True)
+class Step:
+    """What makes several programs of one, or needs more than a program, and why it stands here."""
+
+    name: str
+    why_here: str
+
+
 PIPELINE: tuple[Pass, ...] = (
     Pass("simplify", simplify, "equal values get one name, which the later passes compare by"),
     Pass("decide", decide, "what one mode alone needs is found by name, before names multiply"),
@@ -63,46 +71,63 @@ PIPELINE: tuple[Pass, ...] = (
     Pass("factors", factors, "a map of a product is one operation by now, with all of its scales"),
 )
 
-# From an optimised program to kernels; these include steps that make several programs of one.
-KERNEL_PASSES: Mapping[str, str] = {
-    "variants": "a kernel is made for one way through the modes",
-    "runs": "loops go over whole axes, for which whatever comes later is made",
-    "spread": "an output of groups is repeated for each position, and its gradient is summed",
-    "lookups": "a value of groups has a gradient, and a place in loops",
-    "neighbours": "links are weights that can be followed both ways, a pool of neighbours is none",
-    "matrices": "a weight can be transposed and derived, a pool by a matrix cannot",
-    "derivable": "what has no derivative of its own is derived as its formula is",
-    "reductions": "fewer kinds of statistics are left to derive and to accumulate",
-    "positions": "a sum of one position is left where it is read, before sums are made smaller",
-    "scans": "sums and moments are all that there is left to scan",
-    "buffers": "a copy for a buffer is not taken apart again",
-    "backward": "by now the forward program is as small as it gets",
-    "sums": "sums of products are what derivatives consist of",
-    "primitives": "derivatives know functions whose formulas kernels print",
-    "columns": "only for layouts in which the parts of a split axis lie together",
-}
-# From an optimised program to one for axes that are divided among processes.
-PROCESS_PASSES: Mapping[str, str] = {
-    "exchange": "statistics are as few as they get, and nothing is moved across a message later",
-}
+# From an optimised program to kernels: forward, then what its derivative adds, then both.
 FORWARD_PASSES: tuple[Pass, ...] = (
-    Pass("runs", runs, KERNEL_PASSES["runs"]),
-    Pass("spread", spread, KERNEL_PASSES["spread"]),
-    Pass("lookups", lookups, KERNEL_PASSES["lookups"]),
-    Pass("neighbours", neighbours, KERNEL_PASSES["neighbours"]),
-    Pass("matrices", matrices, KERNEL_PASSES["matrices"]),
-    Pass("derivable", derivable, KERNEL_PASSES["derivable"]),
-    Pass("reductions", reductions, KERNEL_PASSES["reductions"]),
-    Pass("positions", positions, KERNEL_PASSES["positions"]),
-    Pass("scans", scans, KERNEL_PASSES["scans"]),
-    Pass("buffers", buffers, KERNEL_PASSES["buffers"]),
+    Pass("runs", runs, "loops go over whole axes, for which whatever comes later is made"),
+    Pass(
+        "spread",
+        spread,
+        "an output of groups is repeated for each position, and its gradient is summed",
+    ),
+    Pass("lookups", lookups, "a value of groups has a gradient, and a place in loops"),
+    Pass(
+        "neighbours",
+        neighbours,
+        "links are weights that can be followed both ways, a pool of neighbours is none",
+    ),
+    Pass("matrices", matrices, "a weight can be transposed and derived, a pool by a matrix cannot"),
+    Pass("derivable", derivable, "what has no derivative of its own is derived as its formula is"),
+    Pass(
+        "reductions", reductions, "fewer kinds of statistics are left to derive and to accumulate"
+    ),
+    Pass(
+        "positions",
+        positions,
+        "a sum of one position is left where it is read, before sums are made smaller",
+    ),
+    Pass("scans", scans, "sums and moments are all that there is left to scan"),
+    Pass("buffers", buffers, "a copy for a buffer is not taken apart again"),
 )
 BACKWARD_PASSES: tuple[Pass, ...] = (
     Pass("reductions", reductions, "derivatives bring counts of their own"),
     Pass("scans", scans, "which are counts of scans, too"),
-    Pass("sums", sums, KERNEL_PASSES["sums"]),
+    Pass("sums", sums, "sums of products are what derivatives consist of"),
 )
-FINAL_PASSES: tuple[Pass, ...] = (Pass("primitives", primitives, KERNEL_PASSES["primitives"]),)
+FINAL_PASSES: tuple[Pass, ...] = (
+    Pass("primitives", primitives, "derivatives know functions whose formulas kernels print"),
+)
+KERNEL_STEPS: tuple[Pass | Step, ...] = (
+    Step("variants", "a kernel is made for one way through the modes"),
+    *FORWARD_PASSES,
+    Step("backward", "by now the forward program is as small as it gets"),
+    *BACKWARD_PASSES,
+    *FINAL_PASSES,
+    Step("columns", "only for layouts in which the parts of a split axis lie together"),
+)
+# From an optimised program to one for axes that are divided among processes.
+PROCESS_STEPS: tuple[Step, ...] = (
+    Step(
+        "exchange", "statistics are as few as they get, and nothing is moved across a message later"
+    ),
+)
+
+
+def reasons() -> dict[str, str]:
+    """Every pass and step by its name, in order, and why its first place is where it is."""
+    by_name: dict[str, str] = {}
+    for step in (*PIPELINE, *KERNEL_STEPS, *PROCESS_STEPS):
+        by_name.setdefault(step.name, step.why_here)
+    return by_name
 
 
 def run_passes(passes: Sequence[Pass], program: Program, check: bool = False) -> Program:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import threading
 from contextvars import ContextVar
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from metanorm.runtime import torch_scatter
+from metanorm.runtime.targets import CALL_PATH_TARGET, GRAPH_TARGET, KERNEL_TARGETS, TARGETS, Target
 
-Target = Literal["auto", "native", "triton", "torch"]
-TARGETS: tuple[Target, ...] = ("auto", "native", "triton", "torch")
 SumBackend = Literal["auto", "torch", "torch-scatter"]
-SUM_BACKENDS: tuple[SumBackend, ...] = ("auto", "torch", "torch-scatter")
+SUM_BACKENDS: tuple[SumBackend, ...] = get_args(SumBackend)
 
 
 class BackendChoice(NamedTuple):
@@ -25,7 +24,7 @@ class BackendChoice(NamedTuple):
 BACKEND_CHOICES = {
     (target, c): BackendChoice(target, c) for target in TARGETS for c in (True, False)
 }
-ALLOWING_CALL_PATH = (BACKEND_CHOICES["auto", True], BACKEND_CHOICES["native", True])
+ALLOWING_CALL_PATH = (BACKEND_CHOICES["auto", True], BACKEND_CHOICES[CALL_PATH_TARGET.name, True])
 # Each thread and each task has its own.
 BACKEND: ContextVar[BackendChoice] = ContextVar(
     "metanorm.runtime.use", default=BACKEND_CHOICES["auto", True]
@@ -37,9 +36,14 @@ SUMS: ContextVar[SumBackend] = ContextVar("metanorm.runtime.use.sums", default="
 _this_thread = threading.local()
 
 
+def demands_kernels() -> bool:
+    """Whether `use` asks for kernels, so that a call that has none fails."""
+    return BACKEND.get().target in KERNEL_TARGETS
+
+
 def kernels_in_graphs() -> bool:
     """Whether the graphs that this thread compiles call kernels."""
-    return getattr(_this_thread, "target", "auto") == "native"
+    return getattr(_this_thread, "kernels_in_graphs", False)
 
 
 class Use:
@@ -58,7 +62,7 @@ class Use:
     def _set(self, choice: BackendChoice, sums: SumBackend) -> None:
         BACKEND.set(choice)
         SUMS.set(sums)
-        _this_thread.target = choice.target
+        _this_thread.kernels_in_graphs = choice.target == GRAPH_TARGET.name
 
 
 def use(target: Target, sums: SumBackend | None = None) -> Use:
@@ -80,12 +84,17 @@ def use(target: Target, sums: SumBackend | None = None) -> Use:
     their thread, for torch cannot guard that of a task.
     """
     if target not in TARGETS:
-        raise ValueError(f"use() takes 'auto', 'native', 'triton' or 'torch', got {target!r}")
+        raise ValueError(f"use() takes {_listed(TARGETS)}, got {target!r}")
     if sums is not None and sums not in SUM_BACKENDS:
-        raise ValueError(f"sums are 'auto', 'torch' or 'torch-scatter', got {sums!r}")
+        raise ValueError(f"sums are {_listed(SUM_BACKENDS)}, got {sums!r}")
     if sums == "torch-scatter" and torch_scatter.problem():
         raise RuntimeError(f"{torch_scatter.problem()}: {torch_scatter.REMEDY}")
     return Use(BACKEND_CHOICES[target, BACKEND.get().through_c], sums)
+
+
+def _listed(words: tuple[str, ...]) -> str:
+    *first, last = map(repr, words)
+    return f"{', '.join(first)} or {last}"
 
 
 def through_python() -> Use:

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar, overload
 
 import torch
 
-from metanorm.runtime.backends import ALLOWING_CALL_PATH, BACKEND, Target
+from metanorm.runtime.backends import ALLOWING_CALL_PATH, BACKEND, demands_kernels
 from metanorm.runtime.checked_function import CheckedFunction
 from metanorm.runtime.graph_nodes import graph_function
 from metanorm.runtime.kernels.autograd import run_plan
@@ -23,15 +23,18 @@ from metanorm.runtime.kernels.errors import CannotBuild, Unsupported, warn_once
 from metanorm.runtime.kernels.operation import operation_for
 from metanorm.runtime.kernels.plan_cache import PlanCache
 from metanorm.runtime.native.call_path.path import CallPath, CallPaths, EntryPoint
-from metanorm.runtime.native.plan_cache import NativePlanCache
 from metanorm.runtime.processes.call import Processes
+from metanorm.runtime.targets import (
+    DEFAULT_TARGET,
+    GRAPH_TARGET,
+    KERNEL_TARGETS,
+    TARGET_OF_DEVICE,
+    KernelTarget,
+)
 from metanorm.runtime.tensors import is_traced
 
 F = TypeVar("F", bound=Callable[..., Any])
-KERNELS: Mapping[str, Target] = {"cpu": "native", "cuda": "triton"}  # by device type
 NO_KERNELS = "has no kernels to go to: `metanorm explain` says why of a norm"
-LANGUAGES = {"native": "C", "triton": "Triton"}
-KERNEL_TARGETS = {"native": "natively", "triton": "on Triton kernels"}  # as errors say it
 
 _this_thread = threading.local()  # has the call among processes whose sweeps run
 _call_paths = CallPaths(BACKEND, ALLOWING_CALL_PATH)
@@ -71,26 +74,26 @@ def _decorator(dispatcher: Callable[[CheckedFunction], Any]) -> Decorator:
 
 
 def _not_served(name: str, reason: str) -> NotServed:
-    target = KERNEL_TARGETS[BACKEND.get().target]
-    return NotServed(f"{name} cannot run {target}: the call {reason}")
+    on_kernels = KERNEL_TARGETS[BACKEND.get().target].on_kernels
+    return NotServed(f"{name} cannot run {on_kernels}: the call {reason}")
 
 
 class _Dispatcher:
     """Runs each call of a generated function on kernels, or else on torch."""
 
-    def __init__(self, on_torch: CheckedFunction, only: str = "") -> None:
+    def __init__(self, on_torch: CheckedFunction, only: KernelTarget | None = None) -> None:
         self.on_torch = on_torch
         self.function = on_torch.function
         self.only = only  # the one target that has kernels
         self.signature = on_torch.signature
         self.arity = len(self.signature.parameters)
         self.in_graph = (
-            graph_function(on_torch)
-            if only == "triton"
-            else graph_function(on_torch, self._as_operation, self._eagerly)
+            graph_function(on_torch, self._as_operation, self._eagerly)
+            if only in (None, GRAPH_TARGET)
+            else graph_function(on_torch)
         )
-        self._plan_caches: dict[str, PlanCache] = {}  # by target
-        self._build_failures: dict[str, str] = {}  # by target
+        self._plan_caches: dict[KernelTarget, PlanCache] = {}
+        self._build_failures: dict[KernelTarget, str] = {}
         self._entry: EntryPoint | None = None  # to the path through C, once kernels in C are loaded
         self._enter: Callable[..., Any] = self._in_python
 
@@ -111,18 +114,18 @@ class _Dispatcher:
         if is_traced():
             return self._fall_back("is watched by a transform of torch", args)
         target = self._target(args)
-        if self.only and target != self.only:
-            return self._fall_back(f"is one that {LANGUAGES[target]} has no kernels for", args)
+        if self.only and target is not self.only:
+            return self._fall_back(f"is one that {target.language} has no kernels for", args)
         if target in self._build_failures:
             return self._fall_back(f"has no kernels: {self._build_failures[target]}", args)
         try:
             plans = self._plan_caches.get(target) or self._load(target)
             plan, operands, momenta = plans.lookup(args)
-            if target == "native" and torch._C._len_torch_dispatch_stack():
+            if target.in_graphs and torch._C._len_torch_dispatch_stack():
                 operation = operation_for(self.function, plans)
                 if operation is not None and operation.accepts(args):
                     return operation(*args)  # dispatch modes see it
-            entry = self._entry if target == "native" and BACKEND.get().through_c else None
+            entry = self._entry if target.through_c and BACKEND.get().through_c else None
             if entry is not None and entry.learn(plans, plan, args):
                 return entry.function(*args)
             return run_plan(plan, operands, momenta)
@@ -137,9 +140,9 @@ class _Dispatcher:
         return self._enter(*args, **named)
 
     def _as_operation(self, *args: Any) -> Any:
-        """A call of kernels in C, as a custom operation of torch. Raises `NotServed`."""
+        """A call of kernels, as a custom operation of torch. Raises `NotServed`."""
         try:
-            plans = self._plan_caches.get("native") or self._load("native")
+            plans = self._plan_caches.get(GRAPH_TARGET) or self._load(GRAPH_TARGET)
             operation = operation_for(self.function, plans)
             if operation is None or not operation.accepts(args):
                 raise Unsupported("an argument that no operation of torch takes, such as a matrix")
@@ -147,13 +150,13 @@ class _Dispatcher:
         except (Unsupported, CannotBuild) as reason:
             raise _not_served(self.function.__name__, f"has {reason}") from reason
 
-    def _target(self, args: tuple[Any, ...]) -> str:
+    def _target(self, args: tuple[Any, ...]) -> KernelTarget:
         """The target of a call: the one that `use` chose, or that of the device."""
-        target = BACKEND.get().target
-        if target != "auto":
+        target = KERNEL_TARGETS.get(BACKEND.get().target)
+        if target is not None:
             return target
         device = getattr(args[0], "device", None)
-        return KERNELS.get(device.type, "native") if device is not None else "native"
+        return TARGET_OF_DEVICE.get(device.type if device else "", DEFAULT_TARGET)
 
     def __reduce__(self) -> str:
         """Copies and pickles refer to the function of the module by its name."""
@@ -161,19 +164,15 @@ class _Dispatcher:
 
     def _fall_back(self, reason: str, args: tuple[Any, ...]) -> Any:
         """Run on torch. Raises `NotServed` if `use` asked for kernels and there are elements."""
-        if BACKEND.get().target in KERNEL_TARGETS and args[0].numel():
+        if demands_kernels() and args[0].numel():
             raise _not_served(self.function.__name__, reason)
         return self.on_torch(*args)
 
-    def _load(self, target: str) -> PlanCache:
+    def _load(self, target: KernelTarget) -> PlanCache:
         names = tuple(self.signature.parameters)
         file = self.function.__globals__.get("__file__", "")
-        if target == "triton":
-            from metanorm.runtime.triton.plan_cache import TritonPlanCache  # needs triton
-
-            self._plan_caches[target] = TritonPlanCache(self.function, names, file)
-        else:
-            self._plan_caches[target] = NativePlanCache(self.function, names, file)
+        self._plan_caches[target] = target.load_plans(self.function, names, file)
+        if target.through_c:
             self._entry = _call_paths.entry(self._in_python)
             if self._entry is not None:
                 self._enter = self._entry.function
@@ -237,8 +236,7 @@ def _without_kernels(on_torch: CheckedFunction) -> Callable[..., Any]:
     def run(*args: Any, **named: Any) -> Any:
         if torch.compiler.is_compiling():
             return in_graph(*args, **named)
-        wants_kernels = BACKEND.get().target in KERNEL_TARGETS
-        if wants_kernels and not (args and args[0].numel() == 0):
+        if demands_kernels() and not (args and args[0].numel() == 0):
             raise _not_served(on_torch.function.__name__, NO_KERNELS)
         return on_torch(*args, **named)
 
@@ -249,7 +247,7 @@ def _among_processes(on_torch: CheckedFunction) -> Callable[..., Any]:
     """A function of axes that are divided among processes: it runs on torch in all of them."""
 
     def run(*args: Any, **named: Any) -> Any:
-        if torch.compiler.is_compiling() or BACKEND.get().target not in KERNEL_TARGETS:
+        if torch.compiler.is_compiling() or not demands_kernels():
             return on_torch(*args, **named)
         call, reason = _processes_of(args, named), "is of axes divided among processes"
         call.refusal = _not_served(on_torch.function.__name__, reason)
@@ -260,9 +258,9 @@ def _among_processes(on_torch: CheckedFunction) -> Callable[..., Any]:
     return run
 
 
-# Kernels in the C and Triton files beside a module; kernels in Triton alone; no kernels.
+# Kernels in all files beside a module; those for GPUs alone; no kernels.
 native = _decorator(_Dispatcher)
-gpu = _decorator(functools.partial(_Dispatcher, only="triton"))
+gpu = _decorator(functools.partial(_Dispatcher, only=TARGET_OF_DEVICE["cuda"]))
 torch_only = _decorator(_without_kernels)
 among_processes = _decorator(_among_processes)
 in_sweeps = _decorator(_in_sweeps)

@@ -15,8 +15,8 @@ from metanorm.ir.program import InputDecl, Program
 from metanorm.module_names import module_name
 from metanorm.options import Options
 from metanorm.runtime import use
-from metanorm.runtime.backends import Target
-from metanorm.runtime.dispatch import KERNELS, NotServed
+from metanorm.runtime.dispatch import NotServed
+from metanorm.runtime.targets import TARGET_OF_DEVICE, Target
 from metanorm.semantics.examples import Constant, Example
 from metanorm.source import Source
 from metanorm.targets.live import module_from_files
@@ -44,9 +44,11 @@ class ModuleRunner:
 
 def module_runners() -> list[ModuleRunner]:
     """Every target on every device of this machine."""
-    devices = [*KERNELS] if torch.cuda.is_available() else ["cpu"]
+    devices = [*TARGET_OF_DEVICE] if torch.cuda.is_available() else ["cpu"]
     return [
-        ModuleRunner(target, device) for device in devices for target in ("torch", KERNELS[device])
+        ModuleRunner(target, device)
+        for device in devices
+        for target in ("torch", TARGET_OF_DEVICE[device].name)
     ]
 
 

@@ -8,9 +8,8 @@ from types import ModuleType
 
 from metanorm.ir.program import Program
 from metanorm.runtime import use
-from metanorm.runtime.backends import Target
-from metanorm.runtime.dispatch import KERNELS as TARGETS
 from metanorm.runtime.dispatch import NotServed
+from metanorm.runtime.targets import TARGET_OF_DEVICE, Target
 from metanorm.verify.cases import NoExample, Setting, settings
 from metanorm.verify.compare import compare
 from metanorm.verify.finding import KERNELS, TORCH, Finding, Verification
@@ -35,7 +34,7 @@ def findings_of_norm(
     """A finding for each setting on plain torch, and one on kernels if they serve the setting."""
     targets: Mapping[str, Target] = {TORCH: "torch"}
     if has_kernels(module, device):
-        targets = {KERNELS: TARGETS[device], **targets}
+        targets = {KERNELS: TARGET_OF_DEVICE[device].name, **targets}
     for setting in chosen(program):
         for on, target in targets.items():
             with use(target):

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from metanorm.driver import compile_specs
 from metanorm.module_names import module_name
 from metanorm.options import Options
-from metanorm.runtime.backends import Target
 from metanorm.runtime.backends import use as use  # for all tests here
 from metanorm.runtime.native import calls
+from metanorm.runtime.targets import Target
 from metanorm.targets.live import module_from_files
 
 F64 = torch.float64

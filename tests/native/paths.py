@@ -9,6 +9,7 @@ from torch import nn
 
 from metanorm import runtime
 from metanorm.runtime.dispatch import _Dispatcher
+from metanorm.runtime.targets import CALL_PATH_TARGET
 
 through_c = pytest.mark.skipif(
     runtime.call_path().name != "c", reason="calls take the path through Python here"
@@ -23,7 +24,7 @@ def functions(module: nn.Module) -> list[_Dispatcher]:
 
 def used(module: nn.Module) -> list[_Dispatcher]:
     """Those of them that kernels in C have served."""
-    return [function for function in functions(module) if "native" in function._plan_caches]
+    return [function for function in functions(module) if CALL_PATH_TARGET in function._plan_caches]
 
 
 def takes_c(module: nn.Module) -> bool:

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from metanorm.runtime.backends import through_python
 from metanorm.runtime.errors import SingleValueError
+from metanorm.runtime.targets import CALL_PATH_TARGET
 from metanorm.verify.cases import make_example
 from metanorm.verify.compare import make_module
 
@@ -117,7 +118,7 @@ def test_a_plan_serves_other_lengths(name: str, library: ModuleType) -> None:
         x = torch.randn(length, *rest, dtype=torch.float64)
         y = module(x, **beside(name, x))
         y.sum().backward()
-        plans_seen.append(sum(len(f._plan_caches["native"]._plans) for f in used(module)))
+        plans_seen.append(sum(len(f._plan_caches[CALL_PATH_TARGET]._plans) for f in used(module)))
     assert len(set(plans_seen)) == 1
 
 

@@ -22,7 +22,7 @@ from layers import (
 )  # fmt: skip
 from torch import Tensor
 
-from metanorm.runtime.backends import Target
+from metanorm.runtime.targets import Target
 
 every_layer = pytest.mark.parametrize("name", LAYERS)
 

@@ -16,8 +16,8 @@ from conftest import ROOT
 from layers import LAYERS, beside, everything, kernels_counted, layer, use, weighted
 from limited import HANGS
 
-from metanorm.runtime.backends import Target
 from metanorm.runtime.native import calls
+from metanorm.runtime.targets import Target
 
 posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import metanorm
 from metanorm import runtime
-from metanorm.runtime.backends import Target
+from metanorm.runtime.targets import Target
 
 Tensors = Mapping[str, Tensor]
 UNUSED: Any = {"allow_unused": True, "materialize_grads": True}

@@ -10,7 +10,7 @@ from torch import Tensor
 
 import metanorm
 from metanorm import runtime
-from metanorm.runtime.backends import Target
+from metanorm.runtime.targets import Target
 
 F64 = torch.float64
 LABEL = torch.tensor([0, 3, 3, 0, 5, 3])  # nobody chooses 1, 2 and 4

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 import metanorm
 from metanorm.runtime import use
-from metanorm.runtime.backends import Target
+from metanorm.runtime.targets import Target
 
 sys.path.append(str(Path(__file__).parents[1] / "native"))
 from layers import kernels_counted

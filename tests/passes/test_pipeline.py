@@ -22,7 +22,15 @@ from metanorm.ir.space import Space
 from metanorm.ir.verify import verify
 from metanorm.oracle.call import Call
 from metanorm.oracle.interpret import interpret
-from metanorm.passes.pipeline import KERNEL_PASSES, PIPELINE, PROCESS_PASSES, optimize, stages
+from metanorm.passes.pipeline import (
+    BACKWARD_PASSES,
+    FINAL_PASSES,
+    FORWARD_PASSES,
+    PIPELINE,
+    optimize,
+    reasons,
+    stages,
+)
 from metanorm.source import Source, Span
 from metanorm.verify.cases import Example, Setting, make_example
 from metanorm.verify.reference import combined_loss
@@ -179,5 +187,7 @@ def test_the_names_of_the_passes_are_those_of_their_modules() -> None:
     modules = {path.stem for path in (ROOT / "metanorm" / "passes").glob("*.py")}
     rest = {"__init__", "affine", "algebra", "builder", "derivatives", "directions", "pipeline"}
     rest |= {"compositions", "divided", "pool_adjoints", "integral", "local_sweeps"}
-    assert {step.name for step in PIPELINE} | {*KERNEL_PASSES, *PROCESS_PASSES} == modules - rest
-    assert all(step.run.__name__ == step.name and step.why_here for step in PIPELINE)
+    assert {*reasons()} == modules - rest
+    passes = (*PIPELINE, *FORWARD_PASSES, *BACKWARD_PASSES, *FINAL_PASSES)
+    assert all(step.run.__name__ == step.name and step.why_here for step in passes)
+    assert all(reasons().values())

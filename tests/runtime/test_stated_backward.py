@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 import metanorm
 from metanorm import runtime
+from metanorm.runtime.targets import Target
 
 F64 = torch.float64
 SPEC = """
@@ -249,9 +250,7 @@ def test_gradients_have_the_dtype_of_the_input(damped: nn.Module, dtype: torch.d
 
 
 @pytest.mark.parametrize("target", ["torch", "native"])
-def test_an_input_without_elements_stores_nothing(
-    damped: nn.Module, target: runtime.backends.Target
-) -> None:
+def test_an_input_without_elements_stores_nothing(damped: nn.Module, target: Target) -> None:
     x = torch.zeros(0, 3, 5, dtype=F64, requires_grad=True)
     drift = damped.drift.clone()
     with runtime.use(target):

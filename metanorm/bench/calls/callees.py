@@ -20,7 +20,7 @@ from metanorm.bench.peers.peer import Peer
 from metanorm.bench.peers.table import package_peers
 from metanorm.bench.report import OURS
 from metanorm.runtime import use
-from metanorm.runtime.backends import Target
+from metanorm.runtime.targets import GRAPH_TARGET, Target
 
 Callee = Mapping[str, PrepareCall]  # by the name of each of its phases
 KERNELS, FUNCTION, ON_TORCH = "its kernels", "its function", "plain torch"
@@ -96,7 +96,7 @@ def callees(case: Case, traced: bool = False) -> Iterator[tuple[str, Callable[[]
         for peer in package_peers(case.library_norm, case.device.type):
             yield compiled_name(peer.package.name), partial(compiled_peer_callee, peer)
         yield COMPILED, lambda: compiled(case.layer(case.module))
-        yield COMPILED_ON_KERNELS, lambda: compiled(case.layer(case.module), "native")
+        yield COMPILED_ON_KERNELS, lambda: compiled(case.layer(case.module), GRAPH_TARGET.name)
 
 
 def _callee_in_phases(

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metanorm.runtime.backends import BACKEND
+from metanorm.runtime.backends import demands_kernels
 from metanorm.runtime.processes.errors import ExchangeError
 
 TAGS = 1 << 20  # W * TAGS^2 stays below 2^53 for up to 8192 processes
@@ -110,8 +110,7 @@ def must_check(received: Tensor) -> bool:
     """
     if type(received) is not Tensor:
         return False
-    demands_kernels = BACKEND.get().target == "triton"
-    return received.is_cpu or demands_kernels or bool(os.environ.get(CHECK_ON_GPUS))
+    return received.is_cpu or demands_kernels() or bool(os.environ.get(CHECK_ON_GPUS))
 
 
 def demand_one_message(is_one: bool, is_refused: bool) -> None:

@@ -17,9 +17,9 @@ from triton.compiler.errors import CompilationError
 from triton.runtime.errors import OutOfResources, PTXASError
 
 from metanorm.runtime import use
-from metanorm.runtime.dispatch import KERNELS
 from metanorm.runtime.kernels import errors
 from metanorm.runtime.kernels.errors import CannotBuild, MissingKernels
+from metanorm.runtime.targets import KERNEL_TARGETS, TARGET_OF_DEVICE
 from metanorm.runtime.triton.prepared import LaunchSequence
 
 X = torch.randn(3, 4, 5, 3)
@@ -28,7 +28,7 @@ X = torch.randn(3, 4, 5, 3)
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
     """Calls take kernels by themselves, and nobody has been warned yet."""
-    monkeypatch.setitem(KERNELS, "cpu", "triton")
+    monkeypatch.setitem(TARGET_OF_DEVICE, "cpu", KERNEL_TARGETS["triton"])
     monkeypatch.setattr(errors, "_warned", False)
     with recording() as recorder:
         yield recorder
