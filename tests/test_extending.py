@@ -214,17 +214,20 @@ LOG_SUM_EXP = {
         "                return torch.where(empty, 0.0, counted)",
     ),
     "metanorm/runtime/pools.py": (
-        "def largest(",
-        "def logsumexp(x, dim, keepdim=False, where=None, weight=None):\n"
-        '    """The logarithm of the sum of exponentials over `dim`."""\n'
-        "    dims = tuple(dim)\n"
-        "    if where is None and weight is None:\n"
+        "def _over_dimensions(",
+        "def _logsumexp(pools, x):\n"
+        '    """The logarithm of the sum of exponentials of each pool."""\n'
+        "    dims, keepdim = pools.dims, pools.keepdim\n"
+        "    if pools.counts_all:\n"
         "        return x.logsumexp(dims, keepdim=keepdim)\n"
-        "    counts = (coefficients(x, where, weight) != 0).expand_as(x)\n"
-        "    found = x.masked_fill(~counts, -torch.inf).logsumexp(dims, keepdim=keepdim)\n"
-        "    return torch.where(counts.any(dims, keepdim=keepdim), found, 0)\n\n",
+        "    counts = (coefficients(x, pools.where, pools.weight) != 0).expand_as(x)\n"
+        "    logarithm = x.masked_fill(~counts, -torch.inf).logsumexp(dims, keepdim=keepdim)\n"
+        "    return torch.where(counts.any(dims, keepdim=keepdim), logarithm, 0)\n\n",
     ),
-    "metanorm/runtime/__init__.py": ("    largest,", "    logsumexp,"),
+    "metanorm/runtime/__init__.py": (
+        "from metanorm.runtime.processes.call",
+        "from metanorm.runtime.pools import logsumexp",
+    ),
 }
 ABOVE = """
 def _above(p: _Pooling, top: Ref) -> Ref:
@@ -246,6 +249,11 @@ def test_a_statistic_is_added_where_the_guide_says(copy: Copy) -> None:
     for file, (before, line) in LOG_SUM_EXP.items():
         copy.add(file, before, line)
         assert f"`{file}`" in section("An operation")
+    copy.add(
+        "metanorm/runtime/pools.py",
+        "mean = _over_dimensions(",
+        "logsumexp = _over_dimensions(_logsumexp)",
+    )
     passes = copy.folder / "metanorm/passes/reductions.py"
     text = passes.read_text().replace("\n# Statistics that are made of", ABOVE, 1)
     passes.write_text(text.replace("Pool, Ref", "Pool, Ref, Detach", 1))

@@ -22,6 +22,7 @@ from metanorm.runtime.dispatch import (
     sweep,
     torch_only,
 )
+from metanorm.runtime.elements import at, chosen, maximum, minimum, root, tiled, unbiased
 from metanorm.runtime.errors import (
     ShapeError,
     as_choice,
@@ -62,24 +63,7 @@ from metanorm.runtime.overlapping import (
     total_along,
 )
 from metanorm.runtime.overrides import handle_override, has_override
-from metanorm.runtime.pools import (
-    at,
-    chosen,
-    count,
-    largest,
-    maximum,
-    mean,
-    mean_square,
-    minimum,
-    moments,
-    norm,
-    only_counted,
-    root,
-    smallest,
-    tiled,
-    total,
-    unbiased,
-)
+from metanorm.runtime.pools import largest, mean, mean_square, moments, norm, smallest, total
 from metanorm.runtime.processes.call import Processes
 from metanorm.runtime.processes.convert import convert_sync, revert_sync, shard, synchronized
 from metanorm.runtime.processes.dividable import AmongProcesses, Dividable
@@ -121,6 +105,7 @@ from metanorm.runtime.swapping.report import SwapError
 from metanorm.runtime.swapping.swap import swap
 from metanorm.runtime.torch_scatter import who_adds
 from metanorm.runtime.triton.tuning import autotune
+from metanorm.runtime.weighing import count, only_counted
 from metanorm.runtime.weights import begin_, on_weights, waits
 from metanorm.runtime.windows import Causal, Window
 from metanorm.runtime.within import within

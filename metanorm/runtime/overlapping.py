@@ -8,14 +8,15 @@ totals may span a whole axis.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from metanorm.runtime import pools
 from metanorm.runtime.mean_and_variance import Moments
-from metanorm.runtime.pools import over
+from metanorm.runtime.pools import DimensionPools, Pools, R_co
+from metanorm.runtime.weighing import coefficients, over, total_weight
 
 
 class PoolMatrix:
@@ -49,77 +50,169 @@ class PoolMatrix:
 MatrixByDim = Mapping[int, PoolMatrix]
 
 
-def total_along(
-    x: Tensor,
-    along: MatrixByDim,
-    dim: Iterable[int] = (),
-    keepdim: bool = False,
-    where: Tensor | None = None,
-    weight: Tensor | None = None,
-) -> Tensor:
-    """The sum by the matrices `along` their dimensions and over all of `dim`.
+class MatrixPools(Pools):
+    """Pools by the matrices `along` their dimensions, which stay, and over all of `dim`.
 
-    `along` maps dimensions, counted from the front or the end, to matrices; these dimensions stay.
-    `where` and `weight` broadcast against `x`.
+    `along` maps dimensions, counted from the front or the end, to matrices.
     """
-    dims, total = tuple(dim), pools.total(_to_double(x), tuple(dim), True, where, weight)
-    for d, matrix in _by_positive_dim(along, x):
-        total = matrix.total(total, d)
-    return _finish(total, x, dims, keepdim)
 
+    def __init__(
+        self, along: MatrixByDim, dim: Iterable[int], keepdim: bool,
+        where: Tensor | None, weight: Tensor | None,
+    ) -> None:  # fmt: skip
+        super().__init__(where, weight)
+        self.along, self.dims, self.keepdim = along, tuple(dim), keepdim
+        self.cells = DimensionPools(self.dims, True, where, weight)  # those over `dim` alone
 
-def mean_along(
-    x: Tensor,
-    along: MatrixByDim,
-    dim: Iterable[int] = (),
-    keepdim: bool = False,
-    where: Tensor | None = None,
-    weight: Tensor | None = None,
-) -> Tensor:
-    """The mean by the matrices `along` their dimensions and over all of `dim`.
+    def total(self, x: Tensor) -> Tensor:
+        """The weighted sum of each pool."""
+        return self._finish(self._total(x), x)
 
-    Zero for a pool that is empty, or weighs nothing.
-    """
-    dims = tuple(dim)
-    if where is None and weight is None:
-        mean = _to_double(pools.mean(x, dims, keepdim=True))
-        for d, matrix in _by_positive_dim(along, x):
+    def size(self, x: Tensor) -> Tensor:
+        """The total weight of each pool."""
+        return self._finish(self._size(x), x)
+
+    def mean(self, x: Tensor) -> Tensor:
+        """The mean of each pool, zero if it is empty or weighs nothing."""
+        if not self.counts_all:
+            return self._finish(over(self._total(x), self._size(x)), x)
+        mean = _to_double(self.cells.mean(x))
+        for d, matrix in _by_positive_dim(self.along, x):
             mean = over(matrix.total(mean, d), _sizes(matrix, mean, d))
-        return _finish(mean, x, dims, keepdim)
-    total = total_along(_to_double(x), along, dims, True, where, weight)
-    return _finish(over(total, _total_weights(x, along, dims, where, weight)), x, dims, keepdim)
+        return self._finish(mean, x)
+
+    def mean_square(self, x: Tensor) -> Tensor:
+        """The mean of squares of each pool."""
+        return super().mean_square(_to_double(x)).to(x.dtype)
+
+    def norm(self, x: Tensor, order: int) -> Tensor:
+        """The 1-norm or 2-norm of each pool. Its derivative at zero is zero."""
+        return super().norm(_to_double(x), order).to(x.dtype)
+
+    def moments(self, x: Tensor) -> Moments:
+        """Mean and biased variance of each pool, which has a mean of its own."""
+        moments = self._moments(x)
+        if self.weight is not None or any(matrix.weighs for matrix in self.along.values()):
+            moments = self._with_derivatives_of_sums(moments, x)
+        return Moments(*(self._finish(part, x) for part in moments))
+
+    def second(self, x: Tensor, about: Tensor) -> Tensor:
+        """The second moment about a centre that each pool has for itself; zero for an empty pool.
+
+        `about` broadcasts against the result.
+        """
+        mean, var = self.moments(x)
+        empty = self._size(x) == 0
+        if self.dims and not self.keepdim:
+            empty = empty.squeeze(self.dims)
+        return (var + (mean - about).square()).masked_fill(empty, 0)
+
+    def largest(self, x: Tensor) -> Tensor:
+        """The largest value of each pool, zero if nothing counts; equal ones share the gradient."""
+        maximum, counts = x, coefficients(x, self.where, self.weight) != 0
+        if not self.counts_all:
+            maximum = maximum.masked_fill(~counts.expand_as(x), -torch.inf)
+        maximum = maximum.amax(self.dims, keepdim=True) if self.dims else maximum
+        n_counted = total_weight(x, counts.to(x.dtype), self.dims)
+        for d, matrix in _by_positive_dim(self.along, x):
+            n_counted = matrix.total(_expand_weights(n_counted, d, x.shape[d]), d)
+            maximum = matrix.largest(maximum, d)
+            n_zeros = _outside_zeros(matrix, x, d) if self.counts_all else None
+            if n_zeros is not None:
+                maximum = torch.where(n_zeros > 0, maximum.clamp_min(0), maximum)
+                n_counted = n_counted + n_zeros
+        return self._finish(maximum.masked_fill(n_counted == 0, 0), x)
+
+    # In float64; pooled dimensions stay, with length one.
+
+    def _total(self, x: Tensor) -> Tensor:
+        total = self.cells.total(_to_double(x))
+        for d, matrix in _by_positive_dim(self.along, x):
+            total = matrix.total(total, d)
+        return total
+
+    def _size(self, x: Tensor) -> Tensor:
+        weights = _to_double(self.cells.size(x))
+        for d, matrix in _by_positive_dim(self.along, x):
+            weights = matrix.total(_expand_weights(weights, d, x.shape[d]), d)
+        return weights
+
+    def _moments(self, x: Tensor) -> Moments:
+        weights: Tensor | None = None
+        if not self.counts_all:
+            x = self.counted(x)
+            weights = _to_double(self.cells.size(x))
+        # Reduce over `dims` before the conversion to float64, which then is of few values.
+        cell_moments = self.cells.moments(x) if self.dims else (x, torch.zeros_like(x))
+        mean, var = (_to_double(part) for part in cell_moments)
+        for d, matrix in _by_positive_dim(self.along, x):
+            mean, var, weights = _pool_moments(mean, var, weights, matrix, d)
+        return Moments(mean, var)
+
+    def _with_derivatives_of_sums(self, moments: Moments, x: Tensor) -> Moments:
+        """The same numbers, with the derivatives of plain sums.
+
+        By Chan's rule, a cell of weight zero has no mean, so that its weight would have no
+        gradient. The sums are taken about a centre near all pools, so that little cancels.
+        """
+        x = self.counted(_to_double(x))
+        all_dims = (*self.dims, *(d % x.dim() for d in self.along))
+        centre = DimensionPools(all_dims, True, self.where, self.weight).mean(x.detach()).detach()
+        centred = x - torch.where(centre.isfinite(), centre, 0)
+        size = self._size(x)
+        mean, square = (over(self._total(part), size) for part in (centred, centred.square()))
+        # The value would cancel. Only the derivative is used.
+        with_derivatives = (mean, square - mean.square())
+        pairs = zip(moments, with_derivatives)
+        return Moments(*(value.detach() + (d - d.detach()) for value, d in pairs))
+
+    def _finish(self, value: Tensor, like: Tensor) -> Tensor:
+        value = value.to(like.dtype)
+        return value if self.keepdim or not self.dims else value.squeeze(self.dims)
 
 
-def mean_square_along(
+class AlongMatrices(Protocol[R_co]):
+    """A statistic by the matrices `along` their dimensions, and over the dimensions `dim`."""
+
+    def __call__(  # noqa: D102
+        self, x: Tensor, along: MatrixByDim, dim: Iterable[int] = (), keepdim: bool = False,
+        where: Tensor | None = None, weight: Tensor | None = None,
+    ) -> R_co: ...  # fmt: skip
+
+
+def _along(statistic: Callable[[MatrixPools, Tensor], R_co]) -> AlongMatrices[R_co]:
+    def function(
+        x: Tensor, along: MatrixByDim, dim: Iterable[int] = (), keepdim: bool = False,
+        where: Tensor | None = None, weight: Tensor | None = None,
+    ) -> R_co:  # fmt: skip
+        return statistic(MatrixPools(along, dim, keepdim, where, weight), x)
+
+    function.__name__ = function.__qualname__ = f"{statistic.__name__}_along"
+    function.__doc__ = statistic.__doc__
+    return function
+
+
+# ---- the statistics as functions, which generated modules call
+
+total_along = _along(MatrixPools.total)
+mean_along = _along(MatrixPools.mean)
+moments_along = _along(MatrixPools.moments)
+mean_square_along = _along(MatrixPools.mean_square)
+largest_along = _along(MatrixPools.largest)
+smallest_along = _along(MatrixPools.smallest)
+
+
+def norm_along(
     x: Tensor,
+    order: int,
     along: MatrixByDim,
     dim: Iterable[int] = (),
     keepdim: bool = False,
     where: Tensor | None = None,
     weight: Tensor | None = None,
 ) -> Tensor:
-    """The mean of squares by the matrices `along` their dimensions and over all of `dim`."""
-    squares = pools.only_counted(_to_double(x), where, weight).square()
-    return mean_along(squares, along, dim, keepdim, where, weight).to(x.dtype)
-
-
-def moments_along(
-    x: Tensor,
-    along: MatrixByDim,
-    dim: Iterable[int] = (),
-    keepdim: bool = False,
-    where: Tensor | None = None,
-    weight: Tensor | None = None,
-) -> Moments:
-    """Mean and biased variance by the matrices `along` their dimensions and over all of `dim`.
-
-    Every pool has a mean of its own, about which its variance is taken.
-    """
-    dims = tuple(dim)
-    moments = _moments(x, along, dims, where, weight)
-    if weight is not None or any(matrix.weighs for matrix in along.values()):
-        moments = _with_derivatives_of_sums(moments, x, along, dims, where, weight)
-    return Moments(*(_finish(part, x, dims, keepdim) for part in moments))
+    """The 1-norm or 2-norm of each pool. Its derivative at zero is zero."""
+    return MatrixPools(along, dim, keepdim, where, weight).norm(x, order)
 
 
 def second_along(
@@ -135,60 +228,7 @@ def second_along(
 
     `about` broadcasts against the result.
     """
-    dims = tuple(dim)
-    mean, var = moments_along(x, along, dims, True, where, weight)
-    empty = _total_weights(x, along, dims, where, weight) == 0
-    if dims and not keepdim:
-        mean, var, empty = (part.squeeze(dims) for part in (mean, var, empty))
-    return (var + (mean - about).square()).masked_fill(empty, 0)
-
-
-def _moments(
-    x: Tensor,
-    along: MatrixByDim,
-    dims: tuple[int, ...],
-    where: Tensor | None,
-    weight: Tensor | None,
-) -> Moments:
-    """Mean and variance in float64; pooled dimensions stay, with length one."""
-    weights: Tensor | None = None
-    if where is not None or weight is not None:
-        x = pools.only_counted(x, where, weight)
-        weights = _to_double(pools.total_weight(x, pools.coefficients(x, where, weight), dims))
-    # Reduce over `dims` before the conversion to float64, which then is of few values.
-    cell_moments = pools.moments(x, dims, True, where, weight) if dims else (x, torch.zeros_like(x))
-    mean, var = (_to_double(part) for part in cell_moments)
-    for d, matrix in _by_positive_dim(along, x):
-        mean, var, weights = _pool_moments(mean, var, weights, matrix, d)
-    return Moments(mean, var)
-
-
-def _with_derivatives_of_sums(
-    moments: Moments,
-    x: Tensor,
-    along: MatrixByDim,
-    dims: tuple[int, ...],
-    where: Tensor | None,
-    weight: Tensor | None,
-) -> Moments:
-    """The same numbers, with the derivatives of plain sums.
-
-    By Chan's rule, a cell of weight zero has no mean, so that its weight would have no gradient.
-    The sums are taken about a centre near all pools, so that little cancels.
-    """
-    x = pools.only_counted(_to_double(x), where, weight)
-    all_dims = (*dims, *(d % x.dim() for d in along))
-    centre = pools.mean(x.detach(), all_dims, True, where, weight).detach()
-    centred = x - torch.where(centre.isfinite(), centre, 0)
-    total = _total_weights(x, along, dims, where, weight)
-    mean, square = (
-        over(total_along(part, along, dims, True, where, weight), total)
-        for part in (centred, centred.square())
-    )
-    # The value would cancel. Only the derivative is used.
-    with_derivatives = (mean, square - mean.square())
-    pairs = zip(moments, with_derivatives)
-    return Moments(*(value.detach() + (d - d.detach()) for value, d in pairs))
+    return MatrixPools(along, dim, keepdim, where, weight).second(x, about)
 
 
 def _pool_moments(
@@ -210,85 +250,12 @@ def _pool_moments(
     return pool_mean, over(squares, size), size
 
 
-def norm_along(
-    x: Tensor,
-    order: int,
-    along: MatrixByDim,
-    dim: Iterable[int] = (),
-    keepdim: bool = False,
-    where: Tensor | None = None,
-    weight: Tensor | None = None,
-) -> Tensor:
-    """The 1-norm or 2-norm by the matrices. Its derivative at zero is zero."""
-    counted = pools.only_counted(_to_double(x), where, weight)
-    magnitude = counted.abs() if order == 1 else counted.square()
-    total = total_along(magnitude, along, dim, keepdim, where, weight)
-    return (total if order == 1 else pools.root(total)).to(x.dtype)
-
-
-def largest_along(
-    x: Tensor,
-    along: MatrixByDim,
-    dim: Iterable[int] = (),
-    keepdim: bool = False,
-    where: Tensor | None = None,
-    weight: Tensor | None = None,
-) -> Tensor:
-    """The largest value of each pool; zero for one in which nothing counts."""
-    dims, maximum = tuple(dim), x
-    is_unweighted = where is None and weight is None
-    counts = pools.coefficients(x, where, weight) != 0
-    if not is_unweighted:
-        maximum = maximum.masked_fill(~counts.expand_as(x), -torch.inf)
-    maximum = maximum.amax(dims, keepdim=True) if dims else maximum
-    n_counted = pools.total_weight(x, counts.to(x.dtype), dims)
-    for d, matrix in _by_positive_dim(along, x):
-        n_counted = matrix.total(_expand_weights(n_counted, d, x.shape[d]), d)
-        maximum = matrix.largest(maximum, d)
-        n_zeros = _outside_zeros(matrix, x, d) if is_unweighted else None
-        if n_zeros is not None:
-            maximum = torch.where(n_zeros > 0, maximum.clamp_min(0), maximum)
-            n_counted = n_counted + n_zeros
-    return _finish(maximum.masked_fill(n_counted == 0, 0), x, dims, keepdim)
-
-
-def smallest_along(
-    x: Tensor,
-    along: MatrixByDim,
-    dim: Iterable[int] = (),
-    keepdim: bool = False,
-    where: Tensor | None = None,
-    weight: Tensor | None = None,
-) -> Tensor:
-    """The smallest value of each pool; zero for one in which nothing counts."""
-    return -largest_along(-x, along, dim, keepdim, where, weight)
-
-
 def _by_positive_dim(along: MatrixByDim, x: Tensor) -> list[tuple[int, PoolMatrix]]:
     return [(d % x.dim(), matrix) for d, matrix in along.items()]
 
 
 def _to_double(x: Tensor) -> Tensor:
     return x if x.device.type == "mps" else x.double()  # mps has no float64
-
-
-def _finish(value: Tensor, like: Tensor, dims: tuple[int, ...], keepdim: bool) -> Tensor:
-    value = value.to(like.dtype)
-    return value if keepdim or not dims else value.squeeze(dims)
-
-
-def _total_weights(
-    x: Tensor,
-    along: MatrixByDim,
-    dims: tuple[int, ...],
-    where: Tensor | None,
-    weight: Tensor | None,
-) -> Tensor:
-    """The total weight of the elements of each pool."""
-    weights = _to_double(pools.total_weight(x, pools.coefficients(x, where, weight), dims))
-    for d, matrix in _by_positive_dim(along, x):
-        weights = matrix.total(_expand_weights(weights, d, x.shape[d]), d)
-    return weights
 
 
 def _expand_weights(weights: Tensor, dim: int, length: int) -> Tensor:

@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from metanorm.runtime.doubling import doubled
-from metanorm.runtime.pools import over
 from metanorm.runtime.tensors import must_decompose
+from metanorm.runtime.weighing import over
 
 EVERYTHING = 1 << 62  # further than any axis is long
 

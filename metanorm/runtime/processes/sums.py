@@ -18,6 +18,7 @@ from metanorm.runtime.mean_and_variance import CHUNK, Moments, combine_chunks, c
 from metanorm.runtime.saving import save, saved
 from metanorm.runtime.state import store_
 from metanorm.runtime.tensors import is_plain_tensor, is_traced, must_decompose
+from metanorm.runtime.weighing import only_counted, over
 
 
 class PowerSums(NamedTuple):
@@ -91,9 +92,9 @@ def deviations_of(
     x: Tensor, about: Tensor | None, where: Tensor | None, weight: Tensor | None
 ) -> Tensor:
     """The deviation of each element from a centre, in float64; zero for excluded elements."""
-    x = pools.only_counted(x, None, weight)
+    x = only_counted(x, None, weight)
     deviations = x.double() if about is None else x.double() - about
-    return pools.only_counted(deviations, where)
+    return only_counted(deviations, where)
 
 
 def broadcast_centre(
@@ -238,7 +239,7 @@ def mean_from_sums(
     count: Tensor, total: Tensor, like: Tensor, near: Tensor | None = None
 ) -> Tensor:
     """The mean of `count` values whose deviations from `near` sum to `total`; zero for none."""
-    deviation = pools.over(total, count)
+    deviation = over(total, count)
     return (deviation if near is None else _shaped(near, deviation) + deviation).to(like.dtype)
 
 
@@ -247,13 +248,13 @@ def var_from_sums(count: Tensor, total: Tensor, squares: Tensor, like: Tensor) -
 
     It is zero for no values.
     """
-    deviation = pools.over(total, count)
-    return (pools.over(squares, count) - deviation.square()).clamp_min(0).to(like.dtype)
+    deviation = over(total, count)
+    return (over(squares, count) - deviation.square()).clamp_min(0).to(like.dtype)
 
 
 def second_from_sums(count: Tensor, squares: Tensor, like: Tensor) -> Tensor:
     """The mean of squares from their sum; zero for no values."""
-    return pools.over(squares, count).to(like.dtype)
+    return over(squares, count).to(like.dtype)
 
 
 def demand_several_in_all(owner: str, count: Tensor, axes: str) -> None:
