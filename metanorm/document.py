@@ -46,7 +46,6 @@ Doc = Union[str, Line, Group, Indent, IfBroken, tuple["Doc", ...]]
 
 LINE = Line()
 SOFT = Line("")
-HARD = Line(hard=True)
 
 
 def join(separator: Doc, docs: Iterable[Doc]) -> Doc:

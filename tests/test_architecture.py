@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -265,3 +266,39 @@ def test_that_search_sees_what_it_looks_for() -> None:
         "GroupNorm",
         "group_norm.norm",
     ]
+
+
+# ---- nothing is left over
+
+# Methods that are called by the name of what they take, and hooks of IPython.
+CALLED_BY_NAME = re.compile(r"(statement|expr)_\w+|_repr_\w+_|_render_traceback_")
+
+
+def definitions(tree: ast.Module) -> Iterator[str]:
+    """The functions, classes, methods and constants of a module, but for what a decorator takes."""
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.decorator_list
+        ) or isinstance(node, ast.ClassDef):
+            yield node.name
+    for statement in tree.body:
+        if isinstance(statement, (ast.Assign, ast.AnnAssign)):
+            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+            yield from (target.id for target in targets if isinstance(target, ast.Name))
+
+
+def test_everything_that_is_defined_is_named_elsewhere() -> None:
+    """What nothing names is dead; a name that only tests and pages have is for users."""
+    folders = ("metanorm", "tests", "docs", ".ci")
+    files = [p for f in folders for s in ("py", "md", "c", "h") for p in (ROOT / f).rglob(f"*.{s}")]
+    files += [ROOT / "README.md", ROOT / "pyproject.toml"]
+    words: Counter[str] = Counter()
+    for file in files:
+        words.update(re.findall(r"\w+", file.read_text(encoding="utf-8")))
+    dead = [
+        f"{name(path)}: {defined}"
+        for path in SOURCES
+        for defined in definitions(ast.parse(path.read_text()))
+        if words[defined] == 1 and not CALLED_BY_NAME.fullmatch(defined)
+    ]
+    assert dead == []

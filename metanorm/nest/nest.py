@@ -138,14 +138,6 @@ class Update:
 
 
 Statement = Union[Load, Compute, Gather, Pool, Scan, Accumulate, Finish, Store, Update]
-BindingStatement = (
-    Load,
-    Compute,
-    Gather,
-    Pool,
-    Scan,
-    Finish,
-)  # statements that give a value a name
 
 
 @dataclass(frozen=True)

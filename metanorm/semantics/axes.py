@@ -288,10 +288,6 @@ class AxisTable:
         if not self.declared[name].free and not is_part:
             self.declared[name].free = why
 
-    def has_written_size(self, name: str) -> bool:
-        """Whether the spec gives the length of an axis."""
-        return self.declared[name].size_span is not None
-
     def report_free(self) -> None:
         """Report parameters and such on axes without a fixed length."""
         for name, declared in self.declared.items():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from metanorm.nest.eligibility import NoKernels
 from metanorm.passes.divided import DividedVariant
-from metanorm.passes.local_sweeps import LocalSweeps, NotInSweeps, local_sweeps
+from metanorm.passes.local_sweeps import LocalSweeps, local_sweeps
+from metanorm.passes.sweep_programs import NotInSweeps
 from metanorm.targets.registry import KERNEL_TARGETS, KernelTarget
 
 # The target that decides whether a norm is printed in sweeps: what any other one has kernels for,

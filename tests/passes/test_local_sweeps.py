@@ -17,8 +17,9 @@ from metanorm.ir.program import Program
 from metanorm.ir.verify import IllegalProgram, verify
 from metanorm.nest.eligibility import NoKernels
 from metanorm.passes.divided import DividedVariant, divided, divided_variant
-from metanorm.passes.local_sweeps import LocalSweeps, NotInSweeps, local_sweeps
+from metanorm.passes.local_sweeps import LocalSweeps, local_sweeps
 from metanorm.passes.pipeline import optimize
+from metanorm.passes.sweep_programs import NotInSweeps
 from metanorm.targets.process_kernels import sweeps_with_kernels
 
 BATCH = "input x[N, C, *S]\noutput (x - mean(x over N, *S)) / std(x over N, *S)"

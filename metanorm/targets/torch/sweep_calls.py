@@ -9,7 +9,7 @@ from functools import cached_property
 from metanorm.ir.nodes import Let, Ref, Swept, ToSum
 from metanorm.ir.outputs import output_dims
 from metanorm.ir.precision import values_in_own_dtype
-from metanorm.passes.local_sweeps import LocalSweep
+from metanorm.passes.sweep_programs import LocalSweep
 from metanorm.targets.python.pyir import Assign, Binary, Expr, Function, IfElse, Literal, Name, Stmt
 from metanorm.targets.torch.broadcaster import Broadcaster
 from metanorm.targets.torch.context import Context

@@ -6,7 +6,8 @@ from collections.abc import Container
 from dataclasses import replace
 
 from metanorm.ir.program import Program
-from metanorm.passes.local_sweeps import LocalSweep, LocalSweeps
+from metanorm.passes.local_sweeps import LocalSweeps
+from metanorm.passes.sweep_programs import LocalSweep
 from metanorm.targets.torch.entries import result_type
 from metanorm.targets.torch.function import FunctionPrinter
 from metanorm.targets.torch.names import NormNames
