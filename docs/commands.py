@@ -45,8 +45,6 @@ VARIABLES = {
     "METANORM_CC": "the C compiler for kernels, with its flags; else `CC`, else `cc`",
     "METANORM_CFLAGS": "further flags for it",
     "METANORM_TRITON_TILE": "how many elements a program of a Triton kernel reads at a time; 4096",
-    "METANORM_AUTOTUNE": "where 1, the first call of Triton kernels with a layout tries several "
-    "tiles on the GPU, and keeps the fastest; `metanorm.runtime.autotune()` does the same",
     "METANORM_DEBUG": "where set, a bug in metanorm ends in its traceback",
     "NO_COLOR": "where set, nothing is printed in colour",
 }

@@ -38,7 +38,7 @@ CALLED_BY_PEOPLE = (
     Group(
         "What norms run on",
         "Kernels or plain torch, and which calls take which path.",
-        ("use", "autotune", "call_path", "who_adds"),
+        ("use", "call_path", "who_adds"),
     ),
     Group(
         "Errors",

@@ -104,7 +104,6 @@ from metanorm.runtime.statistics import update_statistics
 from metanorm.runtime.swapping.report import SwapError
 from metanorm.runtime.swapping.swap import swap
 from metanorm.runtime.torch_scatter import who_adds
-from metanorm.runtime.triton.tuning import autotune
 from metanorm.runtime.weighing import count, only_counted
 from metanorm.runtime.weights import begin_, on_weights, waits
 from metanorm.runtime.windows import Causal, Window
@@ -153,7 +152,6 @@ __all__ = [
     "as_shape",
     "as_whole",
     "at",
-    "autotune",
     "begin_",
     "call_path",
     "chosen",

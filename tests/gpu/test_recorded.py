@@ -14,7 +14,7 @@ import pytest
 from processes import ROOT, Part, parts, passes, without
 
 HERE = Path(__file__).parent / "recorded"
-QUICK = {"norms.py": 1, "launching.py waiting.py failing.py tuned.py": 1}
+QUICK = {"norms.py": 1, "launching.py waiting.py failing.py": 1}
 EXTENDED = {"norms.py": 8, "launching.py": 2}
 
 if importlib.util.find_spec("triton") is None:
@@ -24,5 +24,5 @@ if importlib.util.find_spec("triton") is None:
 @pytest.mark.parametrize("part", [*parts(QUICK, "quick"), *parts(EXTENDED, "extended")])
 def test_on_a_recorded_gpu(part: Part) -> None:
     paths = os.pathsep.join(map(str, (ROOT, ROOT / "tests" / "native")))
-    variables = ("TRITON_INTERPRET", "METANORM_AUTOTUNE", "METANORM_TRITON_TILE")
+    variables = ("TRITON_INTERPRET", "METANORM_TRITON_TILE")
     passes(part, HERE, without(*variables, PYTHONPATH=paths))

@@ -256,7 +256,6 @@ NOT_COMPUTING = {
     "swap",
     "torch_only",
     "update_statistics",
-    "autotune",
     "native",
     "use",
     "as_shape",

@@ -67,7 +67,7 @@ def _steps(module: ModuleType) -> dict[str, Mapping[str, Any]]:
         launch["kernel"]: launch
         for table in module.__dict__["TABLES"].values()
         for schedules in table["steps"].values()
-        for schedule in ("sweeps", "islands", "walked")
+        for schedule in ("sweeps", "islands")
         for step in schedules[schedule]
         for launch in (step, *step.get("phases", ()))
         if "kernel" in launch
@@ -137,12 +137,6 @@ def _tile(step: Mapping[str, Any]) -> tuple[int, int]:
             return max_tile // MIN_COLUMNS, MIN_COLUMNS
         case "part", "whole":
             return 1, max_tile
-        case ("part", "walk") | ("walk", "whole"):
-            return 1, TILE
-        case "walk", "part":
-            return TILE // MIN_COLUMNS, MIN_COLUMNS
-        case "walk", _:
-            return TILE // MAX_COLUMNS, MAX_COLUMNS
     return (TILE // MAX_COLUMNS if step["rows"] else 1), MAX_COLUMNS
 
 

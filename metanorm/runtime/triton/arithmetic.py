@@ -148,20 +148,6 @@ def moments_alike(
 
 
 @triton.jit
-def mean_of(value, weight, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """The weighted mean of a tile."""
-    _total, mean, _squares = moments(value, weight, ROWS, COLUMNS)
-    return mean
-
-
-@triton.jit
-def var_of(value, weight, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """The weighted variance of a tile."""
-    total, _mean, squares = moments(value, weight, ROWS, COLUMNS)
-    return over(squares, total)
-
-
-@triton.jit
 def observed(weight, mean, squares, value, share):
     """Moments with one more value each, which weighs its share."""
     total = weight + share

@@ -14,17 +14,10 @@ from metanorm.runtime.kernels import layout
 from metanorm.runtime.kernels.binding import CallBinding, ResultSlot, hyperparameter
 from metanorm.runtime.kernels.errors import Unsupported
 from metanorm.runtime.kernels.table import Field, KernelEntry, Table
-from metanorm.runtime.triton import tiles, tuning
-from metanorm.runtime.triton.interpreter import is_interpreting
+from metanorm.runtime.triton import tiles
 from metanorm.runtime.triton.launches import Launch
 from metanorm.runtime.triton.prepared import PreparedLaunches
-from metanorm.runtime.triton.tiles import (
-    DataPass,
-    LaunchShape,
-    TileConfig,
-    default_config,
-    nearby_configs,
-)
+from metanorm.runtime.triton.tiles import DataPass, LaunchShape
 
 SIDES = ("outer", "rows", "columns", "cell")
 FLOAT64 = str(torch.float64)
@@ -60,22 +53,8 @@ class TritonBinding(CallBinding):
         super().demand_few([dims for dims in cells if {*dims} not in brought])
 
     def prepare(self, entry: KernelEntry) -> PreparedLaunches:
-        """The launches of calls in one direction, with alternatives if autotuning is on.
-
-        Raises `Unsupported`.
-        """
-        config = default_config()
-        prepared = self._prepare_with(entry, config)
-        if tuning.is_enabled() and not is_interpreting():
-            for other in nearby_configs(config):
-                alternative = self._prepare_with(entry, other)
-                earlier = (prepared, *prepared.alternatives)
-                if all(alternative.steps != launches.steps for launches in earlier):
-                    prepared.alternatives.append(alternative)
-        return prepared
-
-    def _prepare_with(self, entry: KernelEntry, config: TileConfig) -> PreparedLaunches:
-        self.config = config
+        """The launches of calls in one direction. Raises `Unsupported`."""
+        self.tile = tiles.tile_size()
         steps = self.library.steps[entry.sections[self.vector_dim(entry)]]
         self.module = self.library.module
         index = self._index(steps)
@@ -264,12 +243,8 @@ class TritonBinding(CallBinding):
 
     def _schedule(self, steps: Mapping[str, Any]) -> str:
         """The schedule of this layout."""
-        first_steps = {
-            name: next((s for s in steps[name] if "columns" in s), None)
-            for name in ("islands", "walked")
-        }
-        passes = {n: self._data_pass(step) for n, step in first_steps.items() if step is not None}
-        return tiles.choose_schedule(passes, self.device, self.config)
+        step = next((step for step in steps["islands"] if "columns" in step), None)
+        return tiles.choose_schedule(None if step is None else self._data_pass(step), self.tile)
 
     def _data_pass(self, step: Mapping[str, Any]) -> DataPass:
         """The lengths that a kernel covers, which reads the data."""
@@ -301,7 +276,7 @@ class TritonBinding(CallBinding):
     def _pass_launch(self, step: Mapping[str, Any], counts: dict[str, int]) -> Launch:
         """The launch of a kernel that reads the data; adds the number of its parts to `counts`."""
         self._add_arrays(step)
-        shape = tiles.pass_shape(self._data_pass(step), self.device, self.config)
+        shape = tiles.pass_shape(self._data_pass(step), self.device, self.tile)
         self.numbers.update(shape.numbers)
         for names, count, cells in step["parts"]:
             n_parts, n_cells = self._length(count), self._length(cells)

@@ -12,8 +12,7 @@ from torch import Tensor
 from metanorm.runtime.kernels.binding import ResultSlot
 from metanorm.runtime.kernels.errors import CannotBuild, Unsupported, warn_once
 from metanorm.runtime.tensors import is_capturing
-from metanorm.runtime.triton import driver, tuning
-from metanorm.runtime.triton.driver import DirectLaunch
+from metanorm.runtime.triton import direct, driver
 from metanorm.runtime.triton.groups import rows_of_groups
 from metanorm.runtime.triton.interpreter import is_interpreting
 from metanorm.runtime.triton.launches import (
@@ -55,7 +54,6 @@ class PreparedLaunches:
     steps: list[Launch] = field(default_factory=list)
     copies: list[tuple[str, str]] = field(default_factory=list)  # source and target, after launches
     written: list[int] = field(default_factory=list)  # operands that kernels may change
-    alternatives: list[PreparedLaunches] = field(default_factory=list)  # other tiles, not timed yet
     launches: LaunchSequence | None = None
     unsupported: str = ""  # why this layout has no kernels
 
@@ -79,34 +77,12 @@ class PreparedLaunches:
             if self.launches is None:
                 if is_capturing(self.device):
                     raise Unsupported(COLD)
-                self.launches = self._fastest(operands, momenta, results, saved)
+                self.launches = LaunchSequence(self, operands)
             self.launches.run(operands, momenta, results, saved)
         except CannotBuild as problem:
             self.unsupported = f"kernels that cannot be had here: {problem.reason}"
             warn_once(problem)
             raise Unsupported(self.unsupported) from problem
-
-    def _fastest(
-        self, operands: Sequence[Tensor | None], momenta: Sequence[float],
-        results: Sequence[Tensor], saved: Tensor | None,
-    ) -> LaunchSequence:  # fmt: skip
-        """The launches, or the fastest alternative if there are any.
-
-        Alternatives run on copies of the operands that kernels change.
-        """
-        default = LaunchSequence(self, operands)
-        if not self.alternatives:
-            return default
-        copies = [
-            operand.clone() if operand is not None and number in self.written else operand
-            for number, operand in enumerate(operands)
-        ]
-        candidates = [default, *(LaunchSequence(other, operands) for other in self.alternatives)]
-        self.alternatives = []
-        return tuning.fastest(
-            candidates, lambda launches: launches.run(copies, momenta, results, saved),
-            tuning.milliseconds,
-        )  # fmt: skip
 
 
 class LaunchSequence:
@@ -145,7 +121,7 @@ class LaunchSequence:
         )
         self.arena_numel = arena_numel(prepared.arrays)
         self.copies = [(source, target) for source, target in prepared.copies if target in wanted]
-        self.compiled: dict[Specialization, list[DirectLaunch] | None] = {}
+        self.compiled: dict[Specialization, list[direct.DirectLaunch] | None] = {}
         self.is_interpreted = is_interpreting()
 
     def run(
@@ -184,21 +160,20 @@ class LaunchSequence:
         if self.has_constants and is_capturing(self.prepared.device):
             _captured[id(self)] = self
         launches = self.compiled[specialization]
-        if launches is None or driver.has_hooks():
+        if launches is None or direct.has_hooks():
             return self._dispatch(inputs)
-        stream = driver.stream(self.prepared.device)
-        for run, programs, function, metadata, pick, _ in launches:
-            run(programs, 1, 1, stream, function, metadata, None, None, None, *pick(arguments))
+        direct.run(launches, arguments, driver.stream(self.prepared.device))
 
-    def _compile(self, inputs: CallInputs) -> list[DirectLaunch] | None:
+    def _compile(self, inputs: CallInputs) -> list[direct.DirectLaunch] | None:
         """Compile every kernel; `None` if only the dispatcher can launch them."""
         driver.demand_capable({t.dtype for t in inputs.tensors if t is not None})
         arguments = self.arguments.values(inputs)
-        launches = []
-        for step, pick in zip(self.steps, self.arguments.picks):
-            kernel = driver.compile_kernel(step.kernel, step.programs, step.warps, pick(arguments))
-            launches.append(driver.direct_launch(kernel, step.programs, pick))
-        return None if None in launches else launches  # type: ignore[return-value]
+        picks, programs = self.arguments.picks, [step.programs for step in self.steps]
+        kernels = [
+            driver.compile_kernel(step.kernel, step.programs, step.warps, pick(arguments))
+            for step, pick in zip(self.steps, picks)
+        ]
+        return direct.direct_launches(kernels, programs, picks)
 
     def _dispatch(self, inputs: CallInputs) -> None:
         """Launch the kernels by Triton's documented interface."""

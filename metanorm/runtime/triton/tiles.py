@@ -4,12 +4,9 @@ A program reads some thousand elements at a time: enough to have many loads in f
 stay in registers. All sizes are powers of two, as Triton requires. None of them was measured on a
 GPU yet; `METANORM_TRITON_TILE` sets the elements of a tile.
 
-A norm has several schedules. A layout gets the first that fits:
+A norm has up to two schedules. A layout gets the first that fits:
 
 - `islands`: a tile holds whole islands in registers, and the data is read once;
-- `walked`: a program reads its island once for each sweep, from the second time on out of a cache.
-  It needs enough islands to occupy all multiprocessors, or a few short ones, for which one launch
-  is better than several;
 - `sweeps`: each sweep is a launch of all programs, for any number and size of islands.
 """
 
@@ -17,8 +14,8 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -29,8 +26,6 @@ MAX_COLUMNS = 1024  # columns of a tile that holds part of a row
 MIN_COLUMNS = 32  # columns that are loaded together: a cache line
 MAX_TILE = 16384  # elements of a tile that stays in registers between sweeps
 MAX_HELD = 40960  # elements of all tiles of a program, of 65536 registers of a multiprocessor
-SHORT_ISLAND = 16384  # elements; such islands are walked even if they are few
-WALKERS = 2  # programs per multiprocessor: one loads while the other computes
 WAVES = 4  # programs of a reducing kernel per multiprocessor
 MIN_ROWS = 32  # rows of each: it writes little beside what it reads
 PER_WARP = 512  # elements of a tile for each warp
@@ -39,28 +34,12 @@ MAX_MERGED = 1 << 16  # narrow values; up to so many, phases share one program
 WARPS = 8  # of a program that computes narrow values
 
 
-# What autotuning tries: factors of the fields of a `TileConfig`, as exponents of two.
-NEARBY = (
-    (-1, 0, 0), (1, 0, 0), (0, -1, 0), (0, 1, 0), (0, 0, -1), (0, 0, 1), (-1, -1, 0), (1, 1, 0),
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class TileConfig:
-    """The parameters by which tiles are chosen."""
-
-    tile: int  # elements
-    per_warp: int  # elements
-    waves: int  # programs of a reducing kernel per multiprocessor
-    schedule: str = ""  # if empty, the rules choose it
-
-
 @dataclass(frozen=True)
 class DataPass:
     """One kernel that reads the data of shape [outer, rows, columns].
 
-    `down` says how a program covers rows, and `across` how it covers columns: a `part` of them, the
-    `whole` in its tile, or all in a `walk`, once for each sweep.
+    `down` says how a program covers rows, and `across` how it covers columns: a `part` of them, or
+    the `whole` in its tile.
 
     `groups` is the number of groups of rows, if programs take them one by one. A block of columns
     has whole cells of `cell` columns, each in lanes whose number is a power of two.
@@ -116,36 +95,17 @@ def multiprocessors(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count
 
 
-def default_config() -> TileConfig:
-    """The configuration without autotuning. Raises `CannotBuild` for a size that is no number."""
+def tile_size() -> int:
+    """The elements of a tile. Raises `CannotBuild` for a setting that is no number."""
     setting = os.environ.get("METANORM_TRITON_TILE", str(TILE))
     if not setting.isdecimal() or not int(setting):
         raise CannotBuild(f"METANORM_TRITON_TILE is {setting!r}, no number of elements", "unset it")
-    return TileConfig(next_power_of_two(int(setting)), PER_WARP, WAVES)
+    return next_power_of_two(int(setting))
 
 
-def nearby_configs(config: TileConfig) -> Iterator[TileConfig]:
-    """The configurations that autotuning tries beside this one."""
-    values = (config.tile, config.per_warp, config.waves)
-    for steps in NEARBY:
-        tile, per_warp, waves = (max(1, int(v * 2.0**step)) for v, step in zip(values, steps))
-        yield TileConfig(tile, per_warp, waves)
-    for schedule in ("walked", "sweeps"):
-        yield replace(config, schedule=schedule)
-
-
-def choose_schedule(
-    passes: Mapping[str, DataPass], device: torch.device, config: TileConfig
-) -> str:
-    """The best of `islands`, `walked` and `sweeps`; `passes` has those that a norm has."""
-    if config.schedule in passes or config.schedule == "sweeps":
-        return config.schedule
-    if "islands" in passes and fits_registers(passes["islands"], config.tile):
-        return "islands"
-    enough = WALKERS * multiprocessors(device)
-    if "walked" in passes and can_walk(passes["walked"], config.tile, enough):
-        return "walked"
-    return "sweeps"
+def choose_schedule(islands: DataPass | None, size: int) -> str:
+    """`islands` if a norm has such a kernel and its islands fit tiles, else `sweeps`."""
+    return "islands" if islands is not None and fits_registers(islands, size) else "sweeps"
 
 
 def fits_registers(data_pass: DataPass, size: int) -> bool:
@@ -155,34 +115,15 @@ def fits_registers(data_pass: DataPass, size: int) -> bool:
     return tile <= MAX_TILE and tile * data_pass.keeps <= MAX_HELD
 
 
-def can_walk(data_pass: DataPass, size: int, enough: int) -> bool:
-    """Whether there are `enough` programs that walk over islands, or islands are short."""
-    rows, columns = data_pass.length, data_pass.columns  # of an island
-    tile_rows, tile_columns = _sides(data_pass, size)
-    if data_pass.across == "whole" and tile_columns > size:
-        return False  # the sums of each column have to stay in registers
-    programs = data_pass.outer * _blocks(data_pass, tile_columns)
-    if data_pass.down == "part":
-        rows = tile_rows
-        programs *= cdiv(data_pass.rows, tile_rows)
-    if data_pass.across == "part":
-        columns = tile_columns
-    return programs >= enough or rows * columns <= SHORT_ISLAND
-
-
 def _sides(data_pass: DataPass, size: int) -> tuple[int, int]:
     """The rows and columns of a tile of about `size` elements."""
     rows, lanes = next_power_of_two(data_pass.length), next_power_of_two(data_pass.cell)
     columns = next_power_of_two(data_pass.cells) * lanes
-    match data_pass.down, data_pass.across:
-        case "whole" | "walk", "part":  # the more rows, the fewer columns
+    if data_pass.across == "part":
+        if data_pass.down == "whole":  # the more rows, the fewer columns
             columns = min(columns, max(size // rows, MIN_COLUMNS, lanes))
-        case "walk", "walk":  # wide enough to be loaded well, and not wider than rows leave room
-            columns = min(columns, max(size // rows, MAX_COLUMNS // 4))
-        case _, "part":
+        else:
             columns = min(columns, MAX_COLUMNS, size)
-        case "part", "walk":
-            columns = min(columns, size)
     return rows if data_pass.down == "whole" else min(rows, max(size // columns, 1)), columns
 
 
@@ -193,28 +134,28 @@ def _blocks(data_pass: DataPass, columns: int) -> int:
     return cdiv(data_pass.cells, columns // next_power_of_two(data_pass.cell))
 
 
-def pass_shape(data_pass: DataPass, device: torch.device, config: TileConfig) -> LaunchShape:
-    """The launch shape of a kernel that reads the data."""
-    rows, columns = _sides(data_pass, config.tile)
+def pass_shape(data_pass: DataPass, device: torch.device, size: int) -> LaunchShape:
+    """The launch shape of a kernel that reads the data in tiles of about `size` elements."""
+    rows, columns = _sides(data_pass, size)
     blocks = _blocks(data_pass, columns)
-    programs, numbers = _chunks(data_pass, rows, blocks, multiprocessors(device), config.waves)
+    programs, numbers = _chunks(data_pass, rows, blocks, multiprocessors(device))
     lanes = next_power_of_two(data_pass.cell)
     numbers |= {"blocks": blocks, "ROWS": rows, "BLOCK": columns, "LANES": lanes}
-    warps = min(max(next_power_of_two(rows * columns // config.per_warp), 1), 32)
+    warps = min(max(next_power_of_two(rows * columns // PER_WARP), 1), 32)
     return LaunchShape(programs * blocks, warps, numbers)
 
 
 def _chunks(
-    data_pass: DataPass, tile_rows: int, blocks: int, processors: int, waves: int
+    data_pass: DataPass, tile_rows: int, blocks: int, processors: int
 ) -> tuple[int, dict[str, int]]:
     """The number of programs for each block of columns, and the share of each.
 
-    A share is of islands if programs gather, else of rows. Reducing kernels have at most `waves`
+    A share is of islands if programs gather, else of rows. Reducing kernels have at most `WAVES`
     times as many programs as there are multiprocessors, and at least one program.
     """
     pieces = data_pass.outer * blocks
     if data_pass.gathers:
-        share = cdiv(data_pass.outer, max(1, waves * processors // blocks))
+        share = cdiv(data_pass.outer, max(1, WAVES * processors // blocks))
         chunks = cdiv(data_pass.outer, share)
         return chunks, {"chunks": chunks, "islands of a chunk": share}
     if data_pass.down != "part":
@@ -223,7 +164,7 @@ def _chunks(
     chunks = tiles
     if data_pass.adds_up or data_pass.groups:
         max_chunks = max(data_pass.rows // MIN_ROWS, cdiv(processors, pieces))
-        chunks = max(1, min(tiles, max_chunks, waves * processors // pieces))
+        chunks = max(1, min(tiles, max_chunks, WAVES * processors // pieces))
     if data_pass.groups:
         chunks = max(1, min(chunks, cdiv(data_pass.length, tile_rows)))
     share = cdiv(tiles, max(chunks, 1)) * tile_rows

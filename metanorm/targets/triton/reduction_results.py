@@ -22,15 +22,15 @@ PartValues = tuple[Expr, ...]  # the parts of a statistic
 class TileStatistic:
     """A reduction in terms of a tile.
 
-    Its value varies along `value_sides`. It is taken along `sides` and over the open loops from
-    number `first_loop` on; with `in_lanes`, over the lanes of each cell.
+    Its value varies along `value_sides`. It is taken along `sides`, with `over_loop` over the
+    iterations of the loop, and with `in_lanes` over the lanes of each cell.
     """
 
     reduction: Reduction
     number: int
     value_sides: Sides
     sides: Sides
-    first_loop: int
+    over_loop: bool
     in_lanes: bool
 
     @property
@@ -92,7 +92,7 @@ class ReductionResults:
         return call(f"arithmetic.{function}", part_values[-1], part_values[0])
 
     def _whole(self, sides: Sides) -> AxisGroup:
-        """The axes along some sides that a program covers completely, in its tile or in a loop."""
+        """The axes along some sides that a tile covers completely."""
         rows = self.shape.row_axes if self.shape.down != "part" else ()
         columns = self.shape.columns if self.shape.across != "part" else ()
         return (*(rows if "row" in sides else ()), *(columns if "column" in sides else ()))
@@ -130,7 +130,7 @@ class ReductionResults:
         the position of this program or tile, and the sides along which the position varies."""
         shape, indices = self.shape, self.indices
         cells = self.ctx.nest.determined_axes(statistic.reduction.cells)
-        chunk = indices.chunk if statistic.first_loop == 0 else None
+        chunk = indices.chunk if statistic.over_loop else None
         counts: list[tuple[str, Expr, Expr, Sides]] = []
         if not (shape.gathers and chunk is not None):
             counts += [self._part_count(g) for g in shape.outer if not set(g) <= cells]

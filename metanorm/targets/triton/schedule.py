@@ -41,19 +41,16 @@ def sweep_by_sweep(context: KernelContext, name: str) -> list[Step]:
     return schedule.steps
 
 
-def in_islands(context: KernelContext, name: str, walk: bool) -> list[Step] | None:
-    """The steps with one kernel for all sweeps of whole islands; `None` if there can be none.
-
-    With `walk` a program loops over an island once per sweep, else the island fits a tile.
-    """
+def in_islands(context: KernelContext, name: str) -> list[Step]:
+    """The steps with one kernel for all sweeps of islands that fit a tile, if there can be one."""
     if len(context.nest.sweeps) < 2:
-        return None
-    for shape in island_shapes(context, walk):
+        return []
+    for shape in island_shapes(context):
         try:
-            return _whole_islands(context, f"{name}_{'walked' if walk else 'islands'}", shape)
+            return _whole_islands(context, f"{name}_islands", shape)
         except NotInTile:
             continue
-    return None
+    return []
 
 
 def _whole_islands(context: KernelContext, name: str, shape: TileShape) -> list[Step]:

@@ -175,17 +175,11 @@ class Scope:
                 result = both(result, self.masks[side])
         return result
 
-    def load(
-        self, pointer: Expr, offset: Expr, sides: Sides, where: Expr | None = None, **options: Expr
-    ) -> Expr:
+    def load(self, pointer: Expr, offset: Expr, sides: Sides, where: Expr | None = None) -> Expr:
         """A masked load; elements outside are zero, and those that `where` leaves out."""
         mask = self.mask(sides) if where is None else both(self.mask(sides), where)
         guard = () if mask is None else (mask, ZERO)
-        return call("tl.load", plus(pointer, offset), *guard, **options)
-
-    def load_wide(self, name: str, pointer: Expr, offset: Expr) -> Expr:
-        """Load a tile of a wide tensor."""
-        return self.load(pointer, offset, ROW | COLUMN)
+        return call("tl.load", plus(pointer, offset), *guard)
 
     def store(self, pointer: Expr, offset: Expr, sides: Sides, value: Expr) -> ExprStmt:
         """A masked store of a tile, or of a value that is the same in the whole tile."""
@@ -292,7 +286,7 @@ class Scope:
         assert isinstance(op, (Input, Param, Buffer))
         pointer = self.arguments(f"tensor {op.name}", op.name.removeprefix("kept."))
         if self.ctx.is_wide(ref):
-            loaded = self.load_wide(op.name, pointer, self.wide_offset(op.name))
+            loaded = self.load(pointer, self.wide_offset(op.name), ROW | COLUMN)
         else:
             order = self.ctx.axis_order(ref)
             loaded = self.load(pointer, self.offset(order), self.sides_of(order))

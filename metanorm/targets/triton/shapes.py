@@ -13,7 +13,7 @@ from metanorm.nest.nest import Nest
 from metanorm.plan.sweeps import Reduction
 from metanorm.targets.triton.context import KernelContext
 
-Coverage = Literal["part", "whole", "walk"]
+Coverage = Literal["part", "whole"]
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,8 @@ class TileShape:
 
     `down` says how a program covers rows, `across` how it covers columns. With `part` it has a
     chunk of rows, over which it loops, or a block of columns. With `whole` each tile has all of
-    them. With `walk` every sweep loops over all of them. `grouped` rows are those of one group.
-    The `cell` axes are the last ones of the columns: a block of columns has whole cells, such as
-    channel groups side by side.
+    them. `grouped` rows are those of one group. The `cell` axes are the last ones of the columns: a
+    block of columns has whole cells, such as channel groups side by side.
     """
 
     outer: tuple[AxisGroup, ...]
@@ -44,11 +43,6 @@ class TileShape:
     def has_row_chunks(self) -> bool:
         """Whether a program loops over a chunk of rows once, for all sweeps."""
         return bool(self.rows) and self.down == "part"
-
-    @property
-    def has_sweep_loops(self) -> bool:
-        """Whether each sweep has a loop of its own."""
-        return "walk" in (self.down, self.across)
 
     @property
     def row_axes(self) -> AxisGroup:
@@ -90,20 +84,15 @@ def sweep_shape(context: KernelContext, reductions: Sequence[Reduction]) -> Tile
     return TileShape(tuple(g for g in other_loops if g not in rows), tuple(rows), columns)
 
 
-def island_shapes(context: KernelContext, walk: bool) -> Iterator[TileShape]:
-    """The shapes in which programs have whole islands, the best one first.
-
-    With `walk` islands may have any size, else they fit a tile.
-    """
-    best = _loop_shape(context) if walk else _tile_shape(context)
-    shapes = [] if best is None else [best]
-    if walk and best is not None and (best.down, best.across) == ("walk", "walk"):
-        shapes.append(replace(best, across="whole"))  # for statistics of columns
-    for shape in shapes:
-        outer = set() if shape.has_row_chunks else set(shape.outer_axes)
-        if outer and any(r.terminal and not outer & set(r.cells) for r in context.reductions):
-            yield replace(shape, gathers=True)
-        yield shape
+def island_shapes(context: KernelContext) -> Iterator[TileShape]:
+    """The shapes in which a tile has whole islands, the best one first."""
+    shape = _tile_shape(context)
+    if shape is None:
+        return
+    outer = set() if shape.has_row_chunks else set(shape.outer_axes)
+    if outer and any(r.terminal and not outer & set(r.cells) for r in context.reductions):
+        yield replace(shape, gathers=True)
+    yield shape
 
 
 def _tile_shape(context: KernelContext) -> TileShape | None:
@@ -136,27 +125,3 @@ def _rows_set_apart(context: KernelContext, rows: Sequence[AxisGroup]) -> tuple[
     partly = [r for r in context.reductions if any(not set(g) <= set(r.cells) for g in rows)]
     kept_apart = tuple(g for g in rows if any(set(g) <= set(r.cells) for r in partly))
     return kept_apart if len(kept_apart) < len(rows) else ()
-
-
-def _loop_shape(context: KernelContext) -> TileShape | None:
-    """The shape in which a program loops over an island once per sweep."""
-    if context.group_axis is not None:
-        return _group_loop_shape(context)
-    held = _tile_shape(context)
-    if held is None or not context.nest.islands:
-        return None
-    walk = {"part": "part", "whole": "walk"}
-    return replace(held, down=walk[held.down], across=walk[held.across])  # type: ignore[arg-type]
-
-
-def _group_loop_shape(context: KernelContext) -> TileShape | None:
-    """The shape in which a program loops over a group of rows once per sweep."""
-    islands = set(context.nest.islands)
-    groups = [g for g in context.loops if g != (context.group_axis,)]
-    columns, other_loops = groups[-1], groups[:-1]
-    inside_islands = [g for g in other_loops if not set(g) <= islands]
-    if context.group_axis not in islands or inside_islands != [(context.nest.grouped_axis,)]:
-        return None
-    outer = ((context.group_axis,), *(g for g in other_loops if g not in inside_islands))
-    across: Coverage = "part" if set(columns) <= islands else "whole"
-    return TileShape(outer, tuple(inside_islands), columns, "walk", across, grouped=True)

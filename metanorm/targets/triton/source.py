@@ -18,14 +18,14 @@ from metanorm.targets.triton.steps import Step, TileStep
 
 @dataclass(frozen=True)
 class Schedules:
-    """The steps of one nest in three schedules: sweep by sweep, for islands that fit a tile, and
-    for islands that programs walk over. `results` says which arrays are outputs, `kept` which ones
-    the backward pass needs."""
+    """The steps of one nest in two schedules: sweep by sweep, and for islands that fit a tile.
+
+    `results` says which arrays are outputs, `kept` which ones the backward pass needs.
+    """
 
     nest: Nest
     sweeps: tuple[Step, ...]
     islands: tuple[Step, ...]
-    walked: tuple[Step, ...]
     results: tuple[tuple[str, str], ...]
     kept: tuple[tuple[str, str], ...]
     shapes: tuple[tuple[str, tuple[str, ...]], ...]  # of the arrays for the backward pass
@@ -37,7 +37,6 @@ class Schedules:
         table: dict[str, Any] = {
             "sweeps": [step.table() for step in self.sweeps],
             "islands": [step.table() for step in self.islands],
-            "walked": [step.table() for step in self.walked],
             "results": dict(self.results),
             "kept": dict(self.kept),
             "shapes": {name: list(sizes) for name, sizes in self.shapes},
@@ -89,8 +88,7 @@ class _SourcePrinter:
         """The schedules of a nest."""
         context, body, name = KernelContext(nest), nest.program, kernel_name(self.function, nest)
         sweeps = sweep_by_sweep(context, name)
-        islands = in_islands(context, name, walk=False) or []
-        walked = in_islands(context, name, walk=True) or []
+        islands = in_islands(context, name)
         forward = nest.direction == "forward"
         inputs = {let.op.name: let.name for let in body.body if isinstance(let.op, Input)}
         saved = dict(body.outputs) if forward else inputs
@@ -108,7 +106,6 @@ class _SourcePrinter:
             nest,
             tuple(self._deduplicated_step(step) for step in sweeps),
             tuple(self._deduplicated_step(step) for step in islands),
-            tuple(self._deduplicated_step(step) for step in walked),
             tuple((f"to.{o}", key) for o, key in arrays.items() if o not in saving),
             tuple((o, arrays[o] if forward else f"tensor {o}") for o in nest.kept),
             shapes,

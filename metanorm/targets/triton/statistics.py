@@ -1,8 +1,7 @@
-"""Print the reductions of a kernel: within one tile, or accumulated over the iterations of loops.
+"""Print the reductions of a kernel: within one tile, or accumulated over a loop.
 
-Sums have an accumulator for each position of a tile, through all loops that they are taken over.
-Moments follow Chan's rule: the innermost loop adds one value at a time, each loop around it merges
-the result of one iteration at a time.
+A loop has an accumulator for each position of a tile. Moments follow Chan's rule, one value at a
+time.
 """
 
 from __future__ import annotations
@@ -39,10 +38,9 @@ from metanorm.targets.triton.tile_indices import Loop, TileIndices
 
 @dataclass(frozen=True)
 class _Accumulators:
-    """The accumulators of a statistic in a loop. They have a number per position along `sides`."""
+    """The accumulators of a statistic, which have a number per position along `sides`."""
 
     statistic: TileStatistic
-    number: int  # of the loop
     loop: Loop
     names: tuple[Name, ...]
     sides: Sides
@@ -85,34 +83,23 @@ class StatisticsPrinter:
         self._numbers += 1
 
     def finish_loop(self) -> None:
-        """Finish the accumulators of the loop that has just been closed. A statistic is complete,
-        or the loop around it goes on accumulating it."""
-        number = len(self.indices.loops)
-        for ended in [
-            accumulators for accumulators in self._accumulators if accumulators.number == number
-        ]:
-            self._accumulators.remove(ended)
-            statistic = ended.statistic
-            open_sides = {over.side for over in self.indices.loops[statistic.first_loop :]}
-            part_values = self._joined(ended, ended.sides & statistic.sides - open_sides)
-            if statistic.first_loop < number:
-                self._merge(statistic, part_values, ended.sides - (statistic.sides - open_sides))
-            else:
-                self.results.finish(statistic, part_values)
+        """Finish the accumulators of the loop, which has just been closed."""
+        for accumulators in self._accumulators:
+            statistic = accumulators.statistic
+            part_values = self._joined(accumulators, accumulators.sides & statistic.sides)
+            self.results.finish(statistic, part_values)
 
     def _take(self, r: Reduction, number: int) -> None:
         varies = self.scope.sides_of(self.ctx.lets[r.value].type.axes)
         sides = varies - self.scope.sides_of(r.cells)
-        loops = [self._over(loop, r, sides) for loop in self.indices.loops]
-        first = loops.index(True) if True in loops else len(loops)
-        if not all(loops[first:]):
-            raise NotInTile("a statistic for each place along a loop inside of another")
+        loop = self.indices.loop
+        over_loop = loop is not None and self._over(loop, r, sides)
         cell = self.shape.cell if "column" in varies else ()
         lanes = bool(cell) and reduced_axes(self.ctx, r) == set(cell)
         if lanes and r.row.finish == "total if weighed":
             raise NotInTile("an extreme of columns beside each other")
-        statistic = TileStatistic(r, number, varies, sides, first, lanes)
-        if any(loops):
+        statistic = TileStatistic(r, number, varies, sides, over_loop, lanes)
+        if over_loop:
             self._accumulate(statistic)
         else:
             self.results.finish(statistic, self._in_one_tile(statistic))
@@ -185,36 +172,36 @@ class StatisticsPrinter:
         fresh = self.arguments.names.fresh
         return tuple(Name(fresh(f"{part}_{statistic.number}")) for part in parts)
 
-    # ---- over iterations of loops
+    # ---- over iterations of the loop
 
     def _accumulate(self, statistic: TileStatistic) -> None:
-        """Accumulate a statistic per position of the tile. A sum is complete after all of its
-        loops; each loop hands its moments to the loop around it."""
+        """Accumulate a statistic per position of the tile."""
         r = statistic.reduction
         parts = r.row.parts
         if r.row.rule != "moments":
-            names = self._declare_accumulators(
-                statistic, statistic.first_loop, parts, statistic.value_sides
-            )
+            names = self._declare_accumulators(statistic, parts)
             for part, name, added in zip(parts, names, self._contributions(statistic)):
                 self.scope.body.append(Assign((name,), joined(part, name, added)))
             return
         counts, weight = self._counts(statistic)
-        value, loop = self.scope.value(r.value), len(self.indices.loops) - 1
+        value = self.scope.value(r.value)
         if statistic.is_unweighted:  # each iteration has added one value
-            names = self._declare_accumulators(statistic, loop, parts[1:], statistic.value_sides)
-            arguments = (*names, value, counts, self.indices.loops[-1].iteration)
+            names = self._declare_accumulators(statistic, parts[1:])
+            assert self.indices.loop is not None
+            arguments = (*names, value, counts, self.indices.loop.iteration)
             self.scope.body.append(Assign(names, call("arithmetic.observed_alike", *arguments)))
         else:
-            names = self._declare_accumulators(statistic, loop, parts, statistic.value_sides)
+            names = self._declare_accumulators(statistic, parts)
             self.scope.body.append(
                 Assign(names, call("arithmetic.observed", *names, value, weight))
             )
 
     def _declare_accumulators(
-        self, statistic: TileStatistic, number: int, parts: Sequence[Part], sides: Sides
+        self, statistic: TileStatistic, parts: Sequence[Part]
     ) -> tuple[Name, ...]:
-        """Declare accumulators before a loop, with their initial values."""
+        """Declare accumulators before the loop, with their initial values."""
+        sides, loop = statistic.value_sides, self.indices.loop
+        assert loop is not None
         lengths = ("ROWS" if "row" in sides else "", "BLOCK" if "column" in sides else "")
         shape = Tuple(tuple(Name(length) if length else ONE for length in lengths))
         names = self._names(statistic, [part.name for part in parts])
@@ -222,9 +209,8 @@ class StatisticsPrinter:
             begin = call("tl.zeros", shape, Name("REAL"))
             if part.identity:
                 begin = call("tl.full", shape, identity(part), Name("REAL"))
-            self.scope.levels[number].append(Assign((name,), begin))
-        loop = self.indices.loops[number]
-        self._accumulators.append(_Accumulators(statistic, number, loop, names, sides))
+            self.scope.head.append(Assign((name,), begin))
+        self._accumulators.append(_Accumulators(statistic, loop, names, sides))
         return names
 
     def _count_per_position(self, accumulators: _Accumulators) -> Name:
@@ -255,12 +241,6 @@ class StatisticsPrinter:
         """A count, or zero for positions that are outside along some sides."""
         mask = self.scope.mask(sides)
         return count if mask is None else call("tl.where", mask, count, ZERO)
-
-    def _merge(self, statistic: TileStatistic, part_values: PartValues, sides: Sides) -> None:
-        """Merge the moments of a closed loop into accumulators of the loop around it."""
-        parts = statistic.reduction.row.parts
-        names = self._declare_accumulators(statistic, len(self.indices.loops) - 1, parts, sides)
-        self.scope.body.append(Assign(names, call("arithmetic.merged", *names, *part_values)))
 
     def _joined(self, accumulators: _Accumulators, sides: Sides) -> PartValues:
         """The accumulated parts, joined along some sides of the tile."""

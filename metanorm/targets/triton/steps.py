@@ -29,7 +29,7 @@ class TileStep:
     rows: Keys
     columns: Keys
     cell: Keys  # the last axes of the columns, of which a block has whole cells
-    down: str  # how a program covers rows: `part`, `whole` or `walk`
+    down: str  # how a program covers rows: `part` or `whole`
     across: str  # how a program covers columns
     grouped: bool
     gathers: bool

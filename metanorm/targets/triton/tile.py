@@ -37,26 +37,21 @@ class TilePrinter:
     ) -> None:
         self.ctx, self.shape, self.sweeps = context, shape, sweeps
         self.arguments = arguments = Arguments()
-        self.scope = (
-            IslandScope(context, arguments, shape, sweeps) if island else Scope(context, arguments)
-        )
+        self.scope = IslandScope(context, arguments) if island else Scope(context, arguments)
         self.indices = TileIndices(self.scope, shape)
         self.results = ReductionResults(self.scope, self.indices, read_later, island)
         self.statistics = StatisticsPrinter(self.scope, self.indices, self.results)
-        for number, sweep in enumerate(sweeps, 1):
+        for sweep in sweeps:
             if len(sweeps) > 1:
                 self.scope.body.append(Comment(sweep_summary(context, sweep)))
-            if isinstance(self.scope, IslandScope):
-                self.scope.read_again = frozenset(
-                    name for later_sweep in sweeps[number:] for name in later_sweep.reads
-                )
             self._sweep(sweep)
         for ref in self.ctx.lets:
             if ref in read_later and ref not in self.ctx.measured:
                 self.results.store_value(ref)
         self.keeps = self._tiles_in_registers()
-        while self.indices.loops:
-            self._leave()
+        if self.indices.loop is not None:
+            self.indices.leave_loop()
+            self.statistics.finish_loop()
 
     def step(self, name: str, doc: str) -> TileStep:
         """The kernel, with the keys of its arguments and the data that it covers."""
@@ -86,38 +81,15 @@ class TilePrinter:
 
     def _sweep(self, sweep: Block) -> None:
         """Print one sweep over the data of a program, and the narrow statistics after it."""
-        outer_loop_count = len(self.indices.loops)
-        self.indices.enter_sweep_loops()
         for let in sweep.lets:
             self.scope.value(let.name)
         for number in sweep.measures:
             self.statistics.take_reduction(self.ctx.reductions[number])
         for output, ref in sweep.writes:
             self._store_output(output, ref)
-        within_rows, after_rows = self._pools(sweep)
-        while len(self.indices.loops) > outer_loop_count:
-            if self.indices.loops[-1].over == "rows":
-                for let in within_rows:
-                    self.statistics.take_pool(let)
-            self._leave()
-        for let in after_rows:
-            self.statistics.take_pool(let)
-
-    def _leave(self) -> None:
-        self.indices.leave_loop()
-        self.statistics.finish_loop()
-
-    def _pools(self, sweep: Block) -> tuple[list[Let], list[Let]]:
-        """Split the statistics of narrow values: within rows that the sweep walks over, and after
-        its loops."""
-        within_rows: list[Let] = []
-        after_rows: list[Let] = []
-        rows = set(self.shape.row_axes) if self.shape.down == "walk" else set[str]()
         for let in self._narrow(sweep) if isinstance(self.scope, IslandScope) else ():
             if isinstance(let.op, Pool):
-                over = set(self.ctx.leaves(axis for axis, _ in let.op.over))
-                (within_rows if over & rows else after_rows).append(let)
-        return within_rows, after_rows
+                self.statistics.take_pool(let)
 
     def _narrow(self, sweep: Block) -> Sequence[Let]:
         """The narrow values between a sweep and the next one."""
@@ -142,7 +114,7 @@ class TilePrinter:
             + self.statistics.tiles_in_registers
         )
         if self.shape.has_row_chunks and self.shape.across == "whole":
-            before = [r for r in self.scope.local if self.scope.depth[r] < len(self.indices.loops)]
+            before = [r for r in self.scope.local if not self.scope.depth[r]]
             count += sum(self.scope.sides_of(self.ctx.lets[r].type.axes) == COLUMN for r in before)
         return count
 

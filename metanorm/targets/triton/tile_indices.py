@@ -28,9 +28,9 @@ from metanorm.targets.triton.terms import (
 
 @dataclass(frozen=True)
 class Loop:
-    """A loop over islands, or over tiles along rows or columns."""
+    """A loop over islands, or over tiles along rows."""
 
-    over: Literal["islands", "rows", "columns"]
+    over: Literal["islands", "rows"]
     variable: str
     begin: Expr
     end: Expr
@@ -39,11 +39,11 @@ class Loop:
     @property
     def side(self) -> str:
         """The side of a tile that the loop extends."""
-        return {"rows": "row", "columns": "column"}.get(self.over, "")
+        return "row" if self.over == "rows" else ""
 
     @property
     def length(self) -> Expr:
-        """How many islands, rows or columns there are."""
+        """How many islands or rows there are."""
         return self.end if self.begin == ZERO else infix("-", self.end, self.begin)
 
     @property
@@ -68,14 +68,14 @@ class TileIndices:
     """Prints the index computation of a tile shape into a scope.
 
     `block` is the number of a program's block of columns and `chunk` that of its chunk of rows or
-    islands; `None` where the program has all. `loops` are the open loops, outermost first.
+    islands; `None` where the program has all. `loop` is the loop of the program while it is open.
     """
 
     def __init__(self, scope: Scope, shape: TileShape) -> None:
         self.scope, self.shape = scope, shape
         self.ctx, self.arguments = scope.ctx, scope.arguments
         self.names: dict[AxisGroup, Name] = {}
-        self.loops: list[Loop] = []
+        self.loop: Loop | None = None
         self.block: Expr | None = None
         self.chunk: Expr | None = None
         program: Expr = self._named("program", cast(call("tl.program_id", ZERO), "INDEX"))
@@ -83,8 +83,7 @@ class TileIndices:
             blocks = self.arguments("blocks")
             self.block = self._named("block", infix("%", program, blocks))
             program = infix("//", program, blocks)
-        if shape.across != "walk":
-            self._columns()
+        self._columns()
         if shape.down == "whole":
             self._rows()
         self._outer(program)
@@ -93,16 +92,10 @@ class TileIndices:
         if shape.has_row_chunks:
             self._rows()
 
-    def enter_sweep_loops(self) -> None:
-        """Open the loops of a sweep."""
-        if self.shape.down == "walk":
-            self._rows()
-        if self.shape.across == "walk":
-            self._columns()
-
     def leave_loop(self) -> None:
-        """Close the innermost loop."""
-        loop = self.loops.pop()
+        """Close the loop."""
+        loop, self.loop = self.loop, None
+        assert loop is not None
         step = () if loop.step == ONE else (loop.step,)
         self.scope.leave_loop(loop.variable, (loop.begin, loop.end, *step))
 
@@ -147,7 +140,7 @@ class TileIndices:
         self._enter(Loop(over, variable, begin, end, step))
 
     def _enter(self, loop: Loop) -> None:
-        self.loops.append(loop)
+        self.loop = loop
         self.scope.enter_loop()
 
     def _axis_positions(self, groups: tuple[AxisGroup, ...], number: Expr, sides: Sides) -> None:
@@ -186,10 +179,7 @@ class TileIndices:
             return
         size = self.ctx.size(self.arguments, self.shape.columns)
         lane = cast(as_row(call("tl.arange", ZERO, Name("BLOCK"))), "INDEX")
-        if self.shape.across == "walk":
-            self._enter(Loop("columns", "left", ZERO, size, Name("BLOCK")))
-            lane = plus(Name("left"), lane)
-        elif self.block is not None:
+        if self.block is not None:
             lane = plus(times(self.block, Name("BLOCK")), lane)
         variable = self._axis(self.shape.columns, lane, COLUMN)
         self.scope.masks["column"] = self._named("in_columns", infix("<", variable, size))
@@ -218,19 +208,14 @@ class TileIndices:
         s, shape = self.scope, self.shape
         if not shape.rows:
             return
-        begin: Expr = ZERO
         end = self.ctx.size(self.arguments, shape.row_axes)
         lane: Expr = cast(as_column(call("tl.arange", ZERO, Name("ROWS"))), "INDEX")
         if shape.grouped:
-            begin, end = (
-                Name(n) for n in (("begin", "end") if shape.has_row_chunks else ("start", "stop"))
-            )
-            self._enter(Loop("rows", "first", begin, end, Name("ROWS")))
+            end = Name("end")
+            self._enter(Loop("rows", "first", Name("begin"), end, Name("ROWS")))
         elif shape.has_row_chunks:
             self._chunk("rows", "first", end, Name("ROWS"))
             end = Name("end")
-        elif shape.down == "walk":
-            self._enter(Loop("rows", "first", begin, end, Name("ROWS")))
         if shape.down != "whole":
             lane = plus(Name("first"), lane)
         if shape.grouped:
@@ -245,8 +230,7 @@ class TileIndices:
             self._through_order(row)
         elif self.ctx.group_axis is not None:
             self._group_of_row()
-        if shape.across != "walk":
-            self._inside()
+        self._inside()
 
     def _bounds_of_group(self) -> None:
         """Load the bounds of a group's rows, and compute those of the program's chunk of them."""
@@ -256,12 +240,11 @@ class TileIndices:
         start = call("tl.load", plus(starts, s.at[cell]))
         stop = call("tl.load", plus(plus(starts, s.at[cell]), ONE))
         s.body.append(Assign((Name("start"), Name("stop")), Tuple((start, stop), True)))
-        if self.shape.has_row_chunks:
-            rows = infix("-", Name("stop"), Name("start"))
-            length = self._named("length", call("tl.cdiv", rows, self.arguments("chunks")))
-            first = plus(Name("start"), times(Name("chunk"), length))
-            begin = self._named("begin", call("tl.minimum", first, Name("stop")))
-            self._named("end", call("tl.minimum", plus(begin, length), Name("stop")))
+        rows = infix("-", Name("stop"), Name("start"))
+        length = self._named("length", call("tl.cdiv", rows, self.arguments("chunks")))
+        first = plus(Name("start"), times(Name("chunk"), length))
+        begin = self._named("begin", call("tl.minimum", first, Name("stop")))
+        self._named("end", call("tl.minimum", plus(begin, length), Name("stop")))
 
     def _through_order(self, index: Expr) -> None:
         """Set the rows of a group, through the sorting order if rows are not sorted already."""

@@ -1,4 +1,4 @@
-"""Islands of many sizes, each on the schedule that it gets: in a tile, walked over, by sweeps."""
+"""Islands of many sizes, each on the schedule that it gets: in a tile, or sweep by sweep."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ Make = Callable[[ModuleType], nn.Module]
 # A layer, the shape of its input, and the schedules of both directions.
 SIZES: list[tuple[str, Make, tuple[int, ...], bool, tuple[str, str]]] = [
     ("layer_norm", lambda m: m.LayerNorm(700), (9, 700), False, ("islands", "islands")),
-    ("layer_norm", lambda m: m.LayerNorm(20000), (5, 20000), False, ("walked", "sweeps")),
-    ("rms_norm", lambda m: m.RMSNorm(40000), (4, 40000), False, ("walked", "sweeps")),
-    ("instance_norm", lambda m: m.InstanceNorm(2), (3, 2, 150, 150), False, ("walked", "walked")),
-    ("instance_norm", lambda m: m.InstanceNorm(40), (2, 40, 30, 30), True, ("walked", "walked")),
-    ("group_norm", lambda m: m.GroupNorm(2, 6), (3, 6, 90, 90), False, ("walked", "walked")),
+    ("layer_norm", lambda m: m.LayerNorm(20000), (5, 20000), False, ("sweeps", "sweeps")),
+    ("rms_norm", lambda m: m.RMSNorm(40000), (4, 40000), False, ("sweeps", "sweeps")),
+    ("instance_norm", lambda m: m.InstanceNorm(2), (3, 2, 150, 150), False, ("sweeps", "sweeps")),
+    ("instance_norm", lambda m: m.InstanceNorm(40), (2, 40, 30, 30), True, ("sweeps", "sweeps")),
+    ("group_norm", lambda m: m.GroupNorm(2, 6), (3, 6, 90, 90), False, ("sweeps", "sweeps")),
     ("group_norm", lambda m: m.GroupNorm(2, 6), (2, 6, 7, 7), True, ("islands", "islands")),
-    ("group_norm", lambda m: m.GroupNorm(20, 60), (3, 60, 33, 33), True, ("walked", "walked")),
-    ("batch_norm", lambda m: m.BatchNorm(5), (3, 5, 80, 80), False, ("walked", "walked")),
+    ("group_norm", lambda m: m.GroupNorm(20, 60), (3, 60, 33, 33), True, ("sweeps", "sweeps")),
+    ("batch_norm", lambda m: m.BatchNorm(5), (3, 5, 80, 80), False, ("sweeps", "sweeps")),
     ("batch_norm", lambda m: m.BatchNorm(3), (3, 3, 80, 80), False, ("sweeps", "sweeps")),
-    ("positional_norm", lambda m: m.PositionalNorm(), (2, 700, 6, 6), False, ("walked", "walked")),
+    ("positional_norm", lambda m: m.PositionalNorm(), (2, 700, 6, 6), False, ("sweeps", "sweeps")),
 ]  # fmt: skip
 
 
@@ -108,8 +108,8 @@ GRAPH_NORMS = {
 
 # How many rows each graph has: none, one, more than a tile, all of them; few and long ones.
 GRAPHS = {
-    "of all kinds": ([0, 1, 1300, 0, 0, 2, 40, 513, 0, 7], "walked"),
-    "one of all rows": ([900], "walked"),
+    "of all kinds": ([0, 1, 1300, 0, 0, 2, 40, 513, 0, 7], "sweeps"),
+    "one of all rows": ([900], "sweeps"),
     "two long ones": ([4000, 3900], "sweeps"),
 }
 

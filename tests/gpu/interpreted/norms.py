@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -23,7 +22,6 @@ from metanorm.options import Options
 from metanorm.runtime import use
 from metanorm.runtime.dispatch import NotServed
 from metanorm.runtime.triton import tiles
-from metanorm.runtime.triton.tiles import DataPass
 from metanorm.targets.live import module_from_files
 from metanorm.verify.cases import Setting, settings
 from metanorm.verify.compare import compare
@@ -85,20 +83,14 @@ def test_a_norm_in_the_interpreter(name: str, chosen: tuple[str, ...]) -> None:
 
 
 @pytest.mark.extended  # sweeps in small tiles take long, and `tiles.py` has some for every commit
-@pytest.mark.parametrize("schedule", ["walked", "sweeps"])
 @pytest.mark.parametrize("name", NORMS)
-def test_large_islands(name: str, schedule: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As islands that are larger than a tile go: in tiles of a few elements."""
+def test_large_islands(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As islands that are larger than a tile go: sweep by sweep, in tiles of a few elements."""
     root, program = NORMS[name]
     files = compiled(root)
-    kernels = files.get(f"{module_name(root)}_triton.py", "")
-    if "_walked(" not in kernels and (schedule == "walked" or "_islands(" not in kernels):
-        pytest.skip("there is one way alone, or none")
-
-    def forced(candidates: Mapping[str, DataPass], *_: object) -> str:
-        return schedule if schedule in candidates else "sweeps"
-
-    monkeypatch.setattr(tiles, "choose_schedule", forced)
+    if "_islands(" not in files.get(f"{module_name(root)}_triton.py", ""):
+        pytest.skip("there is one schedule alone, or none")
+    monkeypatch.setattr(tiles, "choose_schedule", lambda *_: "sweeps")
     for constant, value in SMALL.items():
         monkeypatch.setattr(tiles, constant, value)
     if not runs_on_kernels(program, module_from_files(files, module_name(root)), Setting("train")):

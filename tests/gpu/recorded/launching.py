@@ -19,7 +19,7 @@ from triton import knobs
 
 from metanorm.runtime import use
 from metanorm.runtime.kernels.errors import Unsupported
-from metanorm.runtime.triton import driver, prepared
+from metanorm.runtime.triton import direct, prepared
 from metanorm.runtime.triton.launches import CallInputs
 from metanorm.runtime.triton.plan_cache import TritonPlan, TritonPlanCache
 from metanorm.runtime.triton.prepared import LaunchSequence, PreparedLaunches
@@ -71,7 +71,7 @@ def test_direct_launches_bring_the_same(
             pytest.skip("torch serves dimensions that do not lie in one piece")
 
     launched(recorder, call)
-    direct = launched(recorder, call)
+    direct_launches = launched(recorder, call)
     kernel_names: list[str] = []
     knobs.runtime.launch_enter_hook.add(
         listener := lambda metadata: kernel_names.append(metadata.get()["name"])
@@ -81,7 +81,7 @@ def test_direct_launches_bring_the_same(
     finally:
         knobs.runtime.launch_enter_hook.remove(listener)
     assert kernel_names == [launch.kernel for launch in dispatched] and kernel_names
-    for one, other in zip(direct, dispatched, strict=True):
+    for one, other in zip(direct_launches, dispatched, strict=True):
         assert (one.kernel, one.grid, one.warps) == (other.kernel, other.grid, other.warps)
         assert not any(isinstance(value, Tensor) for value in one.arguments.values())
     compared_calls = 0
@@ -123,7 +123,7 @@ def test_rows_in_order_and_not(recorder: Recorder) -> None:
 
 def test_a_triton_that_is_not_known(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its dispatcher serves all calls."""
-    monkeypatch.setattr(driver, "KNOWN_VERSIONS", ((1, 0), (1, 9)))
+    monkeypatch.setattr(direct, "KNOWN_VERSIONS", ((1, 0), (1, 9)))
     module, x = batch_norm(), torch.randn(2, 4, 7)
     for _ in range(2):
         launches = launched(recorder, lambda: module(x))
