@@ -50,8 +50,8 @@ def wheel(number: str) -> Path:
         jobs = {"MAX_JOBS": os.environ.get("MAX_JOBS", str(os.cpu_count() or 1))}
         subprocess.run(command, env={**os.environ, **jobs}, check=True)
         begun.replace(folder)  # a build that was cut off is none
-    (found,) = folder.glob("*.whl")
-    return found
+    (wheel,) = folder.glob("*.whl")
+    return wheel
 
 
 def environment(built: Path) -> Path:
@@ -62,9 +62,9 @@ def environment(built: Path) -> Path:
     if not ready.exists() or ready.read_text(encoding="utf-8") != wanted:
         shutil.rmtree(folder, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
-        (own,) = folder.glob("lib/python*/site-packages")
+        (packages,) = folder.glob("lib/python*/site-packages")
         others = f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n"
-        (own / "packages.pth").write_text(others, encoding="utf-8")
+        (packages / "packages.pth").write_text(others, encoding="utf-8")
         install = ["install", "--quiet", "--no-deps", "--no-index", str(built)]
         subprocess.run([*PIP, "--python", str(python), *install], check=True)
         ready.write_text(wanted, encoding="utf-8")

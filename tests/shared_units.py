@@ -34,9 +34,9 @@ def back_ends_sharing(folder: Path) -> BackEnds:
             entry = folder / f"{module_name(root)}.pickle"
             if not entry.exists():
                 ((_, output),) = compile_in_turn(checked, sources, [root], options)
-                own = entry.with_suffix(f".{number}")
-                own.write_bytes(pickle.dumps(output))
-                own.replace(entry)  # at once, so that no worker reads half of it
+                temporary = entry.with_suffix(f".{number}")
+                temporary.write_bytes(pickle.dumps(output))
+                temporary.replace(entry)  # at once, so that no worker reads half of it
             yield root, pickle.loads(entry.read_bytes())
 
     return back_ends

@@ -271,15 +271,14 @@ def test_that_search_sees_what_it_looks_for() -> None:
 # ---- nothing is left over
 
 # Methods that are called by the name of what they take, and hooks of IPython.
-CALLED_BY_NAME = re.compile(r"(statement|expr)_\w+|_repr_\w+_|_render_traceback_")
+CALLED_BY_NAME = re.compile(r"(statement|expr)_\w+|__\w+__|_repr_\w+_|_render_traceback_")
 
 
 def definitions(tree: ast.Module) -> Iterator[str]:
     """The functions, classes, methods and constants of a module, but for what a decorator takes."""
     for node in ast.walk(tree):
-        if (
-            isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.decorator_list
-        ) or isinstance(node, ast.ClassDef):
+        is_decorated = isinstance(node, ast.FunctionDef) and bool(node.decorator_list)
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not is_decorated:
             yield node.name
     for statement in tree.body:
         if isinstance(statement, (ast.Assign, ast.AnnAssign)):
@@ -302,3 +301,36 @@ def test_everything_that_is_defined_is_named_elsewhere() -> None:
         if words[defined] == 1 and not CALLED_BY_NAME.fullmatch(defined)
     ]
     assert dead == []
+
+
+# ---- words that say neither type nor role
+
+SAYS_NOTHING = {"found", "given", "own", "thing", "things"}
+# What an example of a spec gives, as the grammar calls it.
+WORDS_OF_THE_LANGUAGE = {
+    "metanorm/syntax/ast_examples.py: given",
+    "metanorm/syntax/ast_from_tree.py: given",
+    "metanorm/syntax/text_from_ast.py: given",
+}
+
+
+def bound_names(tree: ast.AST) -> Iterator[str]:
+    """The names of variables, parameters, attributes and functions that code binds."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(id=bound, ctx=ast.Store()) | ast.Attribute(attr=bound, ctx=ast.Store()):
+                yield bound
+            case ast.arg(arg=bound) | ast.FunctionDef(name=bound) | ast.ClassDef(name=bound):
+                yield bound
+
+
+def test_names_say_a_type_or_a_role() -> None:
+    paths = [*SOURCES, *TESTS]
+    paths += [p for folder in ("docs", ".ci") for p in sorted((ROOT / folder).rglob("*.py"))]
+    vague = {
+        f"{name(path)}: {bound}"
+        for path in paths
+        for bound in bound_names(ast.parse(path.read_text(encoding="utf-8")))
+        if bound in SAYS_NOTHING
+    }
+    assert vague == WORDS_OF_THE_LANGUAGE

@@ -56,8 +56,8 @@ SPECS = ("specs", "specs/one.norm", "-", "missing.norm")
 DOCUMENTS: dict[str, tuple[tuple[str, ...], ...]] = {
     "check": tuple(("check", spec, "--format", "json") for spec in SPECS),
     "explain": tuple(
-        ("explain", thing, "--json")
-        for thing in (*SPECS, "GroupNorm", "group_norm.norm", "One", "mn0302", "max", "share")
+        ("explain", subject, "--json")
+        for subject in (*SPECS, "GroupNorm", "group_norm.norm", "One", "mn0302", "max", "share")
     ),
     "inspect": tuple(
         ("inspect", spec, "--stage", stage, "--json")

@@ -164,11 +164,11 @@ def test_a_layer_agrees_with_the_oracle(name: str, layer: Layers, library: Modul
 def same(ours: nn.Module, theirs: nn.Module, x: Tensor) -> None:
     results = []
     for module in (ours, theirs):
-        given = x.clone().requires_grad_()
-        y = module(given)
+        inputs = x.clone().requires_grad_()
+        y = module(inputs)
         (y * torch.linspace(-1, 1, y.numel()).view_as(y)).sum().backward()
         state = [p.grad for p in module.parameters()]
-        results.append([y, given.grad, *state, *(b.float() for b in module.buffers())])
+        results.append([y, inputs.grad, *state, *(b.float() for b in module.buffers())])
     torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
 
 

@@ -81,8 +81,8 @@ def test_specs_of_the_library_have_the_bytes_of_the_command_line(
 ) -> None:
     specs = texts()
     kinds = ("module", "kernels", "pools", "equations", "explanation", "check")
-    found = ask(archive, [(kind, name, text) for name, text in specs.items() for kind in kinds])
-    *answers_in_order, foreign = found
+    replies = ask(archive, [(kind, name, text) for name, text in specs.items() for kind in kinds])
+    *answers_in_order, foreign = replies
     assert set(foreign) <= {"__main__", "__mp_main__", "answers", "lark", "metanorm"}
     pairs = [(name, kind) for name in specs for kind in kinds]
     for (name, kind), answer in zip(pairs, answers_in_order, strict=True):
@@ -123,9 +123,9 @@ def test_pictures_are_those_of_the_gallery() -> None:
 
 def test_mistakes_are_told_as_the_command_line_does() -> None:
     text = "norm A {\n  input  x[N, C]\n  output maen(x over C)\n}\n"
-    found = json.loads(answers.answer("check", "a.norm", text))
-    assert found["errors"] == 1 and found["diagnostics"][0]["primary"]["path"] == "a.norm"
-    assert found["diagnostics"][0]["fixes"] and found["diagnostics"][0]["code"] in found["report"]
+    reply = json.loads(answers.answer("check", "a.norm", text))
+    assert reply["errors"] == 1 and reply["diagnostics"][0]["primary"]["path"] == "a.norm"
+    assert reply["diagnostics"][0]["fixes"] and reply["diagnostics"][0]["code"] in reply["report"]
     for kind in ("module", "kernels"):
         assert json.loads(answers.answer(kind, "a.norm", text)) is None
     assert json.loads(answers.answer("pools", "a.norm", text)) == []
@@ -154,8 +154,8 @@ def test_texts_are_formatted_and_completed() -> None:
 def test_a_spec_may_use_the_library() -> None:
     call = "GroupNorm(x, num_groups = 2)"
     text = f'use "group_norm.norm"\nnorm A {{\n  input x[N, C, *S]\n  output {call}\n}}\n'
-    found = json.loads(answers.answer("check", "a.norm", text))
-    assert found["errors"] == 0, found["report"]
+    reply = json.loads(answers.answer("check", "a.norm", text))
+    assert reply["errors"] == 0, reply["report"]
 
 
 def test_the_archive_is_the_same_each_time(tmp_path: Path) -> None:

@@ -85,8 +85,8 @@ def test_good_links_are_no_problem(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("part", BROKEN)
 def test_a_broken_link_is_found(part: str, tmp_path: Path) -> None:
-    (found,) = problems(site(tmp_path, GOOD + part))
-    assert found.startswith("index.html: ") and BROKEN[part] in found
+    (problem,) = problems(site(tmp_path, GOOD + part))
+    assert problem.startswith("index.html: ") and BROKEN[part] in problem
 
 
 def test_a_style_that_fetches_is_found(tmp_path: Path) -> None:

@@ -94,9 +94,9 @@ EXAMPLES = GOOD.count("\n  example ")
 
 def checked(text: str) -> list[CheckedNorm]:
     sources = {"a.norm": Source.of("a.norm", text)}
-    found = frontend.check(sources, ["a.norm"])
-    assert found.ok, render_text(found.diagnostics, sources)
-    return found.norms["a.norm"]
+    checked = frontend.check(sources, ["a.norm"])
+    assert checked.ok, render_text(checked.diagnostics, sources)
+    return checked.norms["a.norm"]
 
 
 def test_all_are_as_expected(tmp_path: Path) -> None:
@@ -182,9 +182,9 @@ def test_they_change_nothing_else() -> None:
 def test_a_name_is_renamed_in_examples_too() -> None:
     source = Source.of("a.norm", GOOD)
     parsed, _ = frontend.parsed_source(source)
-    found = [o for o in occurrences(source, parsed) if o.symbol.name == "shift"]
-    assert [source.text[o.span.start : o.span.end] for o in found] == ["shift"] * 3
-    assert len({o.symbol for o in found}) == 1
+    uses = [o for o in occurrences(source, parsed) if o.symbol.name == "shift"]
+    assert [source.text[o.span.start : o.span.end] for o in uses] == ["shift"] * 3
+    assert len({o.symbol for o in uses}) == 1
 
 
 def test_the_formatter_keeps_them() -> None:

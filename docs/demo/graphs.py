@@ -49,13 +49,13 @@ class Layer(nn.Module):
     def __init__(self, norm: Norm, inside: int, outside: int, messages: bool) -> None:
         super().__init__()
         self.messages = messages
-        self.own = nn.Parameter(torch.zeros(()))
+        self.self_weight = nn.Parameter(torch.zeros(()))
         self.first, self.first_norm = nn.Linear(inside, outside), norm(outside)
         self.second, self.second_norm = nn.Linear(outside, outside), norm(outside)
 
     def forward(self, x: Tensor, graphs: Graphs) -> Tensor:
         """New values of the nodes."""
-        y = (1 + self.own) * x
+        y = (1 + self.self_weight) * x
         if self.messages:
             source, destination = graphs.edges
             y = y.index_add(0, destination, x[source])

@@ -87,8 +87,8 @@ def work(rank: int, size: int, folder: str, quick: bool) -> None:
     store = f"file://{folder}/store"
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=size)
     batches, held_out = data(quick)
-    own = slice(rank * BATCH // size, (rank + 1) * BATCH // size)
-    pieces = [(images[own], target[own]) for images, target in batches]
+    rows = slice(rank * BATCH // size, (rank + 1) * BATCH // size)
+    pieces = [(images[rows], target[rows]) for images, target in batches]
     trained = [train(row, pieces, held_out) for row in ROWS]
     if rank == 0:
         torch.save(trained, Path(folder) / "trained.pt")

@@ -61,7 +61,7 @@ class Explanation(CheckReport):
 
 
 def command(
-    thing: Annotated[
+    subject: Annotated[
         str,
         typer.Argument(
             help="A code (MN0302), an operation (var), a pass, a target, a spec file, or a norm "
@@ -80,9 +80,9 @@ def command(
 ) -> None:
     """Say what an error means, what an operation computes, or how a spec is understood."""
     run = start_run()
-    entries = _table_entries(thing)
+    entries = _table_entries(subject)
     if html is not None and (entries or json):
-        what = "--json" if json else f"`{thing}`, which is no spec"
+        what = "--json" if json else f"`{subject}`, which is no spec"
         raise WorkspaceError(f"--html does not go with {what}")
     if html is not None and str(html) != STDIN:
         demand_ending(html, "a page", ".html", ".htm")
@@ -92,15 +92,15 @@ def command(
         else:
             print_result("\n".join(entry.text for entry in entries))
         raise typer.Exit(OK)
-    named = find_specs(thing, run)
+    named = find_specs(subject, run)
     if named is None:
         rows = (row["name"] for topic in ("passes", "targets") for row in TOPICS[topic]())
         candidates = (*all_codes(), *(row.name for row in public()), *rows)
         candidates = (*candidates, *norm_names(run), *library_specs())
         what = "code, operation, pass, target, norm or spec file"
-        raise unknown_name(thing, candidates, what)
+        raise unknown_name(subject, candidates, what)
     if norm and norm not in (n.program.name for n in named.norms):
-        raise unknown_name(norm, [n.program.name for n in named.norms], f"norm in {thing}")
+        raise unknown_name(norm, [n.program.name for n in named.norms], f"norm in {subject}")
     _explain_norms(
         NamedSpecs(named.workspace, named.checked, norm or named.norm),
         json,
@@ -109,19 +109,19 @@ def command(
     )
 
 
-def _table_entries(thing: str) -> tuple[Entry, ...]:
+def _table_entries(subject: str) -> tuple[Entry, ...]:
     """The rows of all tables with this name; `max` is two operations."""
-    code = thing.upper()
+    code = subject.upper()
     if code in all_codes():
         return (Entry("errors", code, manual_page(code).markdown),)
-    rows = operations(thing) or [row for row in public() if row.usage == thing]
+    rows = operations(subject) or [row for row in public() if row.usage == subject]
     if rows:
         return tuple(Entry("operations", row.name, operation_text(row)) for row in rows)
     return tuple(
-        Entry(topic, thing, f"{thing}\n    {topic}\n    {row['meaning']}\n")
+        Entry(topic, subject, f"{subject}\n    {topic}\n    {row['meaning']}\n")
         for topic in ("passes", "targets")
         for row in TOPICS[topic]()
-        if row["name"] == thing
+        if row["name"] == subject
     )
 
 

@@ -27,19 +27,19 @@ class NamedSpecs:
         return [n for n in all_norms if self.norm in ("", n.program.name)]
 
 
-def find_specs(thing: str, run: Run) -> NamedSpecs | None:
+def find_specs(subject: str, run: Run) -> NamedSpecs | None:
     """The specs of a path, a file of the library, or a norm of the project or the library.
 
     `None` if there are none. A missing file is a diagnostic of the workspace.
     """
-    if thing == STDIN or os.path.exists(thing):
-        return _checked(run.workspace([thing]))
-    file = thing if thing.endswith(".norm") else f"{thing}.norm"
+    if subject == STDIN or os.path.exists(subject):
+        return _checked(run.workspace([subject]))
+    file = subject if subject.endswith(".norm") else f"{subject}.norm"
     if file in library_specs():
         return _checked(_with_root(load_library(), LIBRARY + file))
-    if thing.endswith(".norm") or os.sep in thing or "/" in thing:
-        return _checked(run.workspace([thing]))
-    return _find_norm(thing, run) if thing.isidentifier() else None
+    if subject.endswith(".norm") or os.sep in subject or "/" in subject:
+        return _checked(run.workspace([subject]))
+    return _find_norm(subject, run) if subject.isidentifier() else None
 
 
 def norm_names(run: Run) -> list[str]:

@@ -42,8 +42,8 @@ def command(
     """Run the examples in specs, by the reference interpreter and on every target there is."""
     run = start_run()
     workspace = run.workspace(specs or [])
-    found = findings_to_run(workspace)
-    errors = [d for d in found.diagnostics if d.severity is Severity.ERROR]
+    checkable = findings_to_run(workspace)
+    errors = [d for d in checkable.diagnostics if d.severity is Severity.ERROR]
     if errors and not json:
         write_diagnostics(errors, workspace.sources, sys.stderr)
         write_summary(errors, len(workspace.roots), run.milliseconds, sys.stderr)
@@ -52,14 +52,14 @@ def command(
     except ImportError as error:
         raise Failure(f"test runs modules: {import_failure(error)}") from error
     results: list[ExampleResult] = []
-    for root in found.roots_without_errors:
-        for result in results_of_file(found.checked.norms[root], workspace.sources, root):
+    for root in checkable.roots_without_errors:
+        for result in results_of_file(checkable.checked.norms[root], workspace.sources, root):
             results.append(result)
             if not json:
                 print_result(_lines(result))
     good = not errors and bool(results) and all(result.good for result in results)
     if json:
-        fields = report_fields(found.diagnostics, workspace.sources)
+        fields = report_fields(checkable.diagnostics, workspace.sources)
         sys.stdout.write(json_text(Tests(good=good, examples=tuple(results), **fields)))
     elif results:
         print_result(f"{summary(results)}\n")

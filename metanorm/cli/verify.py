@@ -59,8 +59,8 @@ def command(
     require_device(device)
     run = start_run()
     workspace = run.workspace(specs or [])
-    found = findings_to_run(workspace)
-    diagnostics = found.diagnostics
+    checkable = findings_to_run(workspace)
+    diagnostics = checkable.diagnostics
     errors = [d for d in diagnostics if d.severity is Severity.ERROR]
     if errors and not json:
         write_diagnostics(diagnostics, workspace.sources, sys.stderr)
@@ -71,7 +71,7 @@ def command(
         raise Failure(f"verify runs modules: {import_failure(error)}") from error
     options = options_for(device, run.config.options())
     every_task = tasks(
-        found.checked, workspace.sources, found.roots_without_errors, options, device, quick
+        checkable.checked, workspace.sources, checkable.roots_without_errors, options, device, quick
     )
     reports = []
     show = _Table([task.norm for task in every_task], every)

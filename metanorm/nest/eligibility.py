@@ -214,8 +214,8 @@ class _Eligibility:
 
     def _larger_value(self, let: Let) -> Iterator[str]:
         """Values that an element has several of: who reads them has to read them at once."""
-        given = [ref for _, ref in self.program.outputs] + [u.value for u in self.program.updates]
-        if isinstance(let.op, Input) or let.name in given:
+        results = [ref for _, ref in self.program.outputs] + [u.value for u in self.program.updates]
+        if isinstance(let.op, Input) or let.name in results:
             yield "a value larger than the input"
         ops = self.index.ops
         wide_refs = closure(

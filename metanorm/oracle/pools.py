@@ -137,16 +137,16 @@ class Pools:
         live, still = torch.where(weighs, x, 0.0), torch.where(x.isfinite(), x, 0.0).detach()
 
         def add_up(terms: Callable[[Tensor], Tensor]) -> Tensor:
-            own = torch.where(weighs, terms(live), terms(still).detach())
-            return (weights * own).sum(-1)
+            counted = torch.where(weighs, terms(live), terms(still).detach())
+            return (weights * counted).sum(-1)
 
         def average(terms: Callable[[Tensor], Tensor]) -> Tensor:
             return torch.where(empty, 0.0, add_up(terms) / torch.where(empty, 1.0, total))
 
         def squares(centre: Tensor) -> Callable[[Tensor], Tensor]:
             """Squared differences from one centre for each pool."""
-            own = torch.where(weighs, centre.unsqueeze(-1), centre.unsqueeze(-1).detach())
-            return lambda terms: (terms - own) ** 2
+            centres = torch.where(weighs, centre.unsqueeze(-1), centre.unsqueeze(-1).detach())
+            return lambda terms: (terms - centres) ** 2
 
         match op.statistic:
             case "sum":

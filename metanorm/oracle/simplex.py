@@ -18,8 +18,8 @@ def adjoint(x: Tensor, radius: float, dim: int, d: Tensor) -> Tensor:
     """What of an adjoint of the weights arrives at the values, by autograd."""
     with torch.enable_grad():
         leaf = x.detach().clone().requires_grad_()
-        (found,) = torch.autograd.grad(along(leaf, radius, dim), leaf, d)
-    return found
+        (gradient,) = torch.autograd.grad(along(leaf, radius, dim), leaf, d)
+    return gradient
 
 
 def _of_finite(x: Tensor, radius: float) -> Tensor:

@@ -127,8 +127,12 @@ class _Factors:
             return None
         pooled = {axis for axis, _ in op.over}
         for matrix, larger in (product.arguments, product.arguments[::-1]):
-            own = set(self.types[matrix].axes)
-            if pooled <= own and not self.data <= own and self.data <= set(self.types[total].axes):
+            matrix_axes = set(self.types[matrix].axes)
+            if (
+                pooled <= matrix_axes
+                and not self.data <= matrix_axes
+                and self.data <= set(self.types[total].axes)
+            ):
                 return _Product(matrix, larger, op.over)
         return None
 

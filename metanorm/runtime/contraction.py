@@ -137,8 +137,8 @@ def _as_matrices(
     flat = [math.prod(lead)] if lead else []
     start = len(lead)
     for lengths in (rows, columns):
-        own = plus.shape[start : start + len(lengths)]
-        kept = own if all(length == 1 for length in own) else lengths
+        own_lengths = plus.shape[start : start + len(lengths)]
+        kept = own_lengths if all(length == 1 for length in own_lengths) else lengths
         shape += kept
         flat.append(math.prod(kept))
         start += len(lengths)

@@ -32,8 +32,8 @@ class InputLowering:
 
     def note_lengths(self, items: Sequence[ast.InputItem]) -> None:
         """Note the axes whose lengths every call gives, by a tensor that has them."""
-        given = [item for item in items if item.sort is None and item.default is None]
-        self._given_axes = {dim.axis.name for item in given for dim in item.dims}
+        required = [item for item in items if item.sort is None and item.default is None]
+        self._given_axes = {dim.axis.name for item in required for dim in item.dims}
 
     def declare(self, item: ast.InputItem, first: bool) -> None:
         """Declare an input of the norm that is compiled."""

@@ -156,8 +156,8 @@ class _Example:
         length = LENGTHS[len(dims) - 1][dims.index(name)] if 0 < len(dims) <= 4 else DEFAULT_LENGTH
         divisors = [(c.axis, self._divisor(c)) for c in self._divisible()]
         parts = {leaf for leaf in self.space.leaves(name) if leaf != name}
-        own = math.lcm(1, *(by for axis, by in divisors if axis == name))
-        divisor = own * math.prod(by for axis, by in divisors if axis in parts)
+        axis_divisor = math.lcm(1, *(by for axis, by in divisors if axis == name))
+        divisor = axis_divisor * math.prod(by for axis, by in divisors if axis in parts)
         length = -(-length // divisor) * divisor
         return length_for_runs(self.program, name, length, self.numbers, room=2)
 

@@ -63,24 +63,24 @@ def _dynamic(
 ) -> dict[str, Any]:
     """A name for each length in which the calls differ, the same one for the same axis."""
     equal = {c.second: c.first for c in program.checks if isinstance(c, Equal)}
-    found: dict[str, Any] = {f"{name}_size": None for name in before.groups}
+    actual: dict[str, Any] = {f"{name}_size": None for name in before.groups}
     names: dict[str, Any] = {}
     for decl in program.inputs:
         x, y = before.inputs[decl.name], after.inputs[decl.name]
         assert x is not None and y is not None
         if decl.sort == "edges":
-            found[decl.name] = {1: Dim("edges", min=2, max=4096)}
+            actual[decl.name] = {1: Dim("edges", min=2, max=4096)}
             continue
         places = [(equal.get(d, d), i) for d in decl.dims for i in range(len(before.shapes[d]))]
-        own = found[decl.name] = {}
+        sizes_of_input = actual[decl.name] = {}
         for place, (axis, number) in enumerate(places):
             if x.shape[place] != y.shape[place]:
                 name = f"{axis}_{number}"
                 whole = Dim(name, min=2, max=4096)
                 if axis in parts:
                     whole = parts[axis] * Dim(name, min=1, max=1000)
-                own[place] = names.setdefault(name, whole)
-    return found
+                sizes_of_input[place] = names.setdefault(name, whole)
+    return actual
 
 
 def saved(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
@@ -95,12 +95,12 @@ def agree(ours: Any, module: nn.Module, arguments: dict[str, Any], **close: floa
     """Hold outputs, and what buffers are after the call, against those of a norm."""
     twin = copy.deepcopy(module)
     torch.manual_seed(0)
-    found = ours(**arguments)
+    actual = ours(**arguments)
     torch.manual_seed(0)
     wanted = twin(**arguments)
     if not isinstance(wanted, Tensor):
-        found, wanted = tuple(found), tuple(wanted)
-    torch.testing.assert_close(found, wanted, **close)
+        actual, wanted = tuple(actual), tuple(wanted)
+    torch.testing.assert_close(actual, wanted, **close)
     state = twin.state_dict()
     for name, value in ours.state_dict().items():
         if name in state:

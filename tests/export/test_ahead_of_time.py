@@ -24,18 +24,18 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # what torch's own compiler w
 @pytest.mark.extended
 @pytest.mark.parametrize("name", AHEAD_OF_TIME)
 def test_packages_compute_the_same(name: str, library: ModuleType, tmp_path: Path) -> None:
-    given = calls(PROGRAMS[name], library, False, dtype=torch.float32)
-    module = given.module.float()
-    program = torch.export.export(module, (), given.first, dynamic_shapes=given.dynamic)
+    example = calls(PROGRAMS[name], library, False, dtype=torch.float32)
+    module = example.module.float()
+    program = torch.export.export(module, (), example.first, dynamic_shapes=example.dynamic)
     inductor: Any = torch._inductor
     path = inductor.aoti_compile_and_package(program, package_path=str(tmp_path / "norm.pt2"))
     package = inductor.aoti_load_package(path)
-    for arguments in (given.second, given.first):
+    for arguments in (example.second, example.first):
         with torch.no_grad(), runtime.use("torch"):
-            found, wanted = package(**arguments), module(**arguments)
+            actual, wanted = package(**arguments), module(**arguments)
         if not isinstance(wanted, Tensor):
-            found = tuple(found)
-        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+            actual = tuple(actual)
+        torch.testing.assert_close(actual, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_ten_norms_are_named_once() -> None:

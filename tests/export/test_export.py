@@ -36,14 +36,14 @@ WAYS = [(name, training) for name in ACTIVATIONS for training in modes(PROGRAMS[
 def test_programs_serve_other_lengths(way: tuple[str, bool], library: ModuleType) -> None:
     name, training = way
     with runtime.use("torch"):
-        given = calls(PROGRAMS[name], library, training)
-        before = {k: v.clone() for k, v in given.module.state_dict().items()}
-        program = export(given.module, (), given.first, dynamic_shapes=given.dynamic)
-        for key, value in given.module.state_dict().items():
+        example = calls(PROGRAMS[name], library, training)
+        before = {k: v.clone() for k, v in example.module.state_dict().items()}
+        program = export(example.module, (), example.first, dynamic_shapes=example.dynamic)
+        for key, value in example.module.state_dict().items():
             assert torch.equal(value, before[key]), f"exporting has changed {key}"
         loaded = saved(program).module()
-        for arguments in (given.second, given.first):
-            agree(loaded, given.module, arguments, rtol=1e-9, atol=1e-9)
+        for arguments in (example.second, example.first):
+            agree(loaded, example.module, arguments, rtol=1e-9, atol=1e-9)
 
 
 def test_windows_larger_than_an_image(library: ModuleType) -> None:

@@ -32,9 +32,9 @@ def call_of(program: Program, library: ModuleType, training: bool) -> tuple[nn.M
 
 def agree(graph: fx.GraphModule, module: nn.Module, arguments: dict[str, Any]) -> None:
     torch.manual_seed(0)
-    found = graph(**arguments)
+    actual = graph(**arguments)
     torch.manual_seed(0)
-    torch.testing.assert_close(found, module(**arguments))
+    torch.testing.assert_close(actual, module(**arguments))
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
@@ -49,10 +49,10 @@ def test_every_norm_is_traced_by_itself(
             assert torch.equal(value, module.state_dict()[name]), "tracing has changed the norm"
         graph.graph.lint()
         agree(graph, module, arguments)
-    own = module.state_dict()
+    state = module.state_dict()
     for name, value in graph.state_dict().items():
-        if name in own:
-            torch.testing.assert_close(value, own[name])
+        if name in state:
+            torch.testing.assert_close(value, state[name])
 
 
 class Block(nn.Module):

@@ -14,8 +14,8 @@ import metanorm
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch deprecates traces
 
 ROUTES: dict[str, Callable[[nn.Module, tuple[Tensor, ...]], Any]] = {
-    "torch.export": lambda m, given: torch.export.export(m, given).module(),
-    "torch.jit.trace": lambda m, given: torch.jit.trace(m, given, check_trace=False),
+    "torch.export": lambda m, inputs: torch.export.export(m, inputs).module(),
+    "torch.jit.trace": lambda m, inputs: torch.jit.trace(m, inputs, check_trace=False),
 }
 SPECS = {
     "scale and shift": "reduce N, T where keep  affine C",
@@ -35,13 +35,13 @@ def test_gradients_are_those_of_the_module(route: str, spec: str) -> None:
     x = torch.where(keep[:, None], values, torch.nan)
     x[1, :, 1] = torch.inf
     program = ROUTES[route](module, (x, keep))
-    found = []
+    results = []
     for function in (program, module):
         leaf = x.clone().requires_grad_()
         y = function(leaf, keep)
         loss = y.movedim(1, -1)[keep].pow(3).sum()
-        found.append([y, *torch.autograd.grad(loss, [leaf, *function.parameters()])])
-    (_, *ours), (_, *wanted) = found
+        results.append([y, *torch.autograd.grad(loss, [leaf, *function.parameters()])])
+    (_, *ours), (_, *wanted) = results
     assert all(gradient.isfinite().all() for gradient in wanted), "the module itself is wrong"
-    torch.testing.assert_close(found[0], found[1], equal_nan=True)
+    torch.testing.assert_close(results[0], results[1], equal_nan=True)
     assert all(gradient.any() for gradient in ours)

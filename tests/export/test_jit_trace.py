@@ -34,30 +34,35 @@ def deprecated() -> Any:
 
 
 def trace(module: Any, *inputs: Tensor, **named: Tensor) -> Any:
-    given: dict[str, Any] = {"example_kwarg_inputs": named} if named else {"example_inputs": inputs}
-    return torch.jit.trace(module, **given, check_trace=False)
+    named_inputs: dict[str, Any] = (
+        {"example_kwarg_inputs": named} if named else {"example_inputs": inputs}
+    )
+    return torch.jit.trace(module, **named_inputs, check_trace=False)
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_traces_serve_other_lengths(name: str, training: bool, library: ModuleType) -> None:
-    given = calls(PROGRAMS[name], library, training)
-    for arguments in (given.first, given.second):  # a trace takes tensors alone: groups are counted
+    example = calls(PROGRAMS[name], library, training)
+    for arguments in (
+        example.first,
+        example.second,
+    ):  # a trace takes tensors alone: groups are counted
         for key in [key for key, value in arguments.items() if not isinstance(value, Tensor)]:
             del arguments[key]
-    module = copy.deepcopy(given.module)
+    module = copy.deepcopy(example.module)
     if training and PROGRAMS[name].backward is not None:
         with pytest.raises(RuntimeError, match="states its own backward pass"):
-            trace(module, **given.first)
+            trace(module, **example.first)
         return
-    traced = trace(module, **given.first)
+    traced = trace(module, **example.first)
     if within_segments(PROGRAMS[name]):
         with pytest.raises(torch.jit.Error, match=r"trace it again, or use torch\.export"):
-            traced(**given.second)
+            traced(**example.second)
         return
-    for arguments in (given.second, given.first):
-        module.load_state_dict(given.module.state_dict())  # the trace has the same buffers
-        agree(traced, given.module, arguments, rtol=1e-9, atol=1e-9)
+    for arguments in (example.second, example.first):
+        module.load_state_dict(example.module.state_dict())  # the trace has the same buffers
+        agree(traced, example.module, arguments, rtol=1e-9, atol=1e-9)
 
 
 def test_the_number_of_groups_is_open(library: ModuleType) -> None:

@@ -28,21 +28,21 @@ def run(model: bytes, arguments: dict[str, Any]) -> list[Tensor]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    given = {i.name: arguments[i.name].numpy() for i in session.get_inputs()}
-    return [torch.from_numpy(found) for found in session.run(None, given)]
+    feeds = {i.name: arguments[i.name].numpy() for i in session.get_inputs()}
+    return [torch.from_numpy(actual) for actual in session.run(None, feeds)]
 
 
 @pytest.mark.extended
 @pytest.mark.parametrize("name", ONNX)
 def test_onnx_runtime_computes_the_same(name: str, library: ModuleType) -> None:
-    given = calls(PROGRAMS[name], library, False, dtype=torch.float32)
-    module = given.module.float()
+    example = calls(PROGRAMS[name], library, False, dtype=torch.float32)
+    module = example.module.float()
     program = torch.onnx.export(
-        module, (), kwargs=given.first, dynamic_shapes=given.dynamic, dynamo=True, verbose=False
+        module, (), kwargs=example.first, dynamic_shapes=example.dynamic, dynamo=True, verbose=False
     )
     assert program is not None
     model = program.model_proto.SerializeToString()
-    for arguments in (given.second, given.first):
+    for arguments in (example.second, example.first):
         with torch.no_grad(), runtime.use("torch"):
             wanted = copy.deepcopy(module)(**arguments)
         results = [wanted] if isinstance(wanted, Tensor) else list(wanted)

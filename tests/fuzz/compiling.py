@@ -24,9 +24,9 @@ def files_of(text: str, verify_passes: bool = True) -> dict[str, str] | None:
     source = Source.of(NAME, text)
     sources = {**LIBRARY.sources, NAME: source}
     checked = check(sources, [NAME])
-    for found in checked.diagnostics:
-        end = len(sources[found.primary.span.source].text)
-        assert 0 <= found.primary.span.start <= found.primary.span.end <= end, found
+    for diagnostic in checked.diagnostics:
+        end = len(sources[diagnostic.primary.span.source].text)
+        assert 0 <= diagnostic.primary.span.start <= diagnostic.primary.span.end <= end, diagnostic
     told = render_text(checked.diagnostics, sources)
     formatted, problems = format_spec(source)
     if not problems:

@@ -34,10 +34,10 @@ def demand_right(kind: str, start: int, folder: Path) -> int:
     """
     numbers = range(start, start + STEP)
     outcomes = {number: outcome_of(SPECS[kind](number)) for number in numbers}
-    faults = [f"{kind}({n}): {found.fault}" for n, found in outcomes.items() if found.fault]
+    faults = [f"{kind}({n}): {outcome.fault}" for n, outcome in outcomes.items() if outcome.fault]
     assert not faults
     demand_defined_names(outcomes, folder)
-    accepted = sum(bool(found.files) for found in outcomes.values())
+    accepted = sum(bool(outcome.files) for outcome in outcomes.values())
     assert kind == "damaged" or accepted > STEP / 3
     return accepted
 

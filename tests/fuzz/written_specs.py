@@ -124,10 +124,10 @@ class Writer:
 
     def cut(self, axis: str) -> str:
         """A matrix for an axis, which fits it most of the time."""
-        given = [name for name in self.inputs if ON.get(name) == axis]
+        indices = [name for name in self.inputs if ON.get(name) == axis]
         if self.chance(0.03):
             return self.rng.choice(CUTS)
-        return self.rng.choice((*CUTS[:13], *given * 6))
+        return self.rng.choice((*CUTS[:13], *indices * 6))
 
     def cuts(self, axis: str) -> bool:
         """Whether an axis is cut: one that is a single dimension, nearly always."""
@@ -378,15 +378,14 @@ def written(number: int) -> str:
     for hyper in HYPERS:  # what is named is declared, most of the time
         if re.search(rf"\b{hyper.split(':')[0].split()[0]}\b", text) and rng.random() < 0.97:
             hypers = [*dict.fromkeys((*hypers, hyper))]
-    given = f"({', '.join(hypers)})" if hypers else ""
+    constructor = f"({', '.join(hypers)})" if hypers else ""
     inputs = ", ".join([first, *more])
     body = "".join(f"  {line}\n" for line in (f"input {inputs}", *w.lines))
     head = 'use "layer_norm.norm"\nuse "batch_norm.norm"\nuse "rms_norm.norm"\n'
     head += 'use "instance_norm.norm"\n\n'
     head += "norm Inner(eps = 1e-3) {\n  input  x[N, C, *S]\n  reduce *S\n  affine C\n}\n\n"
-    return (
-        f"{head if '(' in body and _calls(body) else ''}norm Written{given}{target} {{\n{body}}}\n"
-    )
+    uses = head if "(" in body and _calls(body) else ""
+    return f"{uses}norm Written{constructor}{target} {{\n{body}}}\n"
 
 
 def _calls(body: str) -> bool:

@@ -60,9 +60,9 @@ def outcome(call: Call, mesh: Any, placement: Any) -> str:
     leaf = distribute_tensor(first, mesh, [placement]).requires_grad_()
     rest = [distribute_tensor(other, mesh, [Replicate()]) for other in others]
     wanted = results(whole, x, others, call.counts)
-    found = results(parts, leaf, rest, call.counts)
+    actual = results(parts, leaf, rest, call.counts)
     try:
-        torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(actual, wanted, rtol=1e-9, atol=1e-9)
     except AssertionError as error:
         return " ".join(str(error).split())
     return "equal"

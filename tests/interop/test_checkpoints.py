@@ -58,10 +58,10 @@ def test_training_goes_on_where_the_other_layer_stopped(name: str, library: Modu
     trained(theirs, further, optimizers[0], seed=0)
     ours.load_state_dict(theirs.state_dict())
     optimizers[1].load_state_dict(copy.deepcopy(optimizers[0].state_dict()))
-    found, right = (
+    actual, right = (
         trained(layer, further, optimizer, seed=1)
         for layer, optimizer in ((ours, optimizers[1]), (theirs, optimizers[0]))
     )
-    torch.testing.assert_close(found, right)
-    for own, other in zip(ours.parameters(), theirs.parameters()):
-        torch.testing.assert_close(own, other)
+    torch.testing.assert_close(actual, right)
+    for parameter, other in zip(ours.parameters(), theirs.parameters()):
+        torch.testing.assert_close(parameter, other)

@@ -42,8 +42,8 @@ def rms_norm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_package_reads_what_the_kernel_is(rms_norm: Path) -> None:
     rust = importlib.import_module("kernels._rust")
     metadata = rust.Metadata.read_from_file(rms_norm / VARIANT / "metadata.json")
-    found = rust.Digest.hash_variant(rust.DigestAlgorithm.SHA256, rms_norm / VARIANT)
-    metadata.digest.validate(found)  # which raises
+    digest = rust.Digest.hash_variant(rust.DigestAlgorithm.SHA256, rms_norm / VARIANT)
+    metadata.digest.validate(digest)  # which raises
     assert (str(metadata.name), metadata.license) == ("rms-norm", "unknown")
     variants = importlib.import_module("kernels.variants")
     (variant,) = variants.get_variants_local(rms_norm / VARIANT.parent)

@@ -63,21 +63,21 @@ def check(
     optimizers = [torch.optim.AdamW(m.parameters(), 1e-3) for m in (model, theirs)]
     report = runtime.swap(model, norms)
     assert sum(len(r.names) for r in report.replaced) == count
-    given = inputs()
+    batch = inputs()
     with torch.no_grad():
-        ours, expected = (m.eval()(**given).last_hidden_state for m in (model, theirs))
+        ours, expected = (m.eval()(**batch).last_hidden_state for m in (model, theirs))
     torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
     for _ in range(5):
-        given = inputs()
+        batch = inputs()
         losses = []
         for m, optimizer in zip((model, theirs), optimizers):
             optimizer.zero_grad()
-            losses.append(loss(m.train()(**given)))
+            losses.append(loss(m.train()(**batch)))
             losses[-1].backward()
             optimizer.step()
         torch.testing.assert_close(losses[0], losses[1], rtol=1e-4, atol=1e-4)
     with torch.no_grad():
-        ours, expected = (m.eval()(**given).last_hidden_state for m in (model, theirs))
+        ours, expected = (m.eval()(**batch).last_hidden_state for m in (model, theirs))
     torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-3)
     assert model.state_dict().keys() == theirs.state_dict().keys()
     return report
@@ -152,6 +152,6 @@ def test_convnext(
     assert {s.reason for s in only_torchs.skipped} == {
         "derives from LayerNorm; make it a key to swap it"
     }
-    own = sum(type(m) is ConvNextLayerNorm for m in model.modules())
-    assert own > 3
-    check(model, {nn.LayerNorm: library.LayerNorm, ConvNextLayerNorm: made}, images, own + 1)
+    norm_count = sum(type(m) is ConvNextLayerNorm for m in model.modules())
+    assert norm_count > 3
+    check(model, {nn.LayerNorm: library.LayerNorm, ConvNextLayerNorm: made}, images, norm_count + 1)

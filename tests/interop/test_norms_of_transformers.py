@@ -47,14 +47,14 @@ def test_checkpoints_and_values_are_those_of_the_class(
     inputs = [x.requires_grad_(), *([torch.randn_like(x).requires_grad_()] if gated else [])]
     y, right = norm(*inputs), theirs(*inputs)
     cotangent = torch.randn_like(y)
-    found = torch.autograd.grad(y, [*inputs, *norm.parameters()], cotangent)
+    gradients = torch.autograd.grad(y, [*inputs, *norm.parameters()], cotangent)
     wanted = torch.autograd.grad(right, [*inputs, *theirs.parameters()], cotangent)
     assert y.dtype == right.dtype == dtype
     if dtype == torch.float32:
         torch.testing.assert_close(y, right)
-        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(gradients, wanted, rtol=1e-4, atol=1e-4)
         return
     differ = (y != right).float().mean().item()
     assert differ < (0.5 if layer in OTHERWISE else 0.01)
     torch.testing.assert_close(y, right, rtol=2e-2, atol=2e-2)
-    torch.testing.assert_close(found, wanted, rtol=5e-2, atol=5e-2)
+    torch.testing.assert_close(gradients, wanted, rtol=5e-2, atol=5e-2)

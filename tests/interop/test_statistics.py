@@ -53,8 +53,8 @@ def test_each_statistic_is_the_average_of_all_batches(hybrid: type[nn.Module]) -
     data = batches()
     runtime.update_statistics([(x, "a label") for x in data], model)
     statistics = [b for b in norm.buffers() if b.is_floating_point()]
-    for found, expected in zip(statistics, averages(data), strict=True):
-        torch.testing.assert_close(found, expected)
+    for statistic, expected in zip(statistics, averages(data), strict=True):
+        torch.testing.assert_close(statistic, expected)
     assert norm.num_batches_tracked.item() == len(data)
     assert not model.training and not model[1].training
     assert (norm.slow, norm.fast) == (0.01, 0.5)
@@ -148,9 +148,9 @@ def test_norms_that_count_no_batches(name: str, target: Any, uncounted: ModuleTy
         "running_mean": torch.stack([x.mean(2).mean(0) for x in data]).mean(0),
         "running_var": torch.stack([x.var(2).mean(0) for x in data]).mean(0),
     }
-    found = [(n, b) for n, b in norm.named_buffers() if b.is_floating_point()]
-    assert found
-    for buffer, value in found:
+    buffers = [(n, b) for n, b in norm.named_buffers() if b.is_floating_point()]
+    assert buffers
+    for buffer, value in buffers:
         kind = "running_var" if buffer.endswith("var") else "running_mean"
         torch.testing.assert_close(value, expected[kind])
     assert norm.num_batches_tracked.item() == 0

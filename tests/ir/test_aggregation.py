@@ -45,8 +45,8 @@ def test_matrices_are_written_as_in_the_language(text: str) -> None:
 
 
 def test_partitions_are_the_matrices_that_cut_an_axis() -> None:
-    found = {text for text, matrix in TEXTS.items() if is_partition(matrix)}
-    assert found == {"ones", "blocks(8)", "chunks(k)", "interleave(2)", "batch"}
+    partitions = {text for text, matrix in TEXTS.items() if is_partition(matrix)}
+    assert partitions == {"ones", "blocks(8)", "chunks(k)", "interleave(2)", "batch"}
 
 
 REFINES = [

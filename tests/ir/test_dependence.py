@@ -25,11 +25,11 @@ TRACKED = from_lines(
 
 
 def test_reachable_is_what_outputs_and_updates_need() -> None:
-    found = reachable(TRACKED)
-    assert "unused" not in found
-    assert {"both", "m_mean", "label", "running_mean"} <= found
+    actual = reachable(TRACKED)
+    assert "unused" not in actual
+    assert {"both", "m_mean", "label", "running_mean"} <= actual
     variances = [let.name for let in TRACKED.body if "unbiased" in str(let.op)]
-    assert variances[0] in found
+    assert variances[0] in actual
     assert variances[0] not in reachable(TRACKED, updates=False)
 
 
@@ -37,20 +37,20 @@ def test_in_evaluation_only_one_arm_is_needed() -> None:
     means = [let.name for let in TRACKED.body if "statistic='mean'" in str(let.op)]
     batch, by_label = means
     assert batch in reachable(TRACKED, updates=False)
-    found = reachable(TRACKED, updates=False, evaluating=True)
-    assert batch not in found
-    assert {by_label, "running_mean"} <= found
+    actual = reachable(TRACKED, updates=False, evaluating=True)
+    assert batch not in actual
+    assert {by_label, "running_mean"} <= actual
 
 
 def test_places_are_the_arms_that_need_a_value() -> None:
-    found = mode_placement(TRACKED)
-    assert found["x"] is None
-    assert found["both"] is None
-    assert found["running_mean"] == ModeBranch("track", "eval")
+    actual = mode_placement(TRACKED)
+    assert actual["x"] is None
+    assert actual["both"] is None
+    assert actual["running_mean"] == ModeBranch("track", "eval")
     (exponential,) = [let.name for let in TRACKED.body if "'exp'" in str(let.op)]
-    assert found[exponential] == ModeBranch("mode", "eval")
+    assert actual[exponential] == ModeBranch("mode", "eval")
     statistics = [let for let in TRACKED.body if "statistic='var'" in str(let.op)]
-    assert found[statistics[0].name] == ModeBranch("track", "train")
+    assert actual[statistics[0].name] == ModeBranch("track", "train")
 
 
 def test_what_values_need_includes_the_index_of_a_pool() -> None:
@@ -73,8 +73,8 @@ CROSSES = {  # in training, in evaluation
 @pytest.mark.parametrize("lines", CROSSES)
 def test_samples_meet(lines: str) -> None:
     program = from_lines(f"input x[N, C], label: index[N]\n{lines}")
-    found = tuple(bool(crosses_samples(program, evaluating)) for evaluating in (False, True))
-    assert found == CROSSES[lines]
+    actual = tuple(bool(crosses_samples(program, evaluating)) for evaluating in (False, True))
+    assert actual == CROSSES[lines]
 
 
 def test_an_index_with_a_table_does_not_separate_samples() -> None:

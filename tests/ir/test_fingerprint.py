@@ -178,9 +178,9 @@ def changes(program: Program) -> Iterator[tuple[str, Program]]:
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_all_that_is_computed_counts(name: str) -> None:
     program = OPTIMISED[name]
-    found = list(changes(program))
-    assert len(found) > len(program.body)
-    assert [what for what, other in found if fingerprint(other) == DIGESTS[name]] == []
+    changed = list(changes(program))
+    assert len(changed) > len(program.body)
+    assert [what for what, other in changed if fingerprint(other) == DIGESTS[name]] == []
 
 
 # ---- what only some specs have
@@ -219,13 +219,13 @@ SIDE = {
 
 
 def test_loops_are_told_apart() -> None:
-    found = {name: digest(text) for name, text in LOOPS.items()}
-    assert len(set(found.values())) == len(LOOPS), found
+    digests = {name: digest(text) for name, text in LOOPS.items()}
+    assert len(set(digests.values())) == len(LOOPS), digests
 
 
 def test_what_is_read_from_where_is_told_apart() -> None:
-    found = {name: digest(HEAD.format(*parts)) for name, parts in SIDE.items()}
-    assert len(set(found.values())) == len(SIDE), found
+    digests = {name: digest(HEAD.format(*parts)) for name, parts in SIDE.items()}
+    assert len(set(digests.values())) == len(SIDE), digests
 
 
 def test_two_draws_are_not_one_twice() -> None:

@@ -42,6 +42,6 @@ def test_parameters_that_meet_nothing_wide(statements: str) -> None:
 
 def test_values_that_may_be_a_parameter_as_it_is() -> None:
     program = from_lines(DECLARED + "let v = t[label] let w = exp(p) output x * v * w * seen")
-    own = {program.index.ops[ref] for ref in values_in_own_dtype(program)}
-    assert {type(op) for op in own} == {Param, Lookup}
-    assert Param("t") in own and Param("p") not in own
+    ops = {program.index.ops[ref] for ref in values_in_own_dtype(program)}
+    assert {type(op) for op in ops} == {Param, Lookup}
+    assert Param("t") in ops and Param("p") not in ops

@@ -68,9 +68,9 @@ def test_positive(expression: str) -> None:
 
 @pytest.mark.parametrize("expression", MAYBE_ZERO)
 def test_not_negative_but_maybe_zero(expression: str) -> None:
-    found = output(expression)
-    assert found.low == 0
-    assert not found.positive
+    actual = output(expression)
+    assert actual.low == 0
+    assert not actual.positive
 
 
 @pytest.mark.parametrize("expression", ANYTHING)
@@ -93,19 +93,19 @@ def test_bounded_parameters_have_their_interval() -> None:
 @pytest.mark.parametrize("expression", [*POSITIVE, *MAYBE_ZERO, *ANYTHING])
 def test_no_value_lies_outside(expression: str) -> None:
     program = from_lines(f"{INPUTS}output x, found = {expression}")
-    found = ranges(program)[program.outputs[1][1]]
+    actual = ranges(program)[program.outputs[1][1]]
     x = torch.tensor([[-3.0, -1e-9, 0.0, 2.0], [5.0, 5.0, 5.0, 5.0]], dtype=torch.float64)
     params = {"w": torch.tensor(0.25), "free": torch.tensor(-2.0)}
     for training in (True, False):
         call = Call({"x": x}, params, hypers={"eps": 1e-5}, training=training)
         value = interpret(program, call).outputs["found"]
-        assert bool((value >= found.low).all() & (value <= found.high).all())
-        assert not (found.positive and bool((value <= 0).any()))
+        assert bool((value >= actual.low).all() & (value <= actual.high).all())
+        assert not (actual.positive and bool((value <= 0).any()))
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_every_value_has_a_range(name: str) -> None:
     program = PROGRAMS[name]
-    found = ranges(program)
-    assert found.keys() == {let.name for let in program.body}
-    assert all(r.low <= r.high for r in found.values())
+    actual = ranges(program)
+    assert actual.keys() == {let.name for let in program.body}
+    assert all(r.low <= r.high for r in actual.values())

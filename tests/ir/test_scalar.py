@@ -73,9 +73,9 @@ def test_constants_are_computed_at_once() -> None:
 def test_constants_are_what_they_are_as_tensors(
     function: str, numbers: tuple[float, ...], result: float
 ) -> None:
-    found = apply(function, *(Const(n) for n in numbers))
-    assert isinstance(found, Const)
-    assert found.value == pytest.approx(result, nan_ok=True)
+    actual = apply(function, *(Const(n) for n in numbers))
+    assert isinstance(actual, Const)
+    assert actual.value == pytest.approx(result, nan_ok=True)
 
 
 def test_what_is_not_known_yet_stays_an_application() -> None:

@@ -15,16 +15,16 @@ TWO, FOUR = Blocks(Const(2)), Blocks(Const(4))
 @pytest.fixture
 def space() -> Space:
     """N, C = (G, D), S, with the cells of N under an index and under blocks."""
-    found = Space([Axis("N"), Axis("C", parts=("G", "D")), Axis("G"), Axis("D"), Axis("S")])
-    found.cell_axis("N", ByIndex("batch"))
-    found.cell_axis("N", TWO)
-    found.cell_axis("S", FOUR)
-    return found
+    space = Space([Axis("N"), Axis("C", parts=("G", "D")), Axis("G"), Axis("D"), Axis("S")])
+    space.cell_axis("N", ByIndex("batch"))
+    space.cell_axis("N", TWO)
+    space.cell_axis("S", FOUR)
+    return space
 
 
 def test_parts_stand_where_the_whole_stands(space: Space) -> None:
-    found = " ".join(axis.name for axis in space)
-    assert found == "N N/batch N/blocks(2) C G D S S/blocks(4)"
+    names = " ".join(axis.name for axis in space)
+    assert names == "N N/batch N/blocks(2) C G D S S/blocks(4)"
 
 
 def test_order_is_that_of_the_program_and_each_comes_once(space: Space) -> None:

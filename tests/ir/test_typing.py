@@ -43,7 +43,7 @@ KNOWN = {
 ONES = Ones()
 
 
-def found(op: Op) -> Type:
+def inferred(op: Op) -> Type:
     return type_of(op, KNOWN, Declarations(Space(AXES), INPUTS, PARAMS, BUFFERS))
 
 
@@ -85,7 +85,7 @@ TYPES: list[tuple[Op, str]] = [
 
 @pytest.mark.parametrize(("op", "type_"), TYPES, ids=lambda v: v if isinstance(v, str) else "")
 def test_type(op: Op, type_: str) -> None:
-    assert type_text(found(op)) == type_
+    assert type_text(inferred(op)) == type_
 
 
 ILL_TYPED: list[tuple[Op, str]] = [
@@ -107,20 +107,20 @@ ILL_TYPED: list[tuple[Op, str]] = [
 @pytest.mark.parametrize(("op", "why"), ILL_TYPED, ids=lambda v: v if isinstance(v, str) else "")
 def test_ill_typed(op: Op, why: str) -> None:
     with pytest.raises(IllTyped, match=why):
-        found(op)
+        inferred(op)
 
 
 @pytest.mark.parametrize("op", [Input("nobody"), Param("x"), Buffer("w"), Detach("nobody")])
 def test_undeclared(op: Op) -> None:
     with pytest.raises(KeyError):
-        found(op)
+        inferred(op)
 
 
 def test_every_elementwise_function_has_a_type() -> None:
     for name, row in ELEMENTWISE.items():
         for count in range(row.min_arguments, len(row.parameters) + 1):
             kind = "bool" if row.boolean else "real"
-            assert found(Map(name, ("x",) * count)) == Type(kind, ("N", "C", "S"))
+            assert inferred(Map(name, ("x",) * count)) == Type(kind, ("N", "C", "S"))
 
 
 def test_split_axes_become_their_parts() -> None:

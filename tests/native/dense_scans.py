@@ -52,12 +52,12 @@ def right(x: Tensor, keep: Tensor, heavy: Tensor, pool: str, weights: str, width
     """The same as plain sums over [N, C, pools, positions]."""
     samples, length = keep.shape
     counted, zeros = dense(pool, width, length)
-    own = {
+    weights_by_kind = {
         "": torch.ones(samples, length, dtype=F64),
         "where keep": keep.to(F64),
         "weight heavy": heavy,
     }
-    entries = (counted * own[weights][:, None])[:, None]
+    entries = (counted * weights_by_kind[weights][:, None])[:, None]
     zeros = zeros * (weights == "")
 
     def mean(values: Tensor) -> Tensor:

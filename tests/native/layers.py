@@ -105,9 +105,9 @@ def everything(
     return results
 
 
-def agree(found: Found, right: Found, rtol: float = 1e-9, atol: float = 1e-9) -> None:
-    assert list(found) == list(right)
-    for name, tensor in found.items():
+def agree(actual: Found, right: Found, rtol: float = 1e-9, atol: float = 1e-9) -> None:
+    assert list(actual) == list(right)
+    for name, tensor in actual.items():
         try:
             torch.testing.assert_close(tensor, right[name], rtol=rtol, atol=atol, equal_nan=True)
         except AssertionError as error:

@@ -67,9 +67,9 @@ def test_statistics_of_domains() -> None:
             module(x, domain)
         assert len(kernels) == 1
         for d in (0, 2):
-            own = x[domain == d].transpose(0, 1).flatten(1)
-            mean[d] += 0.1 * (own.mean(1) - mean[d])
-            var[d] += 0.1 * (own.var(1) - var[d])
+            rows = x[domain == d].transpose(0, 1).flatten(1)
+            mean[d] += 0.1 * (rows.mean(1) - mean[d])
+            var[d] += 0.1 * (rows.var(1) - var[d])
     torch.testing.assert_close(module.running_mean, mean)
     torch.testing.assert_close(module.running_var, var)
 

@@ -35,7 +35,9 @@ from metanorm.runtime.native.call_path import path, plans, symbols
 from metanorm.runtime.native.call_path.path import CallPaths
 
 pytestmark = through_c
-SYMBOLS = {name: symbol for own in symbols.LIBRARIES.values() for name, symbol in own.items()}
+SYMBOLS = {
+    name: symbol for functions in symbols.LIBRARIES.values() for name, symbol in functions.items()
+}
 
 
 def paths() -> CallPaths:
@@ -294,14 +296,14 @@ def test_what_goes_through_python(norm: nn.Module) -> None:
     (function,) = functions(norm)
     assert function._entry is not None
 
-    for found in (
+    for symbol in (
         norm(x.as_subclass(Marked)),
         listening(lambda: norm(x)),
         torch.func.vmap(norm)(x),
         torch.func.jvp(norm, (x,), (x,))[0],
         norm.forward(x=x),
     ):
-        torch.testing.assert_close(found.as_subclass(Tensor), right)
+        torch.testing.assert_close(symbol.as_subclass(Tensor), right)
     with use("torch"), kernels_counted() as kernels:
         torch.testing.assert_close(norm(x), right)
     assert not kernels

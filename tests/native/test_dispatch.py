@@ -131,9 +131,9 @@ def test_vectorized_gradients_of_native_calls(norm: Norm) -> None:
     x.requires_grad_()
     dys = torch.randn(2, *x.shape)
     (both,) = torch.autograd.grad(module(x), x, dys, is_grads_batched=True)
-    for dy, found in zip(dys, both):
+    for dy, gradient in zip(dys, both):
         (right,) = torch.autograd.grad(module(x), x, dy)
-        torch.testing.assert_close(found, right, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(gradient, right, rtol=1e-4, atol=1e-4)
 
 
 def test_tensors_without_memory(norm: Norm) -> None:
@@ -188,8 +188,10 @@ def test_double_backward_of_as_many_groups_as_each_call_has() -> None:
         means = [p.mean(0).expand(len(p), 3) for p in x.split(lengths)]
         expected = x + torch.cat(means).tanh()
         direction = torch.randn(6, 3, dtype=F64)
-        found = [torch.autograd.grad(o, x, direction, create_graph=True)[0] for o in (y, expected)]
-        torch.testing.assert_close(*found)
+        gradients = [
+            torch.autograd.grad(o, x, direction, create_graph=True)[0] for o in (y, expected)
+        ]
+        torch.testing.assert_close(*gradients)
 
 
 def test_use_is_undone(norm: Norm) -> None:

@@ -169,14 +169,14 @@ def test_rows_of_zeros_have_no_gradient(dtype: torch.dtype, learned: ModuleType)
     with torch.no_grad():
         module.mixing.copy_(zero_rows(C))
     x = torch.randn(N, C, 5, dtype=dtype)
-    found, right = (
+    actual, right = (
         everything(target, module, x, {"similarity": similarity}, weighted)
         for target in ("native", "torch")
     )
     tolerance = 1e-9 if dtype == F64 else 1e-4
-    agree(found, right, tolerance, tolerance)
+    agree(actual, right, tolerance, tolerance)
     for name in ("gradient of similarity", "gradient of mixing"):
-        assert bool((found[name][::2] == 0).all()) and bool(found[name].isfinite().all())
+        assert bool((actual[name][::2] == 0).all()) and bool(actual[name].isfinite().all())
 
 
 def test_matrices_that_do_not_fit(library: ModuleType, learned: ModuleType) -> None:

@@ -38,7 +38,7 @@ def test_gradients(way: tuple[str, bool], library: ModuleType) -> None:
     name, training = way
     module, arguments = sample(PROGRAMS[name], library, training=training)
     leaves = {**floats(arguments), **dict(module.named_parameters())}
-    given = [n for n in leaves if n in arguments]
+    input_names = [n for n in leaves if n in arguments]
 
     before = {n: b.clone() for n, b in module.named_buffers()}
 
@@ -46,10 +46,10 @@ def test_gradients(way: tuple[str, bool], library: ModuleType) -> None:
         for n, buffer in before.items():  # some norms read what they write
             module._buffers[n] = buffer.clone()
         named = dict(zip(leaves, values))
-        parameters = {n: v for n, v in named.items() if n not in given}
+        parameters = {n: v for n, v in named.items() if n not in input_names}
         for parameter, value in parameters.items():
             module._parameters[parameter] = value  # type: ignore[assignment]
-        return tensors(module(**{**arguments, **{n: named[n] for n in given}}))
+        return tensors(module(**{**arguments, **{n: named[n] for n in input_names}}))
 
     values = tuple(x.detach().clone().requires_grad_() for x in leaves.values())
     with use("native"):

@@ -64,10 +64,10 @@ def test_saved_tensors_that_come_back_elsewhere(
     dy = torch.randn_like(x)
     with saved_tensors_hooks(lambda t: t, HOOKS[hook]), use("native"):
         y = module(x)
-    (found,) = grad(y, x, dy)
+    (actual,) = grad(y, x, dy)
     with use("torch"):
         (right,) = grad(module(x), x, dy)
-    torch.testing.assert_close(found, right)
+    torch.testing.assert_close(actual, right)
 
 
 def test_a_saved_tensor_of_another_dtype_is_an_error(library: ModuleType) -> None:
@@ -136,10 +136,10 @@ def test_some_running_statistics_and_not_others(library: ModuleType) -> None:
     function = vars(library.BatchNorm)["forward"].__globals__["batch_norm"]
     x, mean = torch.randn(3, 4, 5), torch.full((4,), 100.0)
     for training in (True, False):
-        given = (x, mean, None, None, None, 1e-5, training, 0.1)
-        actual = function(*given)
+        inputs = (x, mean, None, None, None, 1e-5, training, 0.1)
+        actual = function(*inputs)
         with use("torch"):
-            torch.testing.assert_close(actual, function(*given))
+            torch.testing.assert_close(actual, function(*inputs))
     assert (mean == 100).all()
 
 
@@ -191,10 +191,10 @@ def optional() -> Any:
     ).Trusting()
 
 
-@pytest.mark.parametrize("given", ["", "trust", "keep", "residual", "trust keep residual"])
+@pytest.mark.parametrize("names", ["", "trust", "keep", "residual", "trust keep residual"])
 @pytest.mark.parametrize("lies", [torch.clone, channels_last])
 def test_inputs_that_are_left_out(
-    given: str, lies: Callable[[Tensor], Tensor], optional: Any
+    names: str, lies: Callable[[Tensor], Tensor], optional: Any
 ) -> None:
     """A number stands for every element of one that is as large as x."""
     x = lies(torch.randn(3, 4, 5, 6, dtype=F64))
@@ -203,7 +203,7 @@ def test_inputs_that_are_left_out(
         "keep": torch.rand_like(x) > 0.4,
         "residual": torch.randn_like(x).requires_grad_(),
     }
-    inputs = {name: made[name] for name in given.split()}
+    inputs = {name: made[name] for name in names.split()}
     results = {}
     for target in ("native", "torch"):
         leaf = x.detach().clone().requires_grad_()

@@ -51,8 +51,8 @@ class Seen(TorchDispatchMode):
 
 def of_kernels(names: list[str], norm: str) -> list[bool]:
     """Of the operations of a norm's kernels in order, whether each is a backward one."""
-    own = [name for name in names if name.startswith(f"metanorm.{norm}_")]
-    return [name.endswith("_backward.default") for name in own]
+    names_of_norm = [name for name in names if name.startswith(f"metanorm.{norm}_")]
+    return [name.endswith("_backward.default") for name in names_of_norm]
 
 
 def arguments(name: str, dtype: torch.dtype = torch.float64) -> tuple[Tensor, dict[str, Any]]:
@@ -107,11 +107,11 @@ def test_each_demand_has_a_graph_of_its_own(library: ModuleType) -> None:
     modules = [layer("layer_norm", library) for _ in range(3)]
     x, _ = arguments("layer_norm")
     compiled = [torch.compile(m, backend="aot_eager", fullgraph=True) for m in modules]
-    for own, module in zip(compiled, modules):
+    for compiled_layer, module in zip(compiled, modules):
         for target, count in (("auto", 0), ("native", 1), ("torch", 0), ("native", 1)):
             before = runs[0]
             with runtime.use(target):
-                y = own(x)
+                y = compiled_layer(x)
             assert runs[0] - before == count
             torch.testing.assert_close(y, module(x))
 
@@ -192,8 +192,8 @@ def test_gradients_of_gradients_under_a_mode(library: ModuleType) -> None:
 
     def second() -> Tensor:
         (first,) = torch.autograd.grad(module(x).sin().sum(), x, create_graph=True)
-        (found,) = torch.autograd.grad(first.square().sum(), x)
-        return found
+        (gradient,) = torch.autograd.grad(first.square().sum(), x)
+        return gradient
 
     right = second()
     with Seen():
@@ -213,9 +213,9 @@ def test_selective_checkpointing_keeps_what_kernels_return(library: ModuleType) 
             lambda v: module(v).sin(), x, use_reentrant=False,
             context_fn=partial(create_selective_checkpoint_contexts, saved),
         )  # fmt: skip
-        (found,) = torch.autograd.grad(y.sum(), x)
+        (gradient,) = torch.autograd.grad(y.sum(), x)
         assert runs[0] - before == forward_runs
-        torch.testing.assert_close(found, torch.autograd.grad(module(x).sin().sum(), x)[0])
+        torch.testing.assert_close(gradient, torch.autograd.grad(module(x).sin().sum(), x)[0])
 
 
 @pytest.mark.parametrize("name", ["batch_norm", "layer_norm", "graph_norm", "switch_norm"])
@@ -288,8 +288,8 @@ def test_checkpoints_with_a_mode_in_one_direction(
     with Seen() if direction == "forward" else nullcontext():
         y = checkpoint(module, x, use_reentrant=False)
     with Seen() if direction == "backward" else nullcontext():
-        (found,) = torch.autograd.grad(y.sin().sum(), x)
-    torch.testing.assert_close(found, right, rtol=1e-12, atol=1e-12)
+        (gradient,) = torch.autograd.grad(y.sin().sum(), x)
+    torch.testing.assert_close(gradient, right, rtol=1e-12, atol=1e-12)
 
 
 def test_what_the_backward_pass_does_not_read_may_change(library: ModuleType) -> None:
@@ -300,8 +300,8 @@ def test_what_the_backward_pass_does_not_read_may_change(library: ModuleType) ->
     (right,) = torch.autograd.grad(y.sin().sum(), x, retain_graph=True)
     with torch.no_grad():
         module.bias.add_(1)
-    (found,) = torch.autograd.grad(y.sin().sum(), x)
-    assert torch.equal(found, right) and found.any()
+    (gradient,) = torch.autograd.grad(y.sin().sum(), x)
+    assert torch.equal(gradient, right) and gradient.any()
 
 
 def test_arguments_that_no_operation_takes(library: ModuleType) -> None:
@@ -324,8 +324,8 @@ def test_many_gradients_at_once(library: ModuleType) -> None:
     right = [torch.autograd.grad(module(x), x, slope)[0] for slope in slopes]
     with Seen():
         y = module(x)
-    (found,) = torch.autograd.grad(y, x, slopes, is_grads_batched=True)
-    torch.testing.assert_close(found, torch.stack(right), rtol=1e-10, atol=1e-10)
+    (gradient,) = torch.autograd.grad(y, x, slopes, is_grads_batched=True)
+    torch.testing.assert_close(gradient, torch.stack(right), rtol=1e-10, atol=1e-10)
 
 
 def test_first_calls_of_several_threads() -> None:

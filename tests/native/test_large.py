@@ -37,13 +37,13 @@ def the_last_rows_are_those_of_a_small_tensor(library: ModuleType) -> None:
     x[-8:] = end
     slope = torch.randn(LENGTH).bfloat16()
     results = []
-    for given in (x, end):
-        given.requires_grad_()
+    for start in (x, end):
+        start.requires_grad_()
         with use("native"):
-            y = module(given)
+            y = module(start)
         last, node = y[-8:].detach().clone(), get_gradient_edge(y)
         del y  # before there is a gradient
-        (gradient,) = torch.autograd.grad(node, given, slope.expand_as(given))
+        (gradient,) = torch.autograd.grad(node, start, slope.expand_as(start))
         results.append((last, gradient[-8:].clone()))
         del gradient
     torch.testing.assert_close(results[0], results[1])

@@ -51,24 +51,24 @@ def test_agrees_with_torch(layout: str, shape: tuple[int, int], threads: int) ->
     torch.set_num_threads(threads)
     try:
         with kernels_counted() as counted:
-            found = everything("native", norm, x, {"a": a}, weighted)
+            actual = everything("native", norm, x, {"a": a}, weighted)
         assert len(counted) == 2
     finally:
         torch.set_num_threads(before)
-    agree(found, everything("torch", norm, x, {"a": a}, weighted))
+    agree(actual, everything("torch", norm, x, {"a": a}, weighted))
     leaves = [t.detach().clone().requires_grad_() for t in (x, a, norm.w, norm.v)]
     y = by_hand(*leaves)
-    torch.testing.assert_close(found["output 0"], y.detach())
+    torch.testing.assert_close(actual["output 0"], y.detach())
     right = torch.autograd.grad(y, leaves, weighted(y.detach()))
     for name, wanted in zip("xawv", right):
-        torch.testing.assert_close(found[f"gradient of {name}"], wanted)
+        torch.testing.assert_close(actual[f"gradient of {name}"], wanted)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_half_precision(dtype: torch.dtype) -> None:
     norm = metanorm.loads(NORM).Large(c=C, groups=G).to(dtype)
     x, a = torch.randn(N, C, 7, 5).to(dtype), torch.randn(N).to(dtype)
-    found = everything("native", norm, x, {"a": a}, weighted)
+    actual = everything("native", norm, x, {"a": a}, weighted)
     right = everything("torch", norm, x, {"a": a}, weighted)
     bound = 1e-4 if dtype == torch.float32 else 0.05
-    agree(found, right, rtol=bound, atol=bound)
+    agree(actual, right, rtol=bound, atol=bound)

@@ -28,12 +28,12 @@ U = torch.linspace(-1, 1, 7, dtype=F64)
 
 
 @pytest.mark.parametrize("value", LOOKED_UP)
-@pytest.mark.parametrize("found", ALONG_ROWS)
-def test_what_is_found_along_rows_in_groups(found: str, value: str) -> None:
+@pytest.mark.parametrize("statistic", ALONG_ROWS)
+def test_a_statistic_along_rows_in_groups(statistic: str, value: str) -> None:
     """Beside statistics of groups, and of rows alone."""
     norm = loads(
         "norm AlongRows() { input x[N, C], u[N], label: index[N] of K = 3 param table[K] = 0.5 "
-        f"output mean(x over C) * {found.format(value)} + mean(x over N: label) }}"
+        f"output mean(x over C) * {statistic.format(value)} + mean(x over N: label) }}"
     ).AlongRows()
     torch.manual_seed(0)
     norm = norm.double()
@@ -42,7 +42,7 @@ def test_what_is_found_along_rows_in_groups(found: str, value: str) -> None:
     x = torch.randn(7, 4, dtype=F64, requires_grad=True)
     with runtime.use("native"):
         actual = norm(x, U, LABEL)
-    along = ALONG_ROWS[found](LOOKED_UP[value](norm.table[LABEL])).reshape(-1, 1)
+    along = ALONG_ROWS[statistic](LOOKED_UP[value](norm.table[LABEL])).reshape(-1, 1)
     of_groups = torch.stack([x[label == LABEL].mean(0) for label in LABEL])
     expected = x.mean(1, keepdim=True) * along + of_groups
     torch.testing.assert_close(actual, expected)

@@ -11,12 +11,12 @@ from layers import LAYERS, agree, beside, everything, fresh_module, kernels_coun
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_optimised_kernels_agree(name: str, optimised: None) -> None:
-    own = layer(name, fresh_module(name), torch.float32)
+    module = layer(name, fresh_module(name), torch.float32)
     x = torch.randn(LAYERS[name][1])
     others = beside(name, x)
-    right = everything("torch", own, x, others, weighted)
+    right = everything("torch", module, x, others, weighted)
     with kernels_counted() as seen:
-        actual = everything("native", own, x, others, weighted)
+        actual = everything("native", module, x, others, weighted)
     assert len(seen) == 2
     agree(actual, right, 1e-4, 1e-4)
 

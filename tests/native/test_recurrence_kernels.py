@@ -67,10 +67,10 @@ def test_states_are_those_of_a_loop(axis: str, reverse: str, layout: Layout) -> 
         seed = torch.randn_like(wanted)
         with use("native"), kernels_counted() as counted:
             y = module(x, state)
-            found = torch.autograd.grad(y, (x, state), seed)
+            gradients = torch.autograd.grad(y, (x, state), seed)
         assert len(counted) == 2
         torch.testing.assert_close(y, wanted)
-        torch.testing.assert_close(found, torch.autograd.grad(wanted, (x, state), seed))
+        torch.testing.assert_close(gradients, torch.autograd.grad(wanted, (x, state), seed))
 
 
 def test_a_long_state_does_not_drift_in_float32() -> None:

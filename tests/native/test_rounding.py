@@ -49,13 +49,13 @@ def numbers(real: torch.dtype) -> Tensor:
     return actual[: actual.numel() // 8 * 8].view(-1, 8)
 
 
-def same(found: Tensor, right: Tensor) -> None:
+def same(actual: Tensor, right: Tensor) -> None:
     """Bit by bit, but for what a NaN carries."""
-    assert found.dtype == right.dtype and found.shape == right.shape
+    assert actual.dtype == right.dtype and actual.shape == right.shape
     nan = right.isnan()
-    assert torch.equal(found.isnan(), nan)
-    assert torch.equal(found[~nan].signbit(), right[~nan].signbit())
-    assert torch.equal(found[~nan], right[~nan])
+    assert torch.equal(actual.isnan(), nan)
+    assert torch.equal(actual[~nan].signbit(), right[~nan].signbit())
+    assert torch.equal(actual[~nan], right[~nan])
 
 
 @REALS
@@ -181,6 +181,6 @@ def test_numbers_of_a_call_are_computed_in_double_precision(decay: float) -> Non
         "norm B(decay = 0.9) { input x[N, C] output x - x + (1 - decay) * mean(x over C) }"
     )
     with runtime.use("native"):
-        found = mean.B(decay)(x).double()
+        actual = mean.B(decay)(x).double()
     wanted = ((1 - decay) * x.double().mean(1, keepdim=True)).expand_as(x)
-    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=0.0)
+    torch.testing.assert_close(actual, wanted, rtol=1e-5, atol=0.0)

@@ -35,17 +35,17 @@ def both_of_the_data(x: Tensor, batch: Tensor) -> Tensor:
 
 
 def statistics_of_rows_in_groups(x: Tensor, batch: Tensor) -> Tensor:
-    own = x.mean(-1)
-    mean = of_groups(own, batch, lambda rows: rows.mean(0))
-    var = of_groups(own, batch, lambda rows: rows.var(0, correction=0))
-    return (x - mean[..., None]) / (1 + var + (own - mean) ** 2)[..., None]
+    row_means = x.mean(-1)
+    mean = of_groups(row_means, batch, lambda rows: rows.mean(0))
+    var = of_groups(row_means, batch, lambda rows: rows.var(0, correction=0))
+    return (x - mean[..., None]) / (1 + var + (row_means - mean) ** 2)[..., None]
 
 
 def extremes_of_rows_in_groups(x: Tensor, batch: Tensor) -> Tensor:
-    own = x.square().mean(-1)
-    top = of_groups(own, batch, lambda rows: rows.amax(0))
-    total = of_groups(own, batch, lambda rows: rows.sum(0))
-    return x * (own / (1 + total))[..., None] + top[..., None]
+    row_means = x.square().mean(-1)
+    top = of_groups(row_means, batch, lambda rows: rows.amax(0))
+    total = of_groups(row_means, batch, lambda rows: rows.sum(0))
+    return x * (row_means / (1 + total))[..., None] + top[..., None]
 
 
 def rows_of_all_groups(x: Tensor, batch: Tensor) -> Tensor:
@@ -97,12 +97,12 @@ CASES.remove(("both of the data", "V, T, C"))
 @pytest.mark.parametrize(("name", "axes"), CASES)
 def test_a_norm(name: str, axes: str) -> None:
     body, compute = NORMS[name]
-    own = metanorm.loads(f"norm A {{ input x[{axes}], batch: index[V] {body} }}").A()
+    norm = metanorm.loads(f"norm A {{ input x[{axes}], batch: index[V] {body} }}").A()
     x = torch.randn(11, *([3] if "T" in axes else []), 4, dtype=F64)
     for batch in (torch.tensor(LABELS), torch.tensor(LABELS).sort().values):
         others = {"batch": batch}
         with kernels_counted() as kernels:
-            actual = everything("native", own, x, others, weighted)
+            actual = everything("native", norm, x, others, weighted)
         assert len(kernels) == 2
         agree(actual, everything("torch", Written(compute), x, others, weighted))
 
@@ -111,10 +111,10 @@ def test_a_norm(name: str, axes: str) -> None:
 def test_rows_that_lie_apart(last: int) -> None:
     """Memory runs along an axis beside the one of rows, or along the one that each pools."""
     body, compute = NORMS["a row after its group"]
-    own = metanorm.loads(f"norm A {{ input x[V, T, C], batch: index[V] {body} }}").A()
+    norm = metanorm.loads(f"norm A {{ input x[V, T, C], batch: index[V] {body} }}").A()
     x = torch.randn(11, 5, 4, dtype=F64).movedim(last, -1).contiguous().movedim(-1, last)
     others = {"batch": torch.tensor(LABELS)}
-    actual = everything("native", own, x, others, weighted)
+    actual = everything("native", norm, x, others, weighted)
     agree(actual, everything("torch", Written(compute), x, others, weighted))
 
 
@@ -128,9 +128,9 @@ def test_many_rows(groups: int, threads: int) -> None:
     torch.set_num_threads(threads)
     try:
         for name, (body, compute) in NORMS.items():
-            own = metanorm.loads(f"norm A {{ input x[V, C], batch: index[V] {body} }}").A()
-            actual = everything("native", own, x, {"batch": batch}, weighted)
-            again = everything("native", own, x, {"batch": batch}, weighted)
+            norm = metanorm.loads(f"norm A {{ input x[V, C], batch: index[V] {body} }}").A()
+            actual = everything("native", norm, x, {"batch": batch}, weighted)
+            again = everything("native", norm, x, {"batch": batch}, weighted)
             agree(actual, everything("torch", Written(compute), x, {"batch": batch}, weighted))
             assert all(torch.equal(actual[key], again[key]) for key in actual), name
     finally:
@@ -140,17 +140,17 @@ def test_many_rows(groups: int, threads: int) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_other_dtypes(dtype: torch.dtype) -> None:
     body, compute = NORMS["a row after its group"]
-    own = metanorm.loads(f"norm A {{ input x[V, C], batch: index[V] {body} }}").A()
+    norm = metanorm.loads(f"norm A {{ input x[V, C], batch: index[V] {body} }}").A()
     x = torch.randn(11, 4).to(dtype)
     with kernels_counted() as kernels:
-        y = own(x, torch.tensor(LABELS))
+        y = norm(x, torch.tensor(LABELS))
     assert len(kernels) == 1 and y.dtype == dtype
     right = compute(x.double(), torch.tensor(LABELS)).to(dtype)
     torch.testing.assert_close(y, right)
 
 
 def test_no_rows() -> None:
-    own = metanorm.loads(
+    norm = metanorm.loads(
         f"norm A {{ input x[V, C], batch: index[V] {NORMS['both of the data'][0]} }}"
     )
-    assert own.A()(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)).shape == (0, 4)
+    assert norm.A()(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)).shape == (0, 4)

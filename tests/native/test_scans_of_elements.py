@@ -106,13 +106,13 @@ def test_scans_are_sums_over_dense_matrices(
         light[:3] = 0
         heavy.requires_grad_(), light.requires_grad_()
         along = [-1 if d == dim else 1 for d in range(4)]
-        own = {
+        weight = {
             "": None, "where keep": keep.to(F64), "weight heavy": heavy,
             "weight light": light.view(along).expand(shape),
         }[weights]  # fmt: skip
         with use("native"), kernels_counted() as counted:
             y = actual(width)(x, keep, heavy, light)
-            wanted = right(x, own, dim, pool, width)
+            wanted = right(x, weight, dim, pool, width)
             torch.testing.assert_close(y, wanted, rtol=1e-9, atol=1e-9)
             seed = torch.randn_like(y)
             by = (x, *(t for name, t in (("heavy", heavy), ("light", light)) if name in weights))
@@ -206,14 +206,14 @@ def test_local_response_norm_is_that_of_torch(
     for odd in (torch.clone, channels_last, strided, transposed):
         x = odd(torch.randn(3, 7, 6, 5, dtype=dtype) * 3)
         ours, theirs = library.LocalResponseNorm(size, 0.5), nn.LocalResponseNorm(size, 0.5)
-        found = everything("native", ours, x, dy=torch.sin)
+        actual = everything("native", ours, x, dy=torch.sin)
         x = x.double().detach().requires_grad_()
         y = theirs(x)
-        (gradient,) = torch.autograd.grad(y, x, torch.sin(found["output 0"]).double())
+        (gradient,) = torch.autograd.grad(y, x, torch.sin(actual["output 0"]).double())
         close = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 3e-3}[dtype]
-        torch.testing.assert_close(found["output 0"].double(), y, rtol=close, atol=close)
+        torch.testing.assert_close(actual["output 0"].double(), y, rtol=close, atol=close)
         torch.testing.assert_close(
-            found["gradient of x"].double(), gradient, rtol=close, atol=close
+            actual["gradient of x"].double(), gradient, rtol=close, atol=close
         )
 
 

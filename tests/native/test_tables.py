@@ -16,9 +16,9 @@ import metanorm
 Reference = Callable[[Any, Tensor, Tensor], Tensor]
 
 
-def to_rows(found: Tensor, x: Tensor) -> Tensor:
+def to_rows(actual: Tensor, x: Tensor) -> Tensor:
     """Values per row, or per row and channel, beside all that x has."""
-    return found.reshape(*found.shape, *[1] * (x.dim() - found.dim()))
+    return actual.reshape(*actual.shape, *[1] * (x.dim() - actual.dim()))
 
 
 def of_samples(m: Any, x: Tensor, label: Tensor) -> Tensor:
@@ -50,8 +50,10 @@ def of_groups(m: Any, x: Tensor, label: Tensor) -> Tensor:
 
 
 def beside_rows(m: Any, x: Tensor, label: Tensor) -> Tensor:
-    own = x.flatten(1).square().mean(1)
-    return x * to_rows(own * m.scale[label] / (1 + own), x) + to_rows(m.gamma[label], x)
+    mean_squares = x.flatten(1).square().mean(1)
+    return x * to_rows(mean_squares * m.scale[label] / (1 + mean_squares), x) + to_rows(
+        m.gamma[label], x
+    )
 
 
 def of_channels(m: Any, x: Tensor, label: Tensor) -> Tensor:

@@ -201,5 +201,5 @@ os.environ.update(HOME)
 
 @pytest.mark.parametrize("home", [None, "", "/nonexistent"])
 def test_a_user_without_a_home(home: str | None) -> None:
-    given = {} if home is None else {"HOME": home}
-    run(NOBODY.replace("(HOME)", f"({given!r})") + SEVERAL + RIGHT)
+    environment = {} if home is None else {"HOME": home}
+    run(NOBODY.replace("(HOME)", f"({environment!r})") + SEVERAL + RIGHT)

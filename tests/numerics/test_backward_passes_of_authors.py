@@ -136,15 +136,15 @@ class OnlineFunction(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         (grad_out,) = grads
         out, scale = ctx.saved_tensors
-        state, found = ctx.state, []
+        state, gradients = ctx.state, []
         control = 1 - state.alpha_bkw
         for i, grad in enumerate(grad_out):
             grad = grad - control * state.v[:, None, None] * out[i]
             state.v = state.v + (grad * out[i]).mean((1, 2))
             grad = grad / scale[i][:, None, None] - control * state.u[:, None, None]
             state.u = state.u + grad.mean((1, 2))
-            found.append(grad)
-        return torch.stack(found), None
+            gradients.append(grad)
+        return torch.stack(gradients), None
 
 
 class Online:

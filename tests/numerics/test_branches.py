@@ -64,7 +64,7 @@ def test_a_mask_that_is_left_out_is_true_everywhere() -> None:
     """Zeros beyond the border count beside no mask alone."""
     x = torch.randn(3, 4, dtype=F64)
     everywhere = torch.ones(4, dtype=torch.bool), torch.ones(4, dtype=F64)
-    for left_out, given in zip(NORMS.Padded()(x), NORMS.Padded()(x, *everywhere)):
-        torch.testing.assert_close(left_out, given)
+    for left_out, with_all in zip(NORMS.Padded()(x), NORMS.Padded()(x, *everywhere)):
+        torch.testing.assert_close(left_out, with_all)
     before = torch.cat((x[:, :1], (x[:, 1:] + x[:, :-1]) / 2), 1)
     torch.testing.assert_close(NORMS.Padded()(x).a, x + before)

@@ -59,10 +59,10 @@ def test_of_hyperparameters(number: int, target: str, norms: ModuleType) -> None
 def test_of_lengths(length: int, target: str, norms: ModuleType) -> None:
     x = torch.randn(2, 3, length, dtype=torch.float64)
     with runtime.use(target):
-        found = norms.Lengths()(x)
+        outputs = norms.Lengths()(x)
     n = torch.tensor(float(length), dtype=torch.float64)
     wanted = (x / (n - 1), x * (1 - n).sqrt(), x * (n - 2) ** 0.5)
-    for actual, right in zip(found, wanted):
+    for actual, right in zip(outputs, wanted):
         torch.testing.assert_close(actual, right, equal_nan=True)
 
 

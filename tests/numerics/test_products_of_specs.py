@@ -79,12 +79,12 @@ def test_products_in_loops(what: str, count: int) -> None:
     """
     m, w, v0 = factors("MK,M,K")
     x, u = torch.randn(3, 4, dtype=F64), torch.ones(2, dtype=F64)
-    found, wanted = loads(text).T()(x, m, w, v0, u)[1], v0
+    actual, wanted = loads(text).T()(x, m, w, v0, u)[1], v0
     for _ in range(count):
         wanted = right(m, w, wanted)
-    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(actual, wanted)
     pairs = [
-        torch.autograd.grad(z.sin().sum(), (m, w, v0), allow_unused=True) for z in (found, wanted)
+        torch.autograd.grad(z.sin().sum(), (m, w, v0), allow_unused=True) for z in (actual, wanted)
     ]
     for ours, theirs in zip(*pairs):
         torch.testing.assert_close(*(0 if g is None else g.sum() for g in (ours, theirs)))

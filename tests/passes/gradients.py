@@ -34,20 +34,20 @@ class Point:
         loss = torch.zeros((), dtype=F64)
         for name, output in self.outputs.items():
             loss = loss + (output * arriving[GRADIENT + name].reshape(output.shape)).sum()
-        found = torch.autograd.grad(
+        gradients = torch.autograd.grad(
             loss, list(self.leaves.values()), allow_unused=True, materialize_grads=True
         )
-        return {GRADIENT + name: gradient for name, gradient in zip(self.leaves, found)}
+        return {GRADIENT + name: gradient for name, gradient in zip(self.leaves, gradients)}
 
     def derived(self, backward: Program, further: Mapping[str, Tensor]) -> Tensors:
         """By a backward program, given its further inputs; what it leaves out is zero."""
         dims = {d.name: d.dims for d in backward.declarations}
         space = Space(backward.axes)
-        given = {n: as_stored(x, dims[n], space) for n, x in further.items() if n in dims}
-        found = values(backward, replace(self.call, inputs={**self.call.inputs, **given}))
+        inputs = {n: as_stored(x, dims[n], space) for n, x in further.items() if n in dims}
+        actual = values(backward, replace(self.call, inputs={**self.call.inputs, **inputs}))
         gradients = {GRADIENT + name: torch.zeros_like(leaf) for name, leaf in self.leaves.items()}
-        for name, own in found.items():
-            gradients[name] = as_stored(own, dims[name[len(GRADIENT) :]], space)
+        for name, gradient in actual.items():
+            gradients[name] = as_stored(gradient, dims[name[len(GRADIENT) :]], space)
         return {name: g.reshape(self.leaves[name[2:]].shape) for name, g in gradients.items()}
 
 

@@ -58,9 +58,9 @@ def shown(program: Program) -> str:
     return "\n".join(lines)
 
 
-def same(found: str, wanted: str) -> None:
+def same(actual: str, wanted: str) -> None:
     """Compare texts, of which one is indented as the test is."""
-    assert found == dedent(wanted).strip()
+    assert actual == dedent(wanted).strip()
 
 
 def _names(program: Program) -> dict[str, str]:

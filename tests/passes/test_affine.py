@@ -38,12 +38,12 @@ def written(affine: Affine, form: Form) -> dict[str, str]:
             return f"{op.function}({', '.join(text(a) for a in op.arguments)})"
         return op_text(op).removeprefix("input ")
 
-    found = {"source": text(form.source)}
-    found |= {"scale": " * ".join(text(s) for s in form.scale)} if form.scale else {}
+    parts = {"source": text(form.source)}
+    parts |= {"scale": " * ".join(text(s) for s in form.scale)} if form.scale else {}
     for name in ("centre", "shift", "guard", "other"):
         ref = getattr(form, name)
-        found |= {name: text(ref)} if ref is not None else {}
-    return found
+        parts |= {name: text(ref)} if ref is not None else {}
+    return parts
 
 
 FORMS = {

@@ -97,8 +97,8 @@ SCALARS = {
 def test_constants_are_computed(function: str) -> None:
     numbers, result = SCALARS[function]
     builder = Builder(lowered(f"{INPUTS}\noutput x"))
-    found = builder.map(function, *(builder.number(n) for n in numbers))
-    assert builder.constant_value(found) == result
+    folded = builder.map(function, *(builder.number(n) for n in numbers))
+    assert builder.constant_value(folded) == result
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
@@ -107,15 +107,15 @@ def test_hyperparameters_are_computed_once_for_all(function: str) -> None:
     builder = Builder(lowered(f"{INPUTS}\noutput x"))
     eps = Hyper("eps")
     count = len(SCALARS[function][0])
-    found = builder.map(function, *[builder.number(eps)] * count)
-    assert builder.ops[found] == Number(Apply(function, (eps,) * count))
+    folded = builder.map(function, *[builder.number(eps)] * count)
+    assert builder.ops[folded] == Number(Apply(function, (eps,) * count))
 
 
 @pytest.mark.parametrize("function, numbers", [("div", (1, 0)), ("exp", (1000,))])
 def test_constants_may_be_infinite(function: str, numbers: tuple[float, ...]) -> None:
     builder = Builder(lowered(f"{INPUTS}\noutput x"))
-    found = builder.map(function, *(builder.number(n) for n in numbers))
-    assert builder.constant_value(found) == math.inf
+    folded = builder.map(function, *(builder.number(n) for n in numbers))
+    assert builder.constant_value(folded) == math.inf
 
 
 # Equal for ordinary numbers, but not for all: NaN, infinity, zero, or a negative base.
@@ -149,8 +149,8 @@ def values(expression: str, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """The value of an expression before and after simplification, by the oracle."""
     program = lowered(f"{INPUTS}\noutput x, found = {expression}")
     call = Call(inputs={"x": x, "v": v}, hypers={"eps": 1e-5})
-    found = [interpret(p, call).outputs["found"] for p in (program, simplify(program))]
-    return found[0], found[1]
+    values = [interpret(p, call).outputs["found"] for p in (program, simplify(program))]
+    return values[0], values[1]
 
 
 @given(x=st.lists(NUMBERS, min_size=3, max_size=3), v=st.lists(NUMBERS, min_size=3, max_size=3))

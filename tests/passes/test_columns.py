@@ -21,9 +21,9 @@ PARTS = ("C.outer", "C.inner")
 
 def together(program: Program) -> Program:
     """The step, where it can be taken."""
-    found = columns(program, PARTS)
-    assert found is not None
-    return found
+    actual = columns(program, PARTS)
+    assert actual is not None
+    return actual
 
 
 # An output, and how it is computed with the channels together.
@@ -78,8 +78,8 @@ def test_rewritten(output: str) -> None:
 def test_the_same_number(output: str) -> None:
     program = split(lowered(f"{INPUTS}output {output}"))
     here = point(program)
-    found = values(together(program), here.call)
-    torch.testing.assert_close(found, here.outputs, rtol=1e-12, atol=1e-12)
+    actual = values(together(program), here.call)
+    torch.testing.assert_close(actual, here.outputs, rtol=1e-12, atol=1e-12)
 
 
 IMPOSSIBLE = {
@@ -114,9 +114,9 @@ def test_both_directions_of_group_norm() -> None:
     (both,) = directions(optimize(program), check=True)
     here = point(program)
     forward = values(both.forward, here.call)
-    found = together(both.forward)
-    verify(found)
-    torch.testing.assert_close(values(found, here.call), forward, rtol=1e-12, atol=1e-12)
+    actual = together(both.forward)
+    verify(actual)
+    torch.testing.assert_close(values(actual, here.call), forward, rtol=1e-12, atol=1e-12)
     backward = together(both.backward)
     verify(backward)
     x = here.leaves["x"]

@@ -46,11 +46,11 @@ def test_a_formula_is_what_the_oracle_computes(function: str) -> None:
         builder.copy(let)
     refs = [builder.value_map[name] for name in names]
     result = COMPOSITIONS[function](builder, *refs)
-    given = torch.tensor(list(itertools.product(POINTS, repeat=len(names))), dtype=torch.float64).T
+    points = torch.tensor(list(itertools.product(POINTS, repeat=len(names))), dtype=torch.float64).T
     if function == "unbiased":  # of a count
-        given = given[:, given[1] > 0]
-    found = value(builder, result, dict(zip(refs, given)))
-    torch.testing.assert_close(found, FUNCTIONS[function](*given), equal_nan=True)
+        points = points[:, points[1] > 0]
+    actual = value(builder, result, dict(zip(refs, points)))
+    torch.testing.assert_close(actual, FUNCTIONS[function](*points), equal_nan=True)
 
 
 def functions(program: Program) -> set[str]:

@@ -57,9 +57,9 @@ def arguments(function: str, count: int) -> list[Tensor]:
     return [torch.tensor(column, dtype=F64).requires_grad_() for column in columns]
 
 
-def derived(function: str, given: list[Tensor], arriving: Tensor) -> list[Tensor | None]:
+def derived(function: str, operands: list[Tensor], arriving: Tensor) -> list[Tensor | None]:
     """What the row gives for each argument: its maps are built, and run by the oracle."""
-    names = [f"a{i}" for i in range(len(given))]
+    names = [f"a{i}" for i in range(len(operands))]
     decls = ", ".join(f"{name}[N]" for name in ("x", *names))
     program = lowered(f"input {decls}\noutput " + " * ".join(("x", *names)))
     builder = AdjointBuilder(program)
@@ -68,7 +68,7 @@ def derived(function: str, given: list[Tensor], arriving: Tensor) -> list[Tensor
     d, *refs = (builder.value_map[name] for name in ("x", *names))
     y = builder.emit(Map(function, tuple(refs)))
     parts = DERIVATIVES[function](builder, d, tuple(refs), y)
-    known = dict(zip((d, *refs), (arriving, *(g.detach() for g in given))))
+    known = dict(zip((d, *refs), (arriving, *(g.detach() for g in operands))))
     return [None if part is None else run(builder, part, known) for part in parts]
 
 
@@ -92,17 +92,19 @@ def counts(function: str) -> range:
     return range(3 if function == "clamp" else row.min_arguments, len(row.parameters) + 1)
 
 
-def agrees(function: str, given: list[Tensor]) -> None:
+def agrees(function: str, operands: list[Tensor]) -> None:
     """Hold a row against autograd at these points."""
-    value = TORCH.get(function, FUNCTIONS[function])(*given)
+    value = TORCH.get(function, FUNCTIONS[function])(*operands)
     arriving = torch.linspace(-2, 3, len(value), dtype=F64)
-    found = derived(function, given, arriving)
-    assert len(found) == len(given)
-    wanted = torch.autograd.grad(value, given, arriving, allow_unused=True, materialize_grads=True)
-    for position, (own, right) in enumerate(zip(found, wanted)):
+    actual = derived(function, operands, arriving)
+    assert len(actual) == len(operands)
+    wanted = torch.autograd.grad(
+        value, operands, arriving, allow_unused=True, materialize_grads=True
+    )
+    for position, (adjoint, right) in enumerate(zip(actual, wanted)):
         if position not in CONSTANT.get(function, ()):
-            own = torch.zeros_like(right) if own is None else own.expand(right.shape)
-            torch.testing.assert_close(own, right, rtol=1e-12, atol=1e-12, equal_nan=True)
+            adjoint = torch.zeros_like(right) if adjoint is None else adjoint.expand(right.shape)
+            torch.testing.assert_close(adjoint, right, rtol=1e-12, atol=1e-12, equal_nan=True)
 
 
 @pytest.mark.parametrize(("function", "count"), [(f, n) for f in SMOOTH for n in counts(f)])
@@ -122,8 +124,8 @@ def test_every_operation_has_a_row() -> None:
 
 @pytest.mark.parametrize("function", sorted(n for n, row in ELEMENTWISE.items() if row.boolean))
 def test_nothing_flows_through_a_comparison(function: str) -> None:
-    given = [torch.ones(3, dtype=F64), torch.zeros(3, dtype=F64)]
-    assert derived(function, given, torch.ones(3, dtype=F64)) == [None, None]
+    operands = [torch.ones(3, dtype=F64), torch.zeros(3, dtype=F64)]
+    assert derived(function, operands, torch.ones(3, dtype=F64)) == [None, None]
 
 
 def test_a_square_has_one_part() -> None:
@@ -132,10 +134,10 @@ def test_a_square_has_one_part() -> None:
     for let in program.body:
         builder.copy(let)
     y = builder.map("mul", "x", "x")
-    found, none = DERIVATIVES["mul"](builder, "d", ("x", "x"), y)
-    assert found is not None and none is None
+    actual, none = DERIVATIVES["mul"](builder, "d", ("x", "x"), y)
+    assert actual is not None and none is None
     known = {"x": torch.tensor([3.0], dtype=F64), "d": torch.tensor([5.0], dtype=F64)}
-    assert run(builder, found, known).tolist() == [30.0]
+    assert run(builder, actual, known).tolist() == [30.0]
 
 
 ODD = {

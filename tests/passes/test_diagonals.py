@@ -16,8 +16,8 @@ def test_a_variance_is_read_from_the_covariance() -> None:
     for product in (f"var(x over *S) * {COVARIANCE}", f"{COVARIANCE} * var(x over *S)"):
         for more in ("", f", c = {COVARIANCE}"):
             text = f"{INPUTS}output x, p = {product}{more}"
-            found = after(text, simplify, diagonals)
-            assert "var(" not in found and found.count("over S)") == 3  # mean, sum and count
+            actual = after(text, simplify, diagonals)
+            assert "var(" not in actual and actual.count("over S)") == 3  # mean, sum and count
 
 
 @pytest.mark.parametrize(

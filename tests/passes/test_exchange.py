@@ -47,10 +47,12 @@ def test_one_message_goes_over_all_divided_axes_of_a_pool() -> None:
 
 def test_a_largest_value_is_that_of_all_pieces_and_shared_by_its_ties() -> None:
     text = "input x[N, C], w[N] = 1\noutput x - max(x over N) * min(x over N weight w)"
-    found = after(text, optimize, partial(exchange, divided=["N"]))
-    assert "%2 : [C] = ties(x about %1 over N)\n%3 : [C] = exchange max(%1 over N ties %2)" in found
-    assert "%6 : bool[N] = ne(w, 0)\n%7 : [C] = ties(x about %5 over N where %6)" in found
-    assert "%8 : [C] = exchange min(%5 over N ties %7)" in found
+    actual = after(text, optimize, partial(exchange, divided=["N"]))
+    assert (
+        "%2 : [C] = ties(x about %1 over N)\n%3 : [C] = exchange max(%1 over N ties %2)" in actual
+    )
+    assert "%6 : bool[N] = ne(w, 0)\n%7 : [C] = ties(x about %5 over N where %6)" in actual
+    assert "%8 : [C] = exchange min(%5 over N ties %7)" in actual
 
 
 def test_a_softmax_is_a_largest_value_and_a_sum() -> None:
@@ -73,9 +75,9 @@ def test_a_softmax_is_a_largest_value_and_a_sum() -> None:
 
 def test_the_length_of_a_divided_axis_is_that_of_all_pieces() -> None:
     text = "input x[N, C]\noutput x * sqrt(size(N))"
-    found = after(text, optimize, partial(exchange, divided=["N"]))
-    assert "exchange(%1 over N)" in found and "count from" in found
-    assert "size(N)" not in found
+    actual = after(text, optimize, partial(exchange, divided=["N"]))
+    assert "exchange(%1 over N)" in actual and "count from" in actual
+    assert "size(N)" not in actual
 
 
 def test_cells_of_a_table_are_shared_and_those_of_graphs_are_not() -> None:
@@ -89,8 +91,8 @@ def test_cells_of_a_table_are_shared_and_those_of_graphs_are_not() -> None:
 
 def test_statistics_of_statistics_weigh_what_they_were_measured_on() -> None:
     text = "input x[N, C, *S]\noutput x - mean(mean(x over *S)^2 over N)"
-    found = after(text, optimize, partial(exchange, divided=["N"]))
-    assert found.count("exchange(") == 2 and found.count("size(S))") == 2
+    actual = after(text, optimize, partial(exchange, divided=["N"]))
+    assert actual.count("exchange(") == 2 and actual.count("size(S))") == 2
 
 
 @pytest.mark.parametrize(
@@ -124,20 +126,20 @@ def test_axes_that_cannot_be_divided_together_are_not() -> None:
         exchange(program, axes)
     with pytest.raises(CannotDivide):
         exchange(program, ["N", "S"])
-    found = divided(program)
-    assert found is not None and set(found.refusals) == {"S"}
-    assert [variant.axes for variant in found.variants] == [("N", "C")]
+    division = divided(program)
+    assert division is not None and set(division.refusals) == {"S"}
+    assert [variant.axes for variant in division.variants] == [("N", "C")]
 
 
 def test_samples_have_a_variant_of_their_own_where_it_sends_less() -> None:
     """A message over N and *S goes to the processes of N where N alone is divided."""
     text = "input x[N, C, *S]\noutput x - mean(x over N, *S)"
-    found = divided(optimize(lowered(text)))
-    assert found is not None
-    assert [variant.axes for variant in found.variants] == [("N", "C", "S")]
-    found = divided(optimize(lowered(f"{text} - mean(x over *S)")))
-    assert found is not None
-    assert [variant.axes for variant in found.variants] == [("N",), ("N", "C", "S")]
+    division = divided(optimize(lowered(text)))
+    assert division is not None
+    assert [variant.axes for variant in division.variants] == [("N", "C", "S")]
+    division = divided(optimize(lowered(f"{text} - mean(x over *S)")))
+    assert division is not None
+    assert [variant.axes for variant in division.variants] == [("N",), ("N", "C", "S")]
 
 
 # ---- what the rules of the IR refuse
@@ -211,8 +213,8 @@ RANGE = "input x[N, C]\noutput (x - min(x over N)) * max(x over N)"
 
 def test_the_elements_that_share_a_gradient_are_counted() -> None:
     program = exchange(optimize(lowered(RANGE)), ["N"])
-    found = exchanges(program)
-    (first, one), (last, _) = sorted(found.items(), key=lambda item: int(item[0][1:]))
+    kinds = exchanges(program)
+    (first, one), (last, _) = sorted(kinds.items(), key=lambda item: int(item[0][1:]))
     for ref, ties, reason in (
         (first, None, "without a count of its elements"),
         (last, one.value, "without a count of its elements"),

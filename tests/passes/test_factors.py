@@ -45,8 +45,8 @@ def test_one_difference_from_a_centre_is_enough() -> None:
         let cov = sum(gap * gap[C -> D] over *S)
         output sum(w * cov * (x - a)[C -> D] over D)
     """
-    found = after(text, simplify, fold, factors)
-    assert "sub(m, a)" in found and "sub(x, a)" not in found and found.count("sub(x") == 1
+    actual = after(text, simplify, fold, factors)
+    assert "sub(m, a)" in actual and "sub(x, a)" not in actual and actual.count("sub(x") == 1
 
 
 @pytest.mark.parametrize("matrix", ["w", "mode(train: cov, eval: w)", "where(flag, w, cov)"])

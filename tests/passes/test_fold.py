@@ -110,8 +110,8 @@ FOLDED = {
 
 @pytest.mark.parametrize("output", FOLDED)
 def test_folded(output: str) -> None:
-    found = after(f"{INPUTS}output {output}", simplify, fold)
-    same(found.rpartition("\n")[0], FOLDED[output])
+    actual = after(f"{INPUTS}output {output}", simplify, fold)
+    same(actual.rpartition("\n")[0], FOLDED[output])
 
 
 def test_factors_join_unless_the_product_is_as_wide_as_x() -> None:
@@ -189,10 +189,10 @@ def test_narrow_inputs_are_coefficients_themselves() -> None:
 
 def test_batch_norm_is_one_map_in_both_modes() -> None:
     text = "input x[N, C]\noutput affine(normalize(x over N track 0.1) per C)"
-    found = after(text, simplify, fold)
-    assert found.count("[N, C] =") == 1
-    assert "[N, C] = rescale(x, %3, bias, %scale)" in found
-    assert "%3 : [C] = mode(train: %1, eval: running_mean if running_mean)" in found
+    actual = after(text, simplify, fold)
+    assert actual.count("[N, C] =") == 1
+    assert "[N, C] = rescale(x, %3, bias, %scale)" in actual
+    assert "%3 : [C] = mode(train: %1, eval: running_mean if running_mean)" in actual
 
 
 def test_a_mixture_of_two_norms_is_one_map() -> None:
@@ -201,7 +201,7 @@ def test_a_mixture_of_two_norms_is_one_map() -> None:
         param gate[C] = 1
         output gate * normalize(x over N, *S) + (1 - gate) * normalize(x over *S)
     """
-    found = after(text, simplify, fold)
-    assert [line.split(" = ")[1] for line in found.split("\n") if "[N, C, S] =" in line] == [
+    actual = after(text, simplify, fold)
+    assert [line.split(" = ")[1] for line in actual.split("\n") if "[N, C, S] =" in line] == [
         "rescale(x, %1, %shift, %scale3)"
     ]

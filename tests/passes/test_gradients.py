@@ -57,16 +57,16 @@ def agree_at(program: Program, here: Point, arm: str) -> None:
     gradient = gradients_of(program, arm)
     verify(gradient.forward)
     forward = {name: y.detach() for name, y in values(gradient.forward, here.call).items()}
-    given = arriving(program, here, forward)
-    wanted = here.gradients(given)
-    given |= {name: forward[name] for name in gradient.kept}
+    inputs = arriving(program, here, forward)
+    wanted = here.gradients(inputs)
+    inputs |= {name: forward[name] for name in gradient.kept}
     body = gradient.program
     for step in (lambda p: p, *(step.run for step in BACKWARD_PASSES)):
         body = step(body)
         verify(body)
-        for name, found in here.derived(body, given).items():
+        for name, actual in here.derived(body, inputs).items():
             scale = float(wanted[name].abs().max().clamp_min(1))
-            torch.testing.assert_close(found, wanted[name], rtol=0, atol=1e-9 * scale, msg=name)
+            torch.testing.assert_close(actual, wanted[name], rtol=0, atol=1e-9 * scale, msg=name)
 
 
 @pytest.mark.parametrize("program", DERIVABLE, indirect=True)

@@ -38,17 +38,17 @@ def variants() -> Iterator[tuple[str, DividedVariant]]:
 
 
 def test_a_sweep_measures_moments_from_which_sums_follow() -> None:
-    found = swept(BATCH)
-    measured, written = found.sweeps
+    swept_norm = swept(BATCH)
+    measured, written = swept_norm.sweeps
     assert "exact_mean(x over N, S)" in program_text(measured.program)
     assert "as float64" in program_text(measured.program)
     assert not measured.narrow_inputs and not measured.writes
     assert written.writes and len(written.narrow_inputs) == 2
-    between = program_text(found.program)
+    between = program_text(swept_norm.program)
     assert "gaps of" in between and "squares of" in between
     wide = {"N", "C", "S"}
     assert not any(wide <= {*let.type.axes} and not isinstance(let.op, (Swept, Input))
-                   for let in found.program.body)  # fmt: skip
+                   for let in swept_norm.program.body)  # fmt: skip
 
 
 def test_sweeps_change_no_message() -> None:
@@ -76,26 +76,26 @@ def test_sweeps_change_no_message() -> None:
 def test_programs_of_sweeps_and_between_them_are_legal() -> None:
     for _, variant in variants():
         try:
-            found = local_sweeps(variant.program)
+            swept_norm = local_sweeps(variant.program)
         except NotInSweeps:
             continue
-        verify(found.program)
-        for sweep in found.sweeps:
+        verify(swept_norm.program)
+        for sweep in swept_norm.sweeps:
             verify(sweep.program)
 
 
 def test_the_verifier_wants_local_moments_to_be_sent() -> None:
-    found = swept(BATCH).program
+    swept_norm = swept(BATCH).program
     body = [
         replace(let, op=replace(let.op, part_of=())) if isinstance(let.op, Swept) else let
-        for let in found.body
+        for let in swept_norm.body
     ]
     with pytest.raises(IllegalProgram, match="several pieces"):
-        verify(replace(found, body=tuple(body)))
-    sums = {let.name: let.op.parts[1] for let in found.body if isinstance(let.op, ToSum)}
+        verify(replace(swept_norm, body=tuple(body)))
+    sums = {let.name: let.op.parts[1] for let in swept_norm.body if isinstance(let.op, ToSum)}
     mean = next(iter(sums.values()))
     with pytest.raises(IllegalProgram, match="a part of a sum over N"):
-        verify(replace(found, outputs=(("output", mean),)))
+        verify(replace(swept_norm, outputs=(("output", mean),)))
 
 
 def test_most_norms_that_pool_over_samples_have_kernels_between_messages() -> None:
@@ -135,9 +135,9 @@ def test_what_has_no_sweeps_says_why(text: str, reason: str) -> None:
 
 
 def test_an_input_that_is_an_output_is_in_no_sweep() -> None:
-    found = swept("input x[N, C]\noutput x, y = normalize(x over N)")
-    assert {name for sweep in found.sweeps for name, _ in sweep.program.outputs} >= {"y"}
-    assert "x" not in {name for sweep in found.sweeps for name, _ in sweep.program.outputs}
+    swept_norm = swept("input x[N, C]\noutput x, y = normalize(x over N)")
+    assert {name for sweep in swept_norm.sweeps for name, _ in sweep.program.outputs} >= {"y"}
+    assert "x" not in {name for sweep in swept_norm.sweeps for name, _ in sweep.program.outputs}
 
 
 def test_the_length_of_an_axis_that_a_sweep_has_nothing_on_may_be_an_argument() -> None:

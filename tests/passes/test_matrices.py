@@ -79,9 +79,9 @@ def test_it_computes_the_same(what: str) -> None:
     text = f"input x[N, C, *S]\noutput x - mean(x over {over}, *S), v = var(x over {over}, *S)"
     program = lowered(text, arguments=arguments)
     here = point(program)
-    found = values(matrices(share(program)), here.call)
+    actual = values(matrices(share(program)), here.call)
     for name, wanted in values(program, here.call).items():
-        torch.testing.assert_close(found[name], wanted, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(actual[name], wanted, rtol=1e-12, atol=1e-12)
         assert wanted.dtype == F64
 
 
@@ -89,6 +89,6 @@ def test_the_weight_of_the_pool_counts_too() -> None:
     text = "input x[N, C, *S], w[N], a: matrix[N, N]\nlet m = mean(x over *S)"
     program = lowered(f"{text}\noutput x - mean(m over N: a where (w > 0.3) weight w)")
     here = point(program)
-    found = values(matrices(share(program)), here.call)
+    actual = values(matrices(share(program)), here.call)
     for name, wanted in values(program, here.call).items():
-        torch.testing.assert_close(found[name], wanted, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(actual[name], wanted, rtol=1e-12, atol=1e-12)

@@ -96,13 +96,13 @@ def reading_all_buffers(program: Program) -> Program:
     return replace(program, body=(*reads, *program.body))
 
 
-def close(found: dict[str, Tensor], wanted: dict[str, Tensor], tolerance: float) -> None:
+def close(actual: dict[str, Tensor], wanted: dict[str, Tensor], tolerance: float) -> None:
     """Equal names, and numbers that are equal beside the largest of them."""
-    assert found.keys() == wanted.keys()
+    assert actual.keys() == wanted.keys()
     for name, right in wanted.items():
         scale = float(right.abs().max().clamp_min(1)) if right.numel() else 1.0
         torch.testing.assert_close(
-            found[name], right, rtol=0, atol=tolerance * scale, msg=lambda m, n=name: f"{n}: {m}"
+            actual[name], right, rtol=0, atol=tolerance * scale, msg=lambda m, n=name: f"{n}: {m}"
         )
 
 
@@ -126,10 +126,10 @@ def unchanged(program: Program, tolerance: float = 1e-11) -> None:
         before = after
         verify(after)
         for mode in wanted:
-            found = answer(after, built, *mode)
+            actual = answer(after, built, *mode)
             try:
-                close(found.values, wanted[mode].values, tolerance)
-                close(found.gradients, wanted[mode].gradients, tolerance)
+                close(actual.values, wanted[mode].values, tolerance)
+                close(actual.gradients, wanted[mode].gradients, tolerance)
             except AssertionError as error:
                 raise AssertionError(f"{name} changes {program.name} in {mode}: {error}") from error
 
@@ -145,10 +145,10 @@ def smooth(program: Program, tolerance: float) -> bool:
             if x is not None and x.is_floating_point():
                 x *= 1 + 1e-14 * torch.randn(x.shape, generator=generator, dtype=x.dtype)
         for mode in wanted:
-            found = answer(program, moved, *mode)
+            actual = answer(program, moved, *mode)
             try:
-                close(found.values, wanted[mode].values, tolerance)
-                close(found.gradients, wanted[mode].gradients, tolerance)
+                close(actual.values, wanted[mode].values, tolerance)
+                close(actual.gradients, wanted[mode].gradients, tolerance)
             except AssertionError:
                 return False
     return True

@@ -41,9 +41,9 @@ def test_two_centres_are_one_look_at_the_data() -> None:
 
 def test_factors_may_have_different_centres() -> None:
     text = f"{INPUTS}output x, s = {covariance('a', 'b')}, t = {covariance('b', 'a')}"
-    found = after(text, simplify, products)
-    assert found.count("over S)") == 3  # the mean, the sum, and the count
-    assert "sub(%1, a)" in found and "sub(%1, b)" in found
+    actual = after(text, simplify, products)
+    assert actual.count("over S)") == 3  # the mean, the sum, and the count
+    assert "sub(%1, a)" in actual and "sub(%1, b)" in actual
 
 
 UNTOUCHED = {

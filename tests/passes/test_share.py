@@ -71,10 +71,10 @@ SHARED = {
 
 def statistics(several: str) -> str:
     """How a norm computes these statistics."""
-    given = several.split("; ")
-    outputs = [f"s{number} = {statistic}" for number, statistic in enumerate(given)]
+    lines = several.split("; ")
+    outputs = [f"s{number} = {statistic}" for number, statistic in enumerate(lines)]
     text = after(f"{INPUTS}output x, {', '.join(outputs)}", simplify, share)
-    return "\n".join(text.split("\n")[: -len(given) - 1])
+    return "\n".join(text.split("\n")[: -len(lines) - 1])
 
 
 @pytest.mark.parametrize("several", SHARED)
@@ -179,7 +179,7 @@ def test_names_of_the_spec_are_kept() -> None:
         let outer = moments(x over C, *S)
         output (x - outer.mean - inner.mean) * outer.var * inner.var
     """
-    found = after(text, simplify, share)
-    assert "inner_mean : [N, C] = mean(x over S)" in found
-    assert "outer_mean : [N] = mean(inner_mean over C)" in found
-    assert "outer_var : [N] = add(%within, %between)" in found
+    actual = after(text, simplify, share)
+    assert "inner_mean : [N, C] = mean(x over S)" in actual
+    assert "outer_mean : [N] = mean(inner_mean over C)" in actual
+    assert "outer_var : [N] = add(%within, %between)" in actual

@@ -81,16 +81,16 @@ REWRITTEN = {
 
 @pytest.mark.parametrize("expression", REWRITTEN)
 def test_rewritten(expression: str) -> None:
-    found = after(f"{INPUTS}output x * {expression}", simplify, sums)
-    same("\n".join(found.split("\n")[:-2]), REWRITTEN[expression])
+    actual = after(f"{INPUTS}output x * {expression}", simplify, sums)
+    same("\n".join(actual.split("\n")[:-2]), REWRITTEN[expression])
 
 
 @pytest.mark.parametrize("expression", REWRITTEN)
 def test_the_same_number(expression: str) -> None:
     program = simplify(lowered(f"{INPUTS}output x * {expression}"))
     here = point(program)
-    found = values(sums(program), here.call)
-    torch.testing.assert_close(found, here.outputs, rtol=1e-12, atol=1e-12)
+    actual = values(sums(program), here.call)
+    torch.testing.assert_close(actual, here.outputs, rtol=1e-12, atol=1e-12)
 
 
 KEPT = {

@@ -121,9 +121,9 @@ def test_each_arm_is_what_the_norm_does_when_called_that_way(program: Program) -
     for name, decided in variants(optimize(program)).items():
         verify(decided)
         here = point(program, name)
-        for output, found in values(decided, here.call).items():
-            wanted = here.outputs[output].reshape(found.shape)
-            torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
+        for output, actual in values(decided, here.call).items():
+            wanted = here.outputs[output].reshape(actual.shape)
+            torch.testing.assert_close(actual, wanted, rtol=1e-9, atol=1e-9)
 
 
 def test_batch_norm_in_eval_mode_has_no_statistic() -> None:

@@ -41,7 +41,7 @@ def passed(
             with sent:
                 y = call(x, **inputs)
                 (y * arriving).sum().backward()
-    return {"y": y.detach(), "dx": x.grad, "sent": sent.found}
+    return {"y": y.detach(), "dx": x.grad, "sent": sent.messages}
 
 
 def transformed(group: Any, rank: int, text: str, axis: str, xs: Sequence[Tensor]) -> Found:

@@ -35,9 +35,9 @@ def synchronized(
     return added(group, actual)
 
 
-def added(group: Any, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def added(group: Any, actual: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The same with gradients of parameters added up, as DDP does but for a factor."""
-    done = dict(found)
+    done = dict(actual)
     for name in sorted(done):
         if name.startswith("gradient of parameter"):
             done[name] = done[name].double()
@@ -89,27 +89,27 @@ def distributed(
     norm = norm_of(path, program, example, setting)
     distribute_module(norm, mesh)
     everywhere = [Replicate()] * mesh.ndim
-    given = {
+    inputs = {
         name: x if x is None else distribute_tensor(x, mesh, everywhere if i else placements)
         for i, (name, x) in enumerate(example.inputs.items())
     }
-    given = {n: _leaf(x) for n, x in given.items()}
-    counts = {f"{name}_size": n for name, n in example.groups.items() if given[name] is not None}
+    inputs = {n: _leaf(x) for n, x in inputs.items()}
+    counts = {f"{name}_size": n for name, n in example.groups.items() if inputs[name] is not None}
     try:
         with runtime.use("torch"), _recorded_pieces() as on_pieces:
-            result = norm(**given, **counts)
+            result = norm(**inputs, **counts)
     except NotImplementedError as error:
         return str(error)
     outputs = [result] if isinstance(result, Tensor) else list(result)
-    found = {f"output {name}": y for (name, _), y in zip(program.outputs, outputs)}
+    actual = {f"output {name}": y for (name, _), y in zip(program.outputs, outputs)}
     whole = {name: distribute_tensor(w, mesh, everywhere) for name, w in weights.items()}
-    sum((y * whole[name]).sum() for name, y in found.items()).backward()  # type: ignore[union-attr]
-    leaves = {f"input {n}": x for n, x in given.items() if x is not None}
+    sum((y * whole[name]).sum() for name, y in actual.items()).backward()  # type: ignore[union-attr]
+    leaves = {f"input {n}": x for n, x in inputs.items() if x is not None}
     leaves |= {f"parameter {n}": p for n, p in norm.named_parameters()}
-    found |= {f"gradient of {n}": x.grad for n, x in leaves.items() if x.grad is not None}
-    where = {name: str(value.placements) for name, value in found.items()}
-    found |= {f"buffer {n}": b for n, b in norm.named_buffers()}
-    return {n: x.detach().full_tensor() for n, x in found.items()}, where, bool(on_pieces)
+    actual |= {f"gradient of {n}": x.grad for n, x in leaves.items() if x.grad is not None}
+    where = {name: str(value.placements) for name, value in actual.items()}
+    actual |= {f"buffer {n}": b for n, b in norm.named_buffers()}
+    return {n: x.detach().full_tensor() for n, x in actual.items()}, where, bool(on_pieces)
 
 
 def compiled(
@@ -129,19 +129,19 @@ def compiled(
     torch.compiler.reset()
     norm = norm_of(path, program, example, setting)
     distribute_module(norm, mesh)
-    given = {
+    inputs = {
         name: x if x is None else distribute_tensor(x, mesh, [Replicate() if i else Shard(dim)])
         for i, (name, x) in enumerate(example.inputs.items())
     }
-    given = {n: _leaf(x) for n, x in given.items()}
-    y = torch.compile(norm, backend="aot_eager", fullgraph=True)(**given)
+    inputs = {n: _leaf(x) for n, x in inputs.items()}
+    y = torch.compile(norm, backend="aot_eager", fullgraph=True)(**inputs)
     whole = distribute_tensor(weights["output output"], mesh, [Replicate()])
     (y * whole).sum().backward()
-    leaves = {f"input {n}": x for n, x in given.items() if x is not None}
+    leaves = {f"input {n}": x for n, x in inputs.items() if x is not None}
     leaves |= {f"parameter {n}": p for n, p in norm.named_parameters()}
-    found = {f"gradient of {n}": x.grad for n, x in leaves.items() if x.grad is not None}
-    found |= {"output output": y, **{f"buffer {n}": b for n, b in norm.named_buffers()}}
-    return {n: x.detach().full_tensor() for n, x in found.items()}  # type: ignore[attr-defined]
+    actual = {f"gradient of {n}": x.grad for n, x in leaves.items() if x.grad is not None}
+    actual |= {"output output": y, **{f"buffer {n}": b for n, b in norm.named_buffers()}}
+    return {n: x.detach().full_tensor() for n, x in actual.items()}  # type: ignore[attr-defined]
 
 
 def messages_of(
@@ -250,9 +250,9 @@ def gradients_of_weights(
 
     text = "norm A(eps = 1e-5) { input x[N, C], w[N] = 1  output normalize(x over N weight w) }"
     norm = runtime.convert_sync(metanorm.loads(text).A(), group)
-    own = slice(2 * rank, 2 * rank + 2)
-    leaf = weight[own].clone().requires_grad_()
+    rows = slice(2 * rank, 2 * rank + 2)
+    leaf = weight[rows].clone().requires_grad_()
     with runtime.use(target):
-        (norm(x[own], w=leaf) * arriving[own]).sum().backward()
+        (norm(x[rows], w=leaf) * arriving[rows]).sum().backward()
     assert leaf.grad is not None
     return leaf.grad

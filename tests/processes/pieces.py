@@ -37,9 +37,9 @@ def pieces(
     """The inputs of each process, whose piece of all `axes` has one of the lengths."""
     made = []
     for rank, length in enumerate(lengths):
-        own = dict.fromkeys(axes, (length,))
+        divided = dict.fromkeys(axes, (length,))
         built = make_example(
-            program, replace(setting, lengths={**setting.lengths, **own}), seed=rank
+            program, replace(setting, lengths={**setting.lengths, **divided}), seed=rank
         )
         if made:  # what is not divided is the same everywhere
             same = {d.name for d in program.inputs if not set(axes) & set(d.dims)}
@@ -69,19 +69,19 @@ def _joined(
     values: Sequence[Tensor | None],
     parts: Sequence[Example],
 ) -> Tensor | None:
-    given = [value for value in values if value is not None]
-    if len(given) < len(values):
+    inputs = [value for value in values if value is not None]
+    if len(inputs) < len(values):
         return None
     if decl.sort == "edges":
         nodes = [len(_first(program, part)) for part in parts]
         starts = [sum(nodes[:i]) for i in range(len(nodes))]
-        return torch.cat([v + start for v, start in zip(given, starts)], 1)
+        return torch.cat([v + start for v, start in zip(inputs, starts)], 1)
     if not set(axes) & set(decl.dims):
-        return given[0]
+        return inputs[0]
     if decl.sort == "index" and decl.table is None:
         sizes = [part.groups[decl.name] for part in parts]
-        given = [v + sum(sizes[:i]) for i, v in enumerate(given)]
-    return torch.cat(given, place_of(decl, axes))
+        inputs = [v + sum(sizes[:i]) for i, v in enumerate(inputs)]
+    return torch.cat(inputs, place_of(decl, axes))
 
 
 def place_of(decl: InputDecl, axes: Sequence[str]) -> int:
@@ -113,8 +113,8 @@ def run(
 ) -> dict[str, Tensor]:
     """Outputs, gradients and buffers of one call, for a loss with a weight for each element; the
     outputs alone where there are no weights."""
-    given = arguments_of(built)
-    result = norm(**given)
+    inputs = arguments_of(built)
+    result = norm(**inputs)
     outputs = [result] if isinstance(result, Tensor) else list(result)
     results = {f"output {name}": y for (name, _), y in zip(program.outputs, outputs)}
     if weights is None:
@@ -122,19 +122,19 @@ def run(
     loss = sum((y.double() * weights[name]).sum() for name, y in results.items())
     assert isinstance(loss, Tensor)
     loss.backward()  # type: ignore[no-untyped-call]
-    leaves = {f"input {n}": x for n, x in given.items() if isinstance(x, Tensor)}
+    leaves = {f"input {n}": x for n, x in inputs.items() if isinstance(x, Tensor)}
     leaves |= {f"parameter {n}": p for n, p in norm.named_parameters()}
     results |= {f"gradient of {n}": x.grad for n, x in leaves.items() if x.grad is not None}
     results |= {f"buffer {n}": b.clone() for n, b in norm.named_buffers()}
     return {name: value.detach() for name, value in results.items()}
 
 
-def weights_of(found: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, Tensor]:
+def weights_of(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, Tensor]:
     """A weight for each element of each output, given their shapes."""
     generator = torch.Generator().manual_seed(seed)
     return {
         name: torch.randn(shape, generator=generator, dtype=torch.float64)
-        for name, shape in found.items()
+        for name, shape in shapes.items()
     }
 
 
@@ -162,7 +162,7 @@ def cut(
     for rank, length in enumerate(lengths):
         start = sum(lengths[:rank])
 
-        def own(name: str, whole: Tensor, start: int = start, length: int = length) -> Tensor:
+        def piece_of(name: str, whole: Tensor, start: int = start, length: int = length) -> Tensor:
             if axis not in dims.get(name, ()):
                 return whole.clone()
             return whole.narrow(dims[name].index(axis), start, length).clone()
@@ -171,7 +171,7 @@ def cut(
         for argument in program.arguments:
             if argument.type == "size" and axis in argument.axes:
                 arguments[argument.name] = length
-        inputs = {n: None if x is None else own(n, x) for n, x in built.inputs.items()}
-        state = {n: own(n, t.detach()) for n, t in norm.state_dict().items()}
+        inputs = {n: None if x is None else piece_of(n, x) for n, x in built.inputs.items()}
+        state = {n: piece_of(n, t.detach()) for n, t in norm.state_dict().items()}
         results.append(Piece(arguments, inputs, built.groups, state))
     return results

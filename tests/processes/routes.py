@@ -67,8 +67,8 @@ def called(
     with runtime.use(routes[rank]):
         sent = Messages()
         with sent:
-            found = passed(norm, x.requires_grad_(), w)
-    return {**found, "sent": sent.found}
+            actual = passed(norm, x.requires_grad_(), w)
+    return {**actual, "sent": sent.messages}
 
 
 class Messages(torch.utils._python_dispatch.TorchDispatchMode):
@@ -76,11 +76,11 @@ class Messages(torch.utils._python_dispatch.TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[Tensor] = []
+        self.messages: list[Tensor] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops._c10d_functional.all_reduce.default:
-            self.found.append(args[0].clone())
+            self.messages.append(args[0].clone())
         return func(*args, **(kwargs or {}))
 
 
@@ -105,8 +105,8 @@ def without_c_file(group: Any, rank: int, path: str, name: str) -> Found:
     x, w = shard(rank, (4, 4), 0.0, torch.float32)
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
-        found = passed(norm, x.requires_grad_(), w)
-    return {**found, "warnings": [str(w.message) for w in warned]}
+        actual = passed(norm, x.requires_grad_(), w)
+    return {**actual, "warnings": [str(w.message) for w in warned]}
 
 
 def refused(group: Any, rank: int, path: str, name: str, odd: Sequence[int]) -> Found:
@@ -115,10 +115,10 @@ def refused(group: Any, rank: int, path: str, name: str, odd: Sequence[int]) -> 
     norm = runtime.convert_sync(norm_at(path, name), group)
     x, w = shard(rank, (5, 3), 0.0, torch.float32)
     before = [b.clone() for b in norm.buffers()]
-    given = x.mT.contiguous().mT if rank in odd else x  # dimensions of *S in another order
+    inputs = x.mT.contiguous().mT if rank in odd else x  # dimensions of *S in another order
     try:
         with runtime.use("native"):
-            norm(given)
+            norm(inputs)
         kind, text = "", ""
     except RuntimeError as error:
         kind, text = type(error).__name__, str(error)

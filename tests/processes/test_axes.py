@@ -45,11 +45,11 @@ def test_pieces_of_an_axis(
     with runtime.use("torch"):
         wanted = run(norm, program, built, weights)
     place = dims["output output"].index(axis)
-    own = [
+    weights_by_rank = [
         {n: w.narrow(place, sum(lengths[:rank]), length) for n, w in weights.items()}
         for rank, length in enumerate(lengths)
     ]
-    arguments = (path, program, parts, [axis], own, training)
+    arguments = (path, program, parts, [axis], weights_by_rank, training)
     results = team.run("members:sharded", *arguments, size=2)
     for what, right in wanted.items():
         each = [f[what] for f in results]

@@ -42,8 +42,8 @@ def with_range(x: Tensor, keep: Tensor) -> Tensor:
 
 
 def by_domain(x: Tensor, domain: Tensor) -> Tensor:
-    found = [widest(x, domain == k) for k in range(3)]
-    return x * torch.stack(found)[domain]
+    actual = [widest(x, domain == k) for k in range(3)]
+    return x * torch.stack(actual)[domain]
 
 
 def quantized(x: Tensor) -> Tensor:
@@ -107,10 +107,10 @@ def asked(
 
 
 def demand_close(
-    found: Sequence[dict[str, Any]], wanted: dict[str, Tensor], tolerance: float
+    actual: Sequence[dict[str, Any]], wanted: dict[str, Tensor], tolerance: float
 ) -> None:
     for name, right in wanted.items():
-        assert difference(torch.cat([f[name] for f in found]), right) <= tolerance, name
+        assert difference(torch.cat([f[name] for f in actual]), right) <= tolerance, name
 
 
 @pytest.mark.parametrize("shards", SHARDS, ids=str)
@@ -162,17 +162,17 @@ def test_numbers_that_are_not_finite_arrive_everywhere(special: float, team: Tea
     wanted = by_hand("largest", whole)
     for routes in (AUTO, TORCH):
         arguments = (LARGEST, "N", cut(whole, (3, 2)), routes)
-        found = team.run("extremes:passed", *arguments, size=2)
+        actual = team.run("extremes:passed", *arguments, size=2)
         for name, right in wanted.items():
             torch.testing.assert_close(
-                torch.cat([f[name] for f in found]), right, equal_nan=True, rtol=0, atol=1e-13
+                torch.cat([f[name] for f in actual]), right, equal_nan=True, rtol=0, atol=1e-13
             )
 
 
 def test_transforms_of_torch_func_and_gradients_of_gradients(team: Team) -> None:
     text = "norm A {\n input x[N, C]\n output x^2 * max(x over N)\n}"
     x = torch.tensor([[1.0, 4], [3, -2], [3, 4], [0, 1]], dtype=torch.float64)
-    found = team.run("extremes:transformed", text, "N", [x[:1], x[1:]], size=2)
+    actual = team.run("extremes:transformed", text, "N", [x[:1], x[1:]], size=2)
     whole = lambda x: x**2 * x.amax(0)  # noqa: E731
     weights = torch.cat([torch.linspace(1, 2, n, dtype=x.dtype) for n in (2, 6)]).reshape(4, 2)
     leaf = x.clone().requires_grad_()
@@ -183,8 +183,8 @@ def test_transforms_of_torch_func_and_gradients_of_gradients(team: Team) -> None
         "gradient": gradient.detach(),
         "twice": twice,
     }
-    demand_close(found, wanted, 1e-13)
-    mapped = torch.cat([f["mapped"] for f in found], 1)
+    demand_close(actual, wanted, 1e-13)
+    mapped = torch.cat([f["mapped"] for f in actual], 1)
     assert difference(mapped, torch.vmap(whole)(torch.stack((x, 2 * x, -x)))) <= 1e-13
 
 

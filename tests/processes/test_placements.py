@@ -75,15 +75,15 @@ def test_every_dimension_in_turn(name: str, team: Team, paths: dict[str, str]) -
                 if isinstance(answer, str):
                     assert not is_cut, answer  # torch has no such operation for these placements
                     continue
-                found, where, on_pieces = answer
+                actual, where, on_pieces = answer
                 assert on_pieces or not is_cut or training, (axis, where)
-                compare(found, wanted)
+                compare(actual, wanted)
 
 
-def compare(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:
+def compare(actual: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:
     for what, right in wanted.items():
-        assert found[what].shape == right.shape, what
-        assert difference(found[what], right) <= 1e-9, what
+        assert actual[what].shape == right.shape, what
+        assert difference(actual[what], right) <= 1e-9, what
 
 
 S0, S1, S2, P, R = Shard(0), Shard(1), Shard(2), Partial(), Replicate()
@@ -117,14 +117,14 @@ def test_uneven_pieces_sums_and_meshes(
     arguments = (paths[name], program, example, setting, weights, placements)
     size = math.prod(mesh)
     named = {"mesh_shape": mesh} if len(mesh) > 1 else {}
-    for found, found_where, on_pieces in team.run(
+    for actual, found_where, on_pieces in team.run(
         "members:distributed", *arguments, size=size, **named
     ):
         assert on_pieces
         for what, right in where.items():
             label = "output output" if what == "output" else f"gradient of parameter {what}"
             assert found_where[label] == str(tuple(right)), label
-        compare(found, wanted)
+        compare(actual, wanted)
 
 
 def test_what_divides_an_axis_twice_is_gathered(team: Team, paths: dict[str, str]) -> None:
@@ -133,9 +133,9 @@ def test_what_divides_an_axis_twice_is_gathered(team: Team, paths: dict[str, str
     example = make_example(program, setting)
     wanted, weights = expected(paths["BatchNorm"], program, example, setting)
     arguments = (paths["BatchNorm"], program, example, setting, weights, [S0, S0])
-    for found, _, on_pieces in team.run("members:distributed", *arguments, mesh_shape=(2, 2)):
+    for actual, _, on_pieces in team.run("members:distributed", *arguments, mesh_shape=(2, 2)):
         assert not on_pieces
-        compare(found, wanted)
+        compare(actual, wanted)
 
 
 @pytest.mark.parametrize(
@@ -169,8 +169,8 @@ def test_optimizers_take_the_gradients_of_pieces(
     example = make_example(program, setting)
     wanted = members.optimized(None, 0, paths[name], program, example, setting)
     arguments = (paths[name], program, example, setting)
-    for found in team.run("members:optimized", *arguments, size=2):
-        compare(found, wanted)
+    for actual in team.run("members:optimized", *arguments, size=2):
+        compare(actual, wanted)
 
 
 @pytest.mark.parametrize(
@@ -185,8 +185,8 @@ def test_graphs_of_torch_compile_take_them_on_the_operations_of_torch(
     example = make_example(program, setting)
     wanted, weights = expected(paths[name], program, example, setting)
     arguments = (paths[name], program, example, setting, weights, dim)
-    for found in team.run("members:compiled", *arguments, size=2):
-        compare(found, wanted)
+    for actual in team.run("members:compiled", *arguments, size=2):
+        compare(actual, wanted)
 
 
 def test_tensors_on_two_meshes_are_no_pieces_of_one_call(team: Team, paths: dict[str, str]) -> None:

@@ -43,14 +43,14 @@ def routes(team: Team, paths: dict[str, str]) -> Routes:
     return Routes(team, paths)
 
 
-def together(found: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+def together(actual: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     """What all processes found, as one process would have it."""
-    whole = {name: torch.cat([f[name] for f in found]) for name in ("y", "dx")}
-    parameters = [n for n in found[0] if n not in ("y", "dx", "sent") and "buffer" not in n]
-    whole |= {name: sum(f[name] for f in found) for name in parameters}  # type: ignore[misc]
-    for name in (n for n in found[0] if n.startswith("buffer")):
-        assert torch.equal(found[0][name], found[1][name]), f"{name} differs between processes"
-        whole[name] = found[0][name]
+    whole = {name: torch.cat([f[name] for f in actual]) for name in ("y", "dx")}
+    parameters = [n for n in actual[0] if n not in ("y", "dx", "sent") and "buffer" not in n]
+    whole |= {name: sum(f[name] for f in actual) for name in parameters}  # type: ignore[misc]
+    for name in (n for n in actual[0] if n.startswith("buffer")):
+        assert torch.equal(actual[0][name], actual[1][name]), f"{name} differs between processes"
+        whole[name] = actual[0][name]
     return whole
 
 
@@ -73,9 +73,9 @@ def demand_close(ours: dict[str, Tensor], theirs: dict[str, Tensor], tolerance: 
 def test_kernels_compute_what_one_process_does(
     name: str, shards: tuple[int, ...], routes: Routes
 ) -> None:
-    found = routes.ask("called", name, NATIVE, shards)
+    actual = routes.ask("called", name, NATIVE, shards)
     wanted = alone(routes.paths[name], name, 0.0, torch.float32)
-    demand_close(together(found), wanted, 2e-5)
+    demand_close(together(actual), wanted, 2e-5)
 
 
 @pytest.mark.parametrize("shards", SHARDS, ids=str)
@@ -96,18 +96,18 @@ def test_every_route_sends_the_same_messages(
 def test_in_double_precision_a_number_near_the_mean_is_sent_first(routes: Routes) -> None:
     how = {"dtype": torch.float64, "centre": 1e6}
     for route in (TORCH, NATIVE, MIXED):
-        found = routes.ask("called", "BatchNorm", route, (7, 1), **how)
-        assert [len(f["sent"]) for f in found] == [3, 3]
+        actual = routes.ask("called", "BatchNorm", route, (7, 1), **how)
+        assert [len(f["sent"]) for f in actual] == [3, 3]
         wanted = alone(routes.paths["BatchNorm"], "BatchNorm", 1e6, torch.float64)
-        demand_close(together(found), wanted, 1e-8)
+        demand_close(together(actual), wanted, 1e-8)
 
 
 def test_a_mean_far_from_zero_keeps_its_digits(routes: Routes) -> None:
-    found = routes.ask("called", "BatchNorm", NATIVE, (7, 1), centre=1e4)
+    actual = routes.ask("called", "BatchNorm", NATIVE, (7, 1), centre=1e4)
     wanted = alone(routes.paths["BatchNorm"], "BatchNorm", 1e4, torch.float32)
     # float32 itself holds the data to 1e-3 of its standard deviation.
-    demand_close(together(found), wanted, 2e-3)
-    variance = found[0]["buffer running_var"].double(), wanted["buffer running_var"]
+    demand_close(together(actual), wanted, 2e-3)
+    variance = actual[0]["buffer running_var"].double(), wanted["buffer running_var"]
     assert float((variance[0] / variance[1] - 1).abs().max()) < 1e-5
 
 
@@ -131,13 +131,13 @@ def test_messages_of_half_precision_are_in_double(
     on_torch = routes.ask("called", name, TORCH, shards, dtype=dtype)
     wanted = alone(routes.paths[name], name, 0.0, dtype)
     for route in (NATIVE, MIXED):
-        found = routes.ask("called", name, route, shards, dtype=dtype)
-        for ours, theirs in zip(found, on_torch):
+        actual = routes.ask("called", name, route, shards, dtype=dtype)
+        for ours, theirs in zip(actual, on_torch):
             for sent, other in zip(ours["sent"], theirs["sent"], strict=True):
                 assert sent.dtype == other.dtype == torch.float64
                 assert torch.equal(sent[:2], other[:2])
                 torch.testing.assert_close(sent[2:], other[2:], rtol=2e-2, atol=2e-2)
-        demand_close(together(found), wanted, 3e-2)
+        demand_close(together(actual), wanted, 3e-2)
 
 
 def test_a_process_without_samples_has_no_kernel_to_run(routes: Routes) -> None:
@@ -156,26 +156,28 @@ def test_where_one_process_cannot_run_kernels_that_are_asked_for_all_raise(
     name: str, odd: tuple[int, ...], routes: Routes
 ) -> None:
     """None waits for another, and the group can be used again."""
-    found = routes.ask("refused", name, odd)
-    for rank, each in enumerate(found):
-        own = rank in odd or name == "IterNorm"  # which has no kernels among processes
-        assert each["kind"] == ("NotServed" if own else "ExchangeError"), each["text"]
-        assert ("cannot run natively" if own else "a process cannot run this call") in each["text"]
+    actual = routes.ask("refused", name, odd)
+    for rank, each in enumerate(actual):
+        is_refused = rank in odd or name == "IterNorm"  # which has no kernels among processes
+        assert each["kind"] == ("NotServed" if is_refused else "ExchangeError"), each["text"]
+        assert ("cannot run natively" if is_refused else "a process cannot run this call") in each[
+            "text"
+        ]
         assert each["kept"]
     wanted = alone(routes.paths[name], name, 0.0, torch.float32)
-    kept = [{n: v for n, v in f.items() if n not in ("kind", "text", "kept")} for f in found]
+    kept = [{n: v for n, v in f.items() if n not in ("kind", "text", "kept")} for f in actual]
     if name == "BatchNorm":
         demand_close(together(kept), wanted, 2e-5)
 
 
 @pytest.mark.parametrize("direction", ["forward", "backward"])
 def test_a_message_that_fails(direction: str, routes: Routes) -> None:
-    for found in routes.ask("failing", "BatchNorm", direction):
-        assert found["kept"] and found["again"]
-        assert "Connection closed by peer" in found["text"]
+    for actual in routes.ask("failing", "BatchNorm", direction):
+        assert actual["kept"] and actual["again"]
+        assert "Connection closed by peer" in actual["text"]
         if direction == "forward":
-            assert found["kind"] == "ExchangeError"
-            assert "BatchNorm" in found["text"] and "over N among 2 processes" in found["text"]
+            assert actual["kind"] == "ExchangeError"
+            assert "BatchNorm" in actual["text"] and "over N among 2 processes" in actual["text"]
 
 
 def test_a_module_without_a_file_has_kernels_for_its_sweeps() -> None:

@@ -73,7 +73,7 @@ def differences(
                if not {*axes} & {*output_dims(program, name, ref)}}  # fmt: skip
     starts = [sum(shards[:rank]) for rank in range(len(shards))]
     place = place_of(first, axes)
-    own = [
+    weights_by_rank = [
         {
             name: w / len(shards) if name in lacking else w.narrow(place, start, length)
             for name, w in weights.items()
@@ -81,7 +81,7 @@ def differences(
         for start, length in zip(starts, shards)
     ]
     when = "train" if setting.training else "always"
-    arguments = (path, program, parts, setting, own, when, target)
+    arguments = (path, program, parts, setting, weights_by_rank, when, target)
     results = team.run("members:synchronized", *arguments, size=len(shards))
     dims = {f"gradient of input {decl.name}": decl for decl in program.inputs}
     dims |= {name: first for name in weights if name not in lacking}

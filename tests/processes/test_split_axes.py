@@ -49,15 +49,15 @@ def test_pieces_of_images(
     with runtime.use("torch"):
         wanted = run(norm, program, built, weights)
     place = program.inputs[0].dims.index("S")
-    own = [
+    weights_by_rank = [
         {n: w.narrow(place, sum(lengths[:rank]), length) for n, w in weights.items()}
         for rank, length in enumerate(lengths)
     ]
-    arguments = (path, program, parts, ["S"], own, True, "native")
+    arguments = (path, program, parts, ["S"], weights_by_rank, True, "native")
     results = team.run("members:sharded", *arguments, size=2)
     first = program.inputs[0].name
     for what, right in wanted.items():
-        each = [found[what] for found in results]
+        each = [result[what] for result in results]
         if what in ("output output", f"gradient of input {first}"):
             each = [torch.cat(each, place)]
         elif what.startswith("gradient of input"):

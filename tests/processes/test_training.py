@@ -37,8 +37,8 @@ class One:
         actual = self.ask(what, name, *how, size=size, **named)
         with runtime.use("torch"):
             wanted = alone(self.paths[name], name, steps)
-        for own in actual:
-            for ours, theirs in zip(own, wanted):
+        for result in actual:
+            for ours, theirs in zip(result, wanted):
                 torch.testing.assert_close(ours, theirs, **CLOSE)
 
 
@@ -66,8 +66,8 @@ def test_fully_sharded_in_half_precision(one: One) -> None:
     actual = one.ask("fsdp", "BatchNorm", half=True)
     with runtime.use("torch"):
         wanted = alone(one.paths["BatchNorm"], "BatchNorm")
-    for own in actual:
-        for ours, theirs in zip(own, wanted):
+    for result in actual:
+        for ours, theirs in zip(result, wanted):
             torch.testing.assert_close(ours.to(theirs.dtype), theirs, rtol=0.1, atol=0.05)
 
 
@@ -115,13 +115,13 @@ def test_gradients_of_gradients(one: One) -> None:
 
 
 def test_copies_and_files(one: One) -> None:
-    for found in one.ask("copies", "SwitchNorm"):
-        assert found["same"] and found["own"] and found["keys"] and found["class"]
+    for state in one.ask("copies", "SwitchNorm"):
+        assert state["same"] and state["own"] and state["keys"] and state["class"]
         assert (
-            "revert_sync(model) first" in found["refusal"] and "1 (SwitchNorm)" in found["refusal"]
+            "revert_sync(model) first" in state["refusal"] and "1 (SwitchNorm)" in state["refusal"]
         )
-        assert found["shown"].endswith("process_groups={'N': 2 processes})")
-        assert found["named"] == {"1": ("N",)} and found["left"] == {}
+        assert state["shown"].endswith("process_groups={'N': 2 processes})")
+        assert state["named"] == {"1": ("N",)} and state["left"] == {}
 
 
 def test_no_exchange(one: One) -> None:

@@ -73,9 +73,9 @@ def test_the_same_messages_and_results(
     wanted = alone(interpreting.paths[name], name, 0.0, torch.float32)
     on_torch = interpreting.ask("called", name, TORCH, shards)
     for routes in (TRITON, MIXED):
-        found = interpreting.ask("called", name, routes, shards)
-        demand_close(together(found), wanted, 2e-5)
-        for ours, theirs in zip(found, on_torch):
+        actual = interpreting.ask("called", name, routes, shards)
+        demand_close(together(actual), wanted, 2e-5)
+        for ours, theirs in zip(actual, on_torch):
             assert len(ours["sent"]) == len(theirs["sent"])
             for sent, other in zip(ours["sent"], theirs["sent"]):
                 assert torch.equal(sent[:2], other[:2])
@@ -84,23 +84,25 @@ def test_the_same_messages_and_results(
 
 def test_a_mean_far_from_zero_keeps_its_digits(interpreting: Routes) -> None:
     """What is sent is added up in float64, as it would cancel otherwise."""
-    found = interpreting.ask("called", "BatchNorm", TRITON, (7, 1), centre=1e4)
+    actual = interpreting.ask("called", "BatchNorm", TRITON, (7, 1), centre=1e4)
     wanted = alone(interpreting.paths["BatchNorm"], "BatchNorm", 1e4, torch.float32)
-    demand_close(together(found), wanted, 2e-3)
-    variance = found[0]["buffer running_var"].double(), wanted["buffer running_var"]
+    demand_close(together(actual), wanted, 2e-3)
+    variance = actual[0]["buffer running_var"].double(), wanted["buffer running_var"]
     assert float((variance[0] / variance[1] - 1).abs().max()) < 1e-6
 
 
 def test_half_precision_is_sent_in_double(interpreting: Routes) -> None:
     for dtype in (torch.bfloat16, torch.float16):
-        found = interpreting.ask("called", "BatchNorm", TRITON, (5, 3), dtype=dtype)
-        assert all(m.dtype == torch.float64 for f in found for m in f["sent"])
+        actual = interpreting.ask("called", "BatchNorm", TRITON, (5, 3), dtype=dtype)
+        assert all(m.dtype == torch.float64 for f in actual for m in f["sent"])
         wanted = alone(interpreting.paths["BatchNorm"], "BatchNorm", 0.0, dtype)
-        demand_close(together(found), wanted, 2e-2)
+        demand_close(together(actual), wanted, 2e-2)
 
 
 def test_double_precision_takes_a_message_more(interpreting: Routes) -> None:
-    found = interpreting.ask("called", "BatchNorm", TRITON, (7, 1), centre=1e6, dtype=torch.float64)
-    assert [len(f["sent"]) for f in found] == [3, 3]
+    actual = interpreting.ask(
+        "called", "BatchNorm", TRITON, (7, 1), centre=1e6, dtype=torch.float64
+    )
+    assert [len(f["sent"]) for f in actual] == [3, 3]
     wanted = alone(interpreting.paths["BatchNorm"], "BatchNorm", 1e6, torch.float64)
-    demand_close(together(found), wanted, 1e-8)
+    demand_close(together(actual), wanted, 1e-8)

@@ -32,7 +32,9 @@ class Layout:
     fixed: tuple[str, ...] = ()
     more: str = ""
     matrices: dict[str, str] = field(default_factory=dict)
-    given: dict[str, str] = field(default_factory=dict)  # matrices that pool means and variances
+    matrix_by_axis: dict[str, str] = field(
+        default_factory=dict
+    )  # matrices that pool means and variances
 
     @property
     def masked(self) -> frozenset[str]:
@@ -58,7 +60,7 @@ LAYOUTS = (
         ("N",),
         ("C",),
         ", alike: matrix[N, N], mixing: matrix[C, C]",
-        given={"N": "alike", "C": "mixing"},
+        matrix_by_axis={"N": "alike", "C": "mixing"},
     ),
     Layout("*B, D", ("*B", "D"), ("D",), ("D",)),
     Layout(
@@ -121,13 +123,13 @@ def mixtures(
     draw: DrawFn, layout: Layout, inner: str, axes: frozenset[str]
 ) -> tuple[str, frozenset[str]]:
     """A statistic by given matrices, where there are some, and the axes that are left."""
-    mixed = [axis for axis in layout.given if axis in axes]
+    mixed = [axis for axis in layout.matrix_by_axis if axis in axes]
     if not mixed:
         return f"tanh({inner})", axes
     chosen = draw(st.lists(st.sampled_from(mixed), min_size=1, unique=True))
     pooled = [axis for axis in layout.axes if axis in axes and axis not in chosen]
     pooled = [axis for axis in pooled if draw(st.booleans())]
-    over = ", ".join([*(f"{axis}: {layout.given[axis]}" for axis in chosen), *pooled])
+    over = ", ".join([*(f"{axis}: {layout.matrix_by_axis[axis]}" for axis in chosen), *pooled])
     statistic = draw(st.sampled_from(("mean", "var", "normalize")))
     left = axes if statistic == "normalize" else axes.difference(pooled)
     return f"{statistic}({inner} over {over})", left
@@ -224,7 +226,7 @@ def beginnings(draw: DrawFn, layout: Layout) -> tuple[str, frozenset[str]]:
 @st.composite
 def norms_for(draw: DrawFn, target: str) -> str:
     """The text of a norm for weights, gradients or a loss that has no errors."""
-    layout = draw(st.sampled_from([own for own in LAYOUTS if not own.more]))
+    layout = draw(st.sampled_from([candidate for candidate in LAYOUTS if not candidate.more]))
     lines = [f"  input x[{layout.dims}]"]
     names = Names(layout, {"x": frozenset(layout.axes)})
     for number in range(draw(st.integers(0, 2)) if target == "weight" else 0):

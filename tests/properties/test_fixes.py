@@ -70,8 +70,8 @@ def same(d: Diagnostic, place: int) -> tuple[object, ...]:
 
 @pytest.mark.parametrize("text", examples(), ids=lambda text: repr(text[:20]))
 def test_each_fix_alone_ends_its_diagnostic(text: str) -> None:
-    found = of(text)
-    for diagnostic in found.diagnostics:
+    checked = of(text)
+    for diagnostic in checked.diagnostics:
         for fix in diagnostic.fixes:
             assert fix.title and fix.span.source == NAME
             after = with_fix(text, fix)
@@ -151,16 +151,16 @@ def test_a_name_that_may_be_another_thing_is_no_safe_fix() -> None:
 
 @pytest.mark.parametrize("name", ["stddev", "variance", "swish"])
 def test_what_computes_something_else_says_so(name: str) -> None:
-    (found,) = of(f"norm A {{\n  input  x[N, C]\n  output x * {name}(x)\n}}\n").diagnostics
-    (fix,) = found.fixes
+    (diagnostic,) = of(f"norm A {{\n  input  x[N, C]\n  output x * {name}(x)\n}}\n").diagnostics
+    (fix,) = diagnostic.fixes
     assert fix.applicability is Applicability.UNSAFE
     assert NAMES_ELSEWHERE[name][1] and NAMES_ELSEWHERE[name][1] in fix.title
 
 
 def test_names_in_two_cases_are_a_guess() -> None:
     text = "norm A {\n  input  x[N, C]\n  param  Mu = 1, MU = 2\n  output x * mu * Mu * MU\n}\n"
-    (found,) = of(text).diagnostics
-    assert found.fixes[0].applicability is Applicability.UNSAFE
+    (diagnostic,) = of(text).diagnostics
+    assert diagnostic.fixes[0].applicability is Applicability.UNSAFE
     assert repaired(text) == text
 
 

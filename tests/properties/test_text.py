@@ -82,8 +82,8 @@ def test_a_note_is_of_what_stands_before_it() -> None:
 def test_any_words_end_in_diagnostics(text: str) -> None:
     source = Source.of("x.norm", text)
     checked = check({"x.norm": source}, ["x.norm"])
-    for found in checked.diagnostics:
-        assert 0 <= found.primary.span.start <= found.primary.span.end <= len(text)
+    for diagnostic in checked.diagnostics:
+        assert 0 <= diagnostic.primary.span.start <= diagnostic.primary.span.end <= len(text)
     render_text(checked.diagnostics, {"x.norm": source})
 
 
@@ -103,5 +103,5 @@ def test_a_damaged_spec_ends_in_diagnostics(text: str, data: st.DataObject) -> N
     other = data.draw(st.sampled_from(("", text[place] * 2, "}", "(", "\0", "é", "*", "=")))
     source = Source.of("x.norm", text[:place] + other + text[place + 1 :])
     checked = check({"x.norm": source}, ["x.norm"])
-    found = render_text(checked.diagnostics, {"x.norm": source})
-    assert checked.ok or found
+    rendered = render_text(checked.diagnostics, {"x.norm": source})
+    assert checked.ok or rendered

@@ -84,21 +84,21 @@ class References(list[Reference]):
             for n, t in reference.tensors.items()
         }
         for training in (True, False) if "training" in wanted else (True,):
-            own = {n: _leaf(t) for n, t in inputs.items() if t is not None}
-            given = {n: _leaf(t) for n, t in inputs.items() if t is not None}
+            reference_inputs = {n: _leaf(t) for n, t in inputs.items() if t is not None}
+            arguments = {n: _leaf(t) for n, t in inputs.items() if t is not None}
             params = dict(module.named_parameters())
-            own |= {n: p.detach().clone().requires_grad_() for n, p in params.items()}
+            reference_inputs |= {n: p.detach().clone().requires_grad_() for n, p in params.items()}
             extra = {"training": training} if "training" in wanted else {}
-            right = _together(reference.function(**own, **extra))
+            right = _together(reference.function(**reference_inputs, **extra))
             with runtime.use(target), counted() as kernels:  # type: ignore[arg-type]
-                found = _together(module.train(training)(**given))
+                actual = _together(module.train(training)(**arguments))
                 cotangents = [torch.randn_like(r) for r in right]
-                leaves = [n for n, t in own.items() if t.requires_grad]
-                got = _gradients(found, [{**given, **params}[n] for n in leaves], cotangents)
-            assert len(found) == len(right)
-            for one, other in zip(found, right):
+                leaves = [n for n, t in reference_inputs.items() if t.requires_grad]
+                got = _gradients(actual, [{**arguments, **params}[n] for n in leaves], cotangents)
+            assert len(actual) == len(right)
+            for one, other in zip(actual, right):
                 torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
-            expected = _gradients(right, [own[n] for n in leaves], cotangents)
+            expected = _gradients(right, [reference_inputs[n] for n in leaves], cotangents)
             for leaf, one, other in zip(leaves, got, expected):
                 torch.testing.assert_close(
                     one, other, rtol=1e-9, atol=1e-9, msg=lambda m, n=leaf: f"gradient of {n}: {m}"
@@ -108,8 +108,8 @@ class References(list[Reference]):
 
 
 def _leaf(tensor: Tensor) -> Tensor:
-    own = tensor.detach().clone()
-    return own.requires_grad_() if own.is_floating_point() else own
+    leaf = tensor.detach().clone()
+    return leaf.requires_grad_() if leaf.is_floating_point() else leaf
 
 
 def _together(result: Any) -> tuple[Tensor, ...]:
@@ -122,7 +122,7 @@ def _gradients(
     pairs = [(o, c) for o, c in zip(outputs, cotangents) if o.requires_grad]
     if not pairs:
         return [torch.zeros_like(leaf) for leaf in leaves]
-    found = torch.autograd.grad(
+    gradients = torch.autograd.grad(
         [o for o, _ in pairs], leaves, [c for _, c in pairs], allow_unused=True
     )
-    return [torch.zeros_like(t) if g is None else g for g, t in zip(found, leaves)]
+    return [torch.zeros_like(t) if g is None else g for g, t in zip(gradients, leaves)]

@@ -94,13 +94,13 @@ def lengths(norm: DrawnNorm, r: Random) -> tuple[dict[str, int], tuple[int, ...]
 def shape_of(
     axes: tuple[str, ...], given_sizes: dict[str, int], spatial: tuple[int, ...]
 ) -> list[int]:
-    found: list[int] = []
+    lengths: list[int] = []
     for before, axis in zip(("", *axes), axes):
         if before == "G" and axis == "D":  # two parts of one dimension
-            found[-1] *= given_sizes[axis]
+            lengths[-1] *= given_sizes[axis]
         else:
-            found += spatial if axis.startswith("*") else (given_sizes[axis],)
-    return found
+            lengths += spatial if axis.startswith("*") else (given_sizes[axis],)
+    return lengths
 
 
 def laid_out(tensor: Tensor, r: Random) -> Tensor:
@@ -125,7 +125,9 @@ def laid_out(tensor: Tensor, r: Random) -> Tensor:
     return tensor
 
 
-def given(norm: DrawnNorm, r: Random, dtype: torch.dtype, like: Given | None = None) -> Given:
+def drawn_inputs(
+    norm: DrawnNorm, r: Random, dtype: torch.dtype, like: Given | None = None
+) -> Given:
     """Random arguments; of the fixed lengths of another call, if there was one."""
     torch.manual_seed(r.randrange(2**31))
     sizes, spatial = lengths(norm, r)
@@ -177,7 +179,7 @@ def argument(
 class Outcome:
     """Outputs, gradients and state after a call, by name."""
 
-    found: dict[str, Tensor]
+    results: dict[str, Tensor]
     state: dict[str, Tensor]
 
 
@@ -185,7 +187,7 @@ def by_reference(
     norm: DrawnNorm, g: Given, leaves: dict[str, Tensor], state: dict[str, Tensor],
     training: bool, cotangents: list[Tensor] | None,
 ) -> tuple[Outcome, list[Tensor]]:  # fmt: skip
-    own = {n: nearly(t.detach().to(F64)).requires_grad_() for n, t in leaves.items()}
+    copies = {n: nearly(t.detach().to(F64)).requires_grad_() for n, t in leaves.items()}
     values: dict[str, Named] = {}
 
     def put(name: str, tensor: Tensor, axes: tuple[str, ...]) -> None:
@@ -207,14 +209,14 @@ def by_reference(
         elif item.sort == "edges":
             edges[name] = g.tensors[name]
         elif item.sort == "matrix":
-            values[name] = Named(own[name], (item.axes[0], f"{item.axes[0]} counted"))
+            values[name] = Named(copies[name], (item.axes[0], f"{item.axes[0]} counted"))
         elif item.sort == "mask":
             put(name, g.tensors[name].to(F64), item.axes)
         else:
-            put(name, own[name] if name in own else g.tensors[name], item.axes)
+            put(name, copies[name] if name in copies else g.tensors[name], item.axes)
     for name, (axes, first) in norm.params.items():  # one that is switched off is as it begins
         off = torch.full([g.sizes[a] for a in axes], first, dtype=F64)
-        put(name, own.get(name, off), axes)
+        put(name, copies.get(name, off), axes)
     for name, (axes, _) in norm.buffers.items():
         if name in state:
             put(name, state[name].to(F64), axes)
@@ -233,13 +235,13 @@ def by_reference(
                        tensor.reshape(g.tensors["x"].shape))  # fmt: skip
     if cotangents is None:
         cotangents = [torch.randn(o.shape, dtype=F64) for o in outputs]
-    found = {f"output {n}": o.detach() for (n, _), o in zip(norm.outputs, outputs)}
+    actual = {f"output {n}": o.detach() for (n, _), o in zip(norm.outputs, outputs)}
     total = sum((o * c).sum() for o, c in zip(outputs, cotangents))
     if isinstance(total, Tensor) and total.requires_grad:
-        gradients = torch.autograd.grad(total, list(own.values()), allow_unused=True)
-        for (name, leaf), gradient in zip(own.items(), gradients):
+        gradients = torch.autograd.grad(total, list(copies.values()), allow_unused=True)
+        for (name, leaf), gradient in zip(copies.items(), gradients):
             for what in (GRADIENT, DIFFERENTIABLE):
-                found[f"{what} of {name}"] = (
+                actual[f"{what} of {name}"] = (
                     torch.zeros_like(leaf) if gradient is None else gradient
                 )
     new = {n: t.clone() for n, t in state.items()}
@@ -247,7 +249,7 @@ def by_reference(
         new[name] = tensor.reshape(state[name].shape)
     if keeps and training and norm.counts_batches:
         new["num_batches_tracked"] = state["num_batches_tracked"] + 1
-    return Outcome(found, new), cotangents
+    return Outcome(actual, new), cotangents
 
 
 def declared(norm: DrawnNorm, text: str, axes: frozenset[str]) -> tuple[str, ...]:
@@ -267,7 +269,7 @@ def by_module(
     dtype: torch.dtype,
 ) -> Outcome:  # fmt: skip
     params = dict(module.named_parameters())
-    own: dict[str, Tensor] = {}
+    leaves_of_norm: dict[str, Tensor] = {}
     arguments: dict[str, Tensor | None] = {}
     for item in norm.inputs:
         if item.name in g.left_out:
@@ -275,14 +277,14 @@ def by_module(
             continue
         tensor = g.tensors[item.name]
         if item.name in leaves:
-            tensor = own[item.name] = tensor.detach().requires_grad_()
+            tensor = leaves_of_norm[item.name] = tensor.detach().requires_grad_()
         arguments[item.name] = tensor
     for name in params:
-        own[name] = params[name]
-        own[name].grad = None
+        leaves_of_norm[name] = params[name]
+        leaves_of_norm[name].grad = None
     result = module(**arguments)
     outputs = [result] if len(norm.outputs) == 1 else list(result)
-    found = {f"output {n}": o.detach() for (n, _), o in zip(norm.outputs, outputs)}
+    actual = {f"output {n}": o.detach() for (n, _), o in zip(norm.outputs, outputs)}
     for (name, _), output in zip(norm.outputs[:1], outputs):
         if output.dtype != dtype:
             raise Mismatch(f"output {name} is of {output.dtype}")
@@ -293,30 +295,30 @@ def by_module(
     if pairs:
         results, weights = [o for o, _ in pairs], [c for _, c in pairs]
         again = torch.autograd.grad(
-            results, list(own.values()), weights, create_graph=True, allow_unused=True
+            results, list(leaves_of_norm.values()), weights, create_graph=True, allow_unused=True
         )
         torch.autograd.backward(results, weights)
-        for (name, leaf), differentiable in zip(own.items(), again):
+        for (name, leaf), differentiable in zip(leaves_of_norm.items(), again):
             for what, gradient in ((GRADIENT, leaf.grad), (DIFFERENTIABLE, differentiable)):
-                found[f"{what} of {name}"] = (
+                actual[f"{what} of {name}"] = (
                     torch.zeros_like(leaf) if gradient is None else gradient.detach()
                 )
     state = {n: b.detach().clone() for n, b in module.named_buffers()}
-    return Outcome(found, state)
+    return Outcome(actual, state)
 
 
 # ---- agreement
 
 
-def agree(what: str, found: Tensor, right: Tensor, moved: Tensor, dtype: torch.dtype) -> bool:
+def agree(what: str, actual: Tensor, right: Tensor, moved: Tensor, dtype: torch.dtype) -> bool:
     """Whether two tensors agree; False where they do not, and rounding alone may be why."""
-    if found.shape != right.shape:
-        raise Mismatch(f"{what} has shape {tuple(found.shape)}, not {tuple(right.shape)}")
+    if actual.shape != right.shape:
+        raise Mismatch(f"{what} has shape {tuple(actual.shape)}, not {tuple(right.shape)}")
     if not right.numel():
         return True
     scale = right.abs().max().item()
     tolerance = TOLERANCE[dtype] * max(scale, 1)
-    error = (found.to(F64) - right).abs()
+    error = (actual.to(F64) - right).abs()
     worst = error.max().item()
     if worst <= tolerance:
         return True
@@ -328,7 +330,7 @@ def agree(what: str, found: Tensor, right: Tensor, moved: Tensor, dtype: torch.d
             int(i) for i in torch.unravel_index(error.nan_to_num(torch.inf).argmax(), error.shape)
         )
         raise Mismatch(
-            f"{what} is off by {worst:.3g}: {found[at].item()!r} for {right[at].item()!r} at {at} "
+            f"{what} is off by {worst:.3g}: {actual[at].item()!r} for {right[at].item()!r} at {at} "
             f"(allowed {tolerance + drift:.3g})"
         )
     return True
@@ -344,8 +346,8 @@ def check(
     """
     r = Random(norm.seed)
     done = Checked(norm.seed)
-    calls = [given(norm, r, dtype)]
-    calls += [given(norm, r, dtype, calls[0]) for _ in range(2)]
+    calls = [drawn_inputs(norm, r, dtype)]
+    calls += [drawn_inputs(norm, r, dtype, calls[0]) for _ in range(2)]
     signature = inspect.signature(cls).parameters
     sizes = {"num_c": calls[0].sizes.get("C", 12)}
     arguments = {**norm.required, **sizes, "dtype": dtype}
@@ -389,7 +391,7 @@ def check(
             done.kernels.backward += kernels.backward
             where = f"{'training' if training else 'evaluation'}, call {number}, {target}"
             for side, wanted, noisy in (
-                (got.found, right.found, moved.found), (got.state, right.state, moved.state)
+                (got.results, right.results, moved.results), (got.state, right.state, moved.state)
             ):  # fmt: skip
                 for name, tensor in wanted.items():
                     done.tensors += 1

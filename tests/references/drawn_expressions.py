@@ -409,8 +409,8 @@ class DrawnPool:
     @property
     def more_axes(self) -> frozenset[str]:
         """Axes that a mask or a weight has, pooled or not."""
-        own = [e.axes for e in (self.where, self.weight) if e is not None]
-        return frozenset().union(*own)
+        weight_axes = [e.axes for e in (self.where, self.weight) if e is not None]
+        return frozenset().union(*weight_axes)
 
     @property
     def cells(self) -> frozenset[str]:

@@ -95,24 +95,24 @@ class Writer:
             return chosen
 
         if self.chance(0.45):  # another tensor, perhaps with fewer axes, in another order
-            own = some()
+            input_dims = some()
             if self.chance(0.25):
-                self.r.shuffle(own)
+                self.r.shuffle(input_dims)
             default = self.r.choice((None, None, 1.0, 0.7, -0.25))
-            if own == dims and self.chance(0.4):
+            if input_dims == dims and self.chance(0.4):
                 default = "x"
-            self.add_input("u", "tensor", own, default, texts)
-            self.d.values.append(self.named("u", layout.of(", ".join(own))))
+            self.add_input("u", "tensor", input_dims, default, texts)
+            self.d.values.append(self.named("u", layout.of(", ".join(input_dims))))
         if self.chance(0.4):
-            own = some()
-            self.add_input("keep", "mask", own, self.r.choice((None, "true")), texts)
-            self.d.masks.append(self.named("keep", layout.of(", ".join(own))))
+            input_dims = some()
+            self.add_input("keep", "mask", input_dims, self.r.choice((None, "true")), texts)
+            self.d.masks.append(self.named("keep", layout.of(", ".join(input_dims))))
         if self.chance(0.35):
-            own = some()
-            self.add_input("w", "weight", own, self.r.choice((None, 1.0)), texts)
-            self.d.weights.append(self.named("w", layout.of(", ".join(own))))
+            input_dims = some()
+            self.add_input("w", "weight", input_dims, self.r.choice((None, 1.0)), texts)
+            self.d.weights.append(self.named("w", layout.of(", ".join(input_dims))))
             if self.chance(0.3):
-                self.d.values.append(self.named("w", layout.of(", ".join(own))))
+                self.d.values.append(self.named("w", layout.of(", ".join(input_dims))))
                 norm.inputs[-1] = replace(norm.inputs[-1], zeros=False)
         compared = self.whole_numbers(some(), texts) if self.chance(0.2) else None
         if first in ("N", "V") and self.chance(0.5 if first == "V" else 0.25):
@@ -150,11 +150,11 @@ class Writer:
         texts.append(f"cu: offsets[{axis}]")
         self.d.indices[axis] = self.d.segments[axis] = "cu"
 
-    def whole_numbers(self, own: list[str], texts: list[str]) -> Expr:
+    def whole_numbers(self, dims: list[str], texts: list[str]) -> Expr:
         """An index that is compared, with positions or with a number."""
-        axes = self.layout.of(", ".join(own))
+        axes = self.layout.of(", ".join(dims))
         self.norm.inputs.append(Input("many", "whole", axes))
-        texts.append(f"many: index[{', '.join(own)}]")
+        texts.append(f"many: index[{', '.join(dims)}]")
         word = self.r.choice(tuple(COMPARISONS))
         single = [a for a in self.layout.axes if not a.startswith("*")]
         beside = self.r.choice([*single, "2"])
@@ -194,9 +194,9 @@ class Writer:
             self.param(f"p{number_}", dims, axes, value)
         if "K" in self.norm.tables and self.chance(0.7):
             dims, axes = self.r.choice(choices)
-            own = f"K, {dims}" if dims else "K"
+            table_dims = f"K, {dims}" if dims else "K"
             self.norm.params["table"] = (("K", *axes), 0.5)
-            self.lines.append(f"  param  table[{own}] = 0.5\n")
+            self.lines.append(f"  param  table[{table_dims}] = 0.5\n")
             first = self.layout.axes[0]
             axes = tuple(axes)
 
@@ -253,10 +253,15 @@ class Writer:
         assert pool is not None
         self.lines.append(f"  let    {name} = moments({value.text} over {pool.text})\n")
         for part in ("mean", "var"):
-            own = pooled(part, value, pool, f"{name}.{part}")
-            self.step(f"{name}.{part}", own)
+            statistic = pooled(part, value, pool, f"{name}.{part}")
+            self.step(f"{name}.{part}", statistic)
             self.d.values.append(
-                Expr(own.text, own.axes, lambda call, t=own.text: call.values[t], own.cells)
+                Expr(
+                    statistic.text,
+                    statistic.axes,
+                    lambda call, t=statistic.text: call.values[t],
+                    statistic.cells,
+                )
             )
 
     def repeat(self, name: str) -> None:

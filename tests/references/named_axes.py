@@ -121,7 +121,7 @@ class Pool:
     where: Named | None = None
     weight: Named | None = None
     beyond: Mapping[str, Tensor] | None = None  # of every axis, [positions] or [1]
-    given: frozenset[str] = frozenset()
+    matrix_axes: frozenset[str] = frozenset()
 
 
 def statistic(
@@ -144,9 +144,9 @@ def statistic(
     for axis, matrix in pool.over.items():
         if matrix is None:
             matrix = torch.ones(1, sizes[axis], dtype=torch.float64)
-        own = Named(matrix.to(torch.float64), (axis, counted[axis])).lined_up(names)
-        counts = counts * own
-        there = there & ((own != 0) | (axis in pool.given))
+        rows = Named(matrix.to(torch.float64), (axis, counted[axis])).lined_up(names)
+        counts = counts * rows
+        there = there & ((rows != 0) | (axis in pool.matrix_axes))
     if pool.where is not None:
         there = there & (inside(pool.where) != 0)
     if pool.weight is not None:
@@ -179,9 +179,9 @@ def statistic(
     def best(sign: float) -> Tensor:
         if 0 in shape:
             return torch.zeros_like(total)
-        found = torch.where(counts != 0, sign * x, -torch.inf).amax(dims)
-        found = torch.where(extra > 0, found.clamp(min=0.0), found)
-        return torch.where(some, sign * torch.where(some, found, 0.0), 0.0)
+        maxima = torch.where(counts != 0, sign * x, -torch.inf).amax(dims)
+        maxima = torch.where(extra > 0, maxima.clamp(min=0.0), maxima)
+        return torch.where(some, sign * torch.where(some, maxima, 0.0), 0.0)
 
     def variance() -> Tensor:
         if about is None:

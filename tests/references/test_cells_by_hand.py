@@ -187,12 +187,12 @@ def test_gradients_arrive_in_cells(target: str) -> None:
     with runtime.use(target):  # type: ignore[arg-type]
         y, m = module.Told()(x, LABELS)
         one, other = torch.randn_like(y), torch.randn_like(m)
-        (found,) = torch.autograd.grad((y, m), x, (one, other))
-        torch.testing.assert_close(found, one + 3 * other[LABELS])
+        (gradient,) = torch.autograd.grad((y, m), x, (one, other))
+        torch.testing.assert_close(gradient, one + 3 * other[LABELS])
         y, m = module.ToldOfBlocks()(x)
         other = torch.randn_like(m)
-        (found,) = torch.autograd.grad((y, m), x, (one, other))
-        torch.testing.assert_close(found, one + 3 * other.repeat_interleave(2, 1))
+        (gradient,) = torch.autograd.grad((y, m), x, (one, other))
+        torch.testing.assert_close(gradient, one + 3 * other.repeat_interleave(2, 1))
 
 
 @TARGETS

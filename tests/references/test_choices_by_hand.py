@@ -63,11 +63,11 @@ def compare(norm: nn.Module, mode: str, kind: str) -> None:
         norm.bias.uniform_(-1, 1)
     x = torch.randn(6, 4, dtype=F64, requires_grad=True)
     right = by_hand(x, mode, kind, norm.weight, norm.bias)
-    found = norm(x, BATCH)
-    torch.testing.assert_close(found, right)
+    actual = norm(x, BATCH)
+    torch.testing.assert_close(actual, right)
     direction = torch.randn_like(right)
-    given = (x, norm.weight, norm.bias)
-    gradients = (torch.autograd.grad(y, given, direction) for y in (found, right))
+    inputs = (x, norm.weight, norm.bias)
+    gradients = (torch.autograd.grad(y, inputs, direction) for y in (actual, right))
     torch.testing.assert_close(*gradients)
 
 

@@ -43,15 +43,15 @@ def library() -> ModuleType:
     return loads((ROOT / "specs" / "llm_norm.norm").read_text(encoding="utf-8"))
 
 
-def same(found: Tensor, right: Tensor) -> None:
-    assert found.dtype == right.dtype
-    assert torch.equal(found.float(), right.float())
+def same(actual: Tensor, right: Tensor) -> None:
+    assert actual.dtype == right.dtype
+    assert torch.equal(actual.float(), right.float())
 
 
-def close(found: Tensor, right: Tensor) -> None:
+def close(actual: Tensor, right: Tensor) -> None:
     """But for sums in another order, which cost the last bit."""
     eps = torch.finfo(right.dtype).eps
-    torch.testing.assert_close(found, right, rtol=2 * eps, atol=eps**2)
+    torch.testing.assert_close(actual, right, rtol=2 * eps, atol=eps**2)
 
 
 def stretched(x: Tensor, eps: float) -> Tensor:
@@ -83,17 +83,17 @@ def test_outputs(norms: ModuleType, half: torch.dtype, target: str) -> None:
     torch.manual_seed(0)
     x, h = torch.randn(4, 5).to(half), torch.randn(4, 5)
     with runtime.use(target):
-        found = norms.Outputs()(x, h)
-    same(found.y, x.float() + h)
-    close(found.h, h / 3)
-    close(found.same, x.float() / 3)
-    same(found.small, (h / 3).to(torch.float8_e5m2))
+        actual = norms.Outputs()(x, h)
+    same(actual.y, x.float() + h)
+    close(actual.h, h / 3)
+    close(actual.same, x.float() / 3)
+    same(actual.small, (h / 3).to(torch.float8_e5m2))
     with runtime.use(target):
         norm = norms.Optional(5, dtype=half)
         for other, wanted in ((h, torch.float32), (None, half)):
-            found = norm(x, other)
-            close(found[0], (x.float() / 3).to(half))
-            close(found.twin, (x.float() / 3).to(wanted))
+            actual = norm(x, other)
+            close(actual[0], (x.float() / 3).to(half))
+            close(actual.twin, (x.float() / 3).to(wanted))
         empty = norm(x[:0], h[:0])
     assert [o.dtype for o in empty] == [half, torch.float32, half]
 
@@ -118,9 +118,9 @@ def test_loops_and_masks(norms: ModuleType, target: str) -> None:
         for _ in range(3):
             y = y / 3
         same(norms.Steps()(x), y)
-        found = norms.Masked()(x, keep)
-        same(found[0], (x / 3) * keep[:, None])
-        same(found.count, torch.tensor(3 / 7).bfloat16().float())
+        actual = norms.Masked()(x, keep)
+        same(actual[0], (x / 3) * keep[:, None])
+        same(actual.count, torch.tensor(3 / 7).bfloat16().float())
 
 
 @TARGETS

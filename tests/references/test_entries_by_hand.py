@@ -52,11 +52,11 @@ def randomized(norm: nn.Module) -> nn.Module:
     return norm
 
 
-def held_against(found: Tensor, right: Tensor, *operands: Tensor) -> None:
+def held_against(actual: Tensor, right: Tensor, *operands: Tensor) -> None:
     direction = torch.randn_like(right)
-    torch.testing.assert_close(found, right)
+    torch.testing.assert_close(actual, right)
     torch.testing.assert_close(
-        torch.autograd.grad(found, operands, direction, allow_unused=True),
+        torch.autograd.grad(actual, operands, direction, allow_unused=True),
         torch.autograd.grad(right, operands, direction, allow_unused=True),
     )
 
@@ -115,8 +115,8 @@ def test_rev_in_is_that_of_its_authors(affine: bool, library: ModuleType) -> Non
         back = (back - norm.bias) / (norm.weight + 1e-5**2)
     y = norm(x)
     held_against(y.y, normed, x, *norm.parameters())
-    found = norm.denormalize(forecast, y.mean.detach(), y.std.detach())
-    held_against(found, back * std + mean, forecast, *norm.parameters())
+    actual = norm.denormalize(forecast, y.mean.detach(), y.std.detach())
+    held_against(actual, back * std + mean, forecast, *norm.parameters())
 
 
 def test_rev_in_gives_back_what_it_got(library: ModuleType) -> None:

@@ -162,11 +162,11 @@ def test_values_and_gradients_are_those_of_the_code(
     with runtime.use(target):
         y = norm(*inputs, *case.more)
         cotangent = torch.randn_like(y)
-        found = torch.autograd.grad(y, leaves, cotangent)
+        gradients = torch.autograd.grad(y, leaves, cotangent)
     right = case.reference(norm, *inputs, *case.more)
     torch.testing.assert_close(y, right, rtol=1e-10, atol=1e-10)
     wanted = torch.autograd.grad(right, leaves, cotangent)
-    torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(gradients, wanted, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["LayerNorm2d", "GlobalResponseNorm", "GlobalResponseNorm2d"])

@@ -96,11 +96,11 @@ def peaks(width: int) -> Callable[[Tensor], Tensor]:
     return norm
 
 
-def held_against(found: Tensor, right: Tensor, *operands: Tensor) -> None:
+def held_against(actual: Tensor, right: Tensor, *operands: Tensor) -> None:
     direction = torch.randn_like(right)
-    torch.testing.assert_close(found, right)
+    torch.testing.assert_close(actual, right)
     torch.testing.assert_close(
-        torch.autograd.grad(found, operands, direction),
+        torch.autograd.grad(actual, operands, direction),
         torch.autograd.grad(right, operands, direction),
     )
 
@@ -117,9 +117,9 @@ def test_segments_are_sequences(route: str, dtype: torch.dtype, norms: ModuleTyp
     nn.init.normal_(norm.weight)
     nn.init.normal_(norm.bias)
     with runtime.use(route):
-        found = norm(x, OFFSETS.to(dtype))
+        actual = norm(x, OFFSETS.to(dtype))
     right = norm.weight * by_segment(standard, x) + norm.bias
-    held_against(found, right, x, norm.weight, norm.bias)
+    held_against(actual, right, x, norm.weight, norm.bias)
 
 
 @pytest.mark.parametrize("route", ["torch", "native"])
@@ -133,8 +133,8 @@ def test_weights_count_within_segments(route: str, norms: ModuleType) -> None:
             mean = (share * x[a:b]).sum(0)
             rows.append((x[a:b] - mean) / ((share * (x[a:b] - mean) ** 2).sum(0) + 1e-5).sqrt())
     with runtime.use(route):
-        found = norms.Weighed()(x, trust, OFFSETS)
-    held_against(found, torch.cat(rows), x, trust)
+        actual = norms.Weighed()(x, trust, OFFSETS)
+    held_against(actual, torch.cat(rows), x, trust)
 
 
 @pytest.mark.parametrize("route", ["torch", "native"])
@@ -142,16 +142,16 @@ def test_weights_count_within_segments(route: str, norms: ModuleType) -> None:
 def test_windows_end_with_their_segment(route: str, width: int, norms: ModuleType) -> None:
     x = data(LENGTH, 2)
     with runtime.use(route):
-        found = norms.Window(width)(x, OFFSETS)
-    held_against(found, by_segment(windows(width), x), x)
+        actual = norms.Window(width)(x, OFFSETS)
+    held_against(actual, by_segment(windows(width), x), x)
 
 
 @pytest.mark.parametrize("route", ["torch", "native"])
 def test_the_past_begins_with_its_segment(route: str, norms: ModuleType) -> None:
     x = data(LENGTH, 2)
     with runtime.use(route):
-        found, of_one = norms.Past()(x, OFFSETS), norms.Past()(x)
-    held_against(found, by_segment(past, x), x)
+        actual, of_one = norms.Past()(x, OFFSETS), norms.Past()(x)
+    held_against(actual, by_segment(past, x), x)
     held_against(of_one, past(x), x)
 
 
@@ -176,8 +176,8 @@ def test_masks_and_weights_within_segments(route: str, width: int, norms: Module
                 samples.append((x[n, t] - mean) / (var + 1e-5).sqrt())
     right = torch.stack(samples).view(2, LENGTH, 3)
     with runtime.use(route):
-        found = norms.Recent(width)(x, trust, keep, OFFSETS)
-    held_against(found, right, x, trust)
+        actual = norms.Recent(width)(x, trust, keep, OFFSETS)
+    held_against(actual, right, x, trust)
 
 
 @pytest.mark.parametrize("route", ["torch", "native"])
@@ -190,8 +190,8 @@ def test_sums_and_counts_of_pasts_of_segments(route: str, width: int, norms: Mod
         return torch.stack(rows) if rows else x
 
     with runtime.use(route):
-        found, count = norms.Cumulated(width)(x, OFFSETS)
-    held_against(found, by_segment(sums, x), x)
+        actual, count = norms.Cumulated(width)(x, OFFSETS)
+    held_against(actual, by_segment(sums, x), x)
     lengths = [min(t + 1, width) for a, b in pairwise(OFFSETS.tolist()) for t in range(b - a)]
     assert count.tolist() == lengths
 
@@ -213,10 +213,10 @@ def test_kernels_of_random_segments(seed: int, dtype: torch.dtype, norms: Module
             with runtime.use(route):
                 y = norm(x, offsets)
             results.append((y, *torch.autograd.grad(y, x, dy.to(of))))
-        for found, right in zip(*results):
-            assert found.dtype == dtype
+        for actual, right in zip(*results):
+            assert actual.dtype == dtype
             bounds = {F64: 1e-9, torch.float32: 1e-3, torch.bfloat16: 0.05}
-            error = (found.to(F64) - right).abs().max() / right.abs().max().clamp(min=1)
+            error = (actual.to(F64) - right).abs().max() / right.abs().max().clamp(min=1)
             assert error < bounds[dtype], error
 
 
@@ -228,12 +228,12 @@ def test_segments_with_far_means_lose_no_digits(norms: ModuleType) -> None:
     dy = torch.randn(LENGTH, 4)
     for norm in (norms.Past(), norms.Window(3)):
         with runtime.use("native"):
-            (found,) = torch.autograd.grad(norm(x, OFFSETS), x, dy)
+            (gradient,) = torch.autograd.grad(norm(x, OFFSETS), x, dy)
         exact = x.detach().double().requires_grad_()
         with runtime.use("torch"):
             (right,) = torch.autograd.grad(norm(exact, OFFSETS), exact, dy.double())
         near = means.abs() < 10
-        torch.testing.assert_close(found[near].double(), right[near], atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(gradient[near].double(), right[near], atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("width", [1, 3, 20])
@@ -305,8 +305,10 @@ def test_offsets_that_change_in_place_are_read_again(norms: ModuleType) -> None:
 
 def test_segments_are_found_once_for_all_layers(norms: ModuleType) -> None:
     offsets = OFFSETS.clone()
-    found = [runtime.segment_of_position(offsets, LENGTH, offsets, "Norm", "offsets") for _ in "ab"]
-    assert found[0] is found[1]
+    actual = [
+        runtime.segment_of_position(offsets, LENGTH, offsets, "Norm", "offsets") for _ in "ab"
+    ]
+    assert actual[0] is actual[1]
 
 
 def test_inference_before_training(norms: ModuleType) -> None:

@@ -57,9 +57,9 @@ def wholes(x: Tensor, lengths: Tensor, kind: Tensor) -> tuple[Tensor, ...]:
     x=(3, 4, 5), lengths=torch.tensor([2, 4, 3]), kernels=True,
 )  # fmt: skip
 def first_steps(x: Tensor, lengths: Tensor) -> Tensor:
-    own = [row[:n] for row, n in zip(x, lengths)]
-    means = torch.stack([rows.mean(0, keepdim=True) for rows in own])
-    stds = torch.stack([(rows.var(0, correction=0, keepdim=True) + 1e-5) ** 0.5 for rows in own])
+    series = [row[:n] for row, n in zip(x, lengths)]
+    means = torch.stack([rows.mean(0, keepdim=True) for rows in series])
+    stds = torch.stack([(rows.var(0, correction=0, keepdim=True) + 1e-5) ** 0.5 for rows in series])
     return (x - means) / stds
 
 

@@ -59,11 +59,11 @@ def data(*shape: int) -> Tensor:
     return torch.randn(*shape, dtype=F64, requires_grad=True)
 
 
-def held_against(found: Tensor, right: Tensor, *operands: Tensor) -> None:
+def held_against(actual: Tensor, right: Tensor, *operands: Tensor) -> None:
     direction = torch.randn_like(right)
-    torch.testing.assert_close(found, right)
+    torch.testing.assert_close(actual, right)
     torch.testing.assert_close(
-        torch.autograd.grad(found, operands, direction),
+        torch.autograd.grad(actual, operands, direction),
         torch.autograd.grad(right, operands, direction),
     )
 
@@ -237,9 +237,9 @@ def test_kernels_of_runs_in_any_memory(dtype: torch.dtype, memory: str) -> None:
                 y = layer(inner)
                 grads = torch.autograd.grad(y, (inner, *layer.parameters()), dy.to(dtype).to(of))
             results.append((y, *grads, layer.batch_running_var.clone()))
-        for found, right in zip(*results):
+        for actual, right in zip(*results):
             bound = {F64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 0.03}[dtype]
-            error = (found.double() - right.double()).abs().max() / right.abs().max()
+            error = (actual.double() - right.double()).abs().max() / right.abs().max()
             assert error < bound, error
 
 

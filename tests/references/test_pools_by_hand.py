@@ -153,8 +153,8 @@ def window_edges(x: Tensor) -> Tensor:
             " + var(x over T: causal) }", x=(2, 3, 4))  # fmt: skip
 def causal(x: Tensor) -> Tensor:
     mean = weighed(x.mean(1, keepdim=True), past(4, 4))
-    own = torch.stack([x[..., : t + 1].var(2, unbiased=False) for t in range(4)], 2)
-    return mean + x @ past(4, 2).T + own
+    variances = torch.stack([x[..., : t + 1].var(2, unbiased=False) for t in range(4)], 2)
+    return mean + x @ past(4, 2).T + variances
 
 
 @references(
@@ -165,9 +165,11 @@ def causal(x: Tensor) -> Tensor:
 def neighbours(x: Tensor, edge_index: Tensor) -> Tensor:
     rows = []
     for v in range(5):
-        own = x[edge_index[0, edge_index[1] == v]]
-        most = torch.cat((own, x[v : v + 1])).amax(0)
-        rows.append(x[v] + most + own.sum(0) - (own.mean(0) if len(own) else 0))
+        neighbours = x[edge_index[0, edge_index[1] == v]]
+        most = torch.cat((neighbours, x[v : v + 1])).amax(0)
+        rows.append(
+            x[v] + most + neighbours.sum(0) - (neighbours.mean(0) if len(neighbours) else 0)
+        )
     return torch.stack(rows)
 
 
@@ -250,10 +252,10 @@ def masked_shares(x: Tensor, keep: Tensor) -> Tensor:
     """Row by row; what counts nothing is zero."""
     rows = []
     for row, counts in zip(x, keep):
-        own = row[:, counts]
-        some = own.shape[1] > 0
+        counted = row[:, counts]
+        some = counted.shape[1] > 0
         zero = row.sum(1) * 0
-        both = [torch.quantile(own, q, dim=1) if some else zero for q in (0.5, 0.9)]
+        both = [torch.quantile(counted, q, dim=1) if some else zero for q in (0.5, 0.9)]
         rows.append((both[0] + both[1])[:, None])
     whole = torch.quantile(x.transpose(1, 2)[keep], 0.5, dim=0)[:, None]
     return x + torch.stack(rows) + whole
@@ -270,14 +272,14 @@ def masked(x: Tensor, keep: Tensor, trust: Tensor) -> Tensor:
     """In the second row nothing counts: all is zero, and so are gradients."""
     rows = []
     for row, kept, w in zip(x, keep, trust):
-        own = torch.zeros_like(row) + (w * row).sum()
+        combined = torch.zeros_like(row) + (w * row).sum()
         if kept.any():
             there, weight = row[kept], w[kept] / w[kept].sum()
             mean = (weight * there).sum()
             var = (weight * (there - mean) ** 2).sum()
-            own = own + row * mean + var + there.norm() + there.max()
-            own = own + (row - mean) / torch.sqrt(var + 1e-5)
-        rows.append(own)
+            combined = combined + row * mean + var + there.norm() + there.max()
+            combined = combined + (row - mean) / torch.sqrt(var + 1e-5)
+        rows.append(combined)
     return torch.stack(rows)
 
 
@@ -341,7 +343,7 @@ def handed_out(x: Tensor) -> tuple[Tensor, ...]:
     " output x * trust - u * mean(context over M) + sum(x over C where keep) }",
     x=(3, 4), trust=(3,), u=(3, 4), context=(2, 4), keep=torch.tensor([True, False, True, True]),
 )  # fmt: skip
-def given(x: Tensor, trust: Tensor, u: Tensor, context: Tensor, keep: Tensor) -> Tensor:
+def optional_inputs(x: Tensor, trust: Tensor, u: Tensor, context: Tensor, keep: Tensor) -> Tensor:
     return x * trust[:, None] - u * context.mean(0) + x[:, keep].sum(1, keepdim=True)
 
 

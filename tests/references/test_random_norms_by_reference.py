@@ -44,13 +44,13 @@ def run(seeds: Iterable[int], on_kernels: Iterable[int]) -> list[Checked]:
     norms = [norm_of(seed) for seed in seeds]
     module = loads(CALLED + "".join(norm.text for norm in norms))
     wanted = set(on_kernels)
-    found = [
+    actual = [
         checked(n, module, ("torch", "auto") if n.narrow and n.seed in wanted else ("torch",))
         for n in norms
     ]
-    wrong = [f for f in found if isinstance(f, str)]
+    wrong = [f for f in actual if isinstance(f, str)]
     assert not wrong, "\n".join(wrong)
-    return [f for f in found if isinstance(f, Checked)]
+    return [f for f in actual if isinstance(f, Checked)]
 
 
 def demand_substance(done: list[Checked]) -> None:

@@ -111,8 +111,8 @@ def norms() -> ModuleType:
     return loads(SPEC)
 
 
-def close(found: Any, right: Any) -> None:
-    torch.testing.assert_close(found, right, rtol=1e-12, atol=1e-12)
+def close(actual: Any, right: Any) -> None:
+    torch.testing.assert_close(actual, right, rtol=1e-12, atol=1e-12)
 
 
 def data(*shape: int) -> Tensor:
@@ -164,15 +164,15 @@ def test_other_axes_are_averaged_over(norms: ModuleType, target: str) -> None:
 def test_further_statistics_are_named_after_their_values(norms: ModuleType) -> None:
     norm, x = norms.Several(3, dtype=F64), data(4, 3, 5)
     norm(x)
-    own, total = x.var((0, 2)), x.mean((0, 2))
+    variance, total = x.var((0, 2)), x.mean((0, 2))
     state = norm.state_dict()
     assert list(state) == [
         "mean_weight", "var_weight", "running_mean", "running_var", "second_running_var",
         "num_batches_tracked",
     ]  # fmt: skip
     close(state["running_mean"], 0.1 * total)
-    close(state["running_var"], 0.9 + 0.1 * own)
-    close(state["second_running_var"], 0.7 + 0.3 * own)
+    close(state["running_var"], 0.9 + 0.1 * variance)
+    close(state["second_running_var"], 0.7 + 0.3 * variance)
 
 
 @TARGETS
@@ -246,9 +246,9 @@ def test_groups_and_masks_together_are_counted(norms: ModuleType, keeps: bool) -
         if keeps:
             close(norm.running_mean[k], 0.3 * mean)
             close(norm.running_var[k], 0.7 + 0.3 * inside.var((0, 2)))
-    own = x[..., keep]
-    right += (x - own.mean(2, keepdim=True)) / torch.sqrt(
-        own.var(2, keepdim=True, unbiased=False) + 1e-5
+    kept = x[..., keep]
+    right += (x - kept.mean(2, keepdim=True)) / torch.sqrt(
+        kept.var(2, keepdim=True, unbiased=False) + 1e-5
     )
     close(y, right)
     if keeps:
@@ -333,19 +333,19 @@ def test_a_norm_for_weights_begins_with_the_weight(norms: ModuleType) -> None:
     layer = nn.Linear(5, 4, dtype=F64)
     v = layer.weight.detach().clone()
     register_parametrization(layer, "weight", norms.OnWeight())
-    own = layer.parametrizations.weight[0]  # type: ignore[union-attr, index]
-    close(own.g.detach(), v.norm(dim=1))
-    close(own.u, 2 * v.mean(1))
+    parametrization = layer.parametrizations.weight[0]  # type: ignore[union-attr, index]
+    close(parametrization.g.detach(), v.norm(dim=1))
+    close(parametrization.u, 2 * v.mean(1))
     close(layer.weight.detach(), v)
     with torch.no_grad():
-        own.g.mul_(3)
-    g, w = own.g.detach().requires_grad_(), v.clone().requires_grad_()
+        parametrization.g.mul_(3)
+    g, w = parametrization.g.detach().requires_grad_(), v.clone().requires_grad_()
     right = g[:, None] * w / w.norm(dim=1, keepdim=True)
     weigh = torch.randn_like(right)
     (layer.weight * weigh).sum().backward()
     (right * weigh).sum().backward()
     close(layer.parametrizations.weight.original.grad, w.grad)  # type: ignore[union-attr]
-    close(own.g.grad, g.grad)
+    close(parametrization.g.grad, g.grad)
 
 
 @TARGETS
@@ -480,8 +480,8 @@ def test_a_momentum_may_be_computed(norms: ModuleType, target: str) -> None:
             var = var + (rate + 0.1 * rows) * (x.var(0) - var)
             largest = largest + (x.abs().amax(0) - largest) / (1 + rate)
             rate /= 2
-    found = [norm.source_mean, norm.source_var, norm.other_max]
-    close(found, [mean, var, largest])
+    actual = [norm.source_mean, norm.source_var, norm.other_max]
+    close(actual, [mean, var, largest])
     assert norm.num_batches_tracked == 3
     x = data(2, 3)
     close(norm.eval()(x), (x - mean) / (var + 1e-5).sqrt() + largest)

@@ -57,9 +57,9 @@ def held_against(norm: nn.Module, right: Tensor, x: Tensor, route: str) -> None:
     operands = (x, *norm.parameters())
     direction = torch.randn_like(right)
     with runtime.use(route):
-        found = norm(x, KINDS)
-        gradients = torch.autograd.grad(found, operands, direction)
-    torch.testing.assert_close(found, right)
+        actual = norm(x, KINDS)
+        gradients = torch.autograd.grad(actual, operands, direction)
+    torch.testing.assert_close(actual, right)
     torch.testing.assert_close(gradients, torch.autograd.grad(right, operands, direction))
 
 

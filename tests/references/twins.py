@@ -39,41 +39,41 @@ def check_twin(twin: Twin, norms: ModuleType, target: str, calls: int = 3) -> No
     """Outputs and gradients agree in each call of training and in evaluation, and so does what is
     kept in between."""
     torch.manual_seed(0)
-    own = getattr(norms, twin.norm)(**twin.arguments).double()
+    ours = getattr(norms, twin.norm)(**twin.arguments).double()
     theirs = twin.theirs().double()
-    share_state(own, theirs, twin.names)
+    share_state(ours, theirs, twin.names)
     for call in range(calls + 1):
-        own.train(call < calls)
+        ours.train(call < calls)
         theirs.train(call < calls)
-        _compare(own, theirs, twin, target)
-        state, other = own.state_dict(), theirs.state_dict()
+        _compare(ours, theirs, twin, target)
+        state, other = ours.state_dict(), theirs.state_dict()
         kept = [n for n in state if twin.names.get(n, n) in other and "num_batches" not in n]
         for name in kept:
             right = other[twin.names.get(name, name)].reshape(state[name].shape)
             torch.testing.assert_close(state[name].to(F64), right.to(F64))
 
 
-def share_state(own: nn.Module, theirs: nn.Module, names: Mapping[str, str]) -> None:
+def share_state(ours: nn.Module, theirs: nn.Module, names: Mapping[str, str]) -> None:
     """Give both the same random parameters."""
     wanted = dict(theirs.named_parameters())
     with torch.no_grad():
-        for name, parameter in own.named_parameters():
+        for name, parameter in ours.named_parameters():
             nn.init.normal_(parameter, 0.6, 0.5)
             other = wanted[names.get(name, name)]
             other.copy_(parameter.reshape(other.shape))
 
 
-def _compare(own: nn.Module, theirs: nn.Module, twin: Twin, target: str) -> None:
+def _compare(ours: nn.Module, theirs: nn.Module, twin: Twin, target: str) -> None:
     inputs = [2 * torch.randn(i, dtype=F64) + 1 if isinstance(i, tuple) else i for i in twin.inputs]
-    given, copies = ([_leaf(i) for i in inputs] for _ in range(2))
+    operands, copies = ([_leaf(i) for i in inputs] for _ in range(2))
     with runtime.use(target):  # type: ignore[arg-type]
-        found = _together(getattr(own, twin.method)(*given))
+        actual = _together(getattr(ours, twin.method)(*operands))
         right = _together(getattr(theirs, twin.method)(*copies))
-        assert len(found) == len(right)
+        assert len(actual) == len(right)
         cotangents = [torch.randn_like(r) for r in right]
-        params = dict(own.named_parameters())
-        got = _gradients(found, [*filter(_has_gradient, given), *params.values()], cotangents)
-    for one, other in zip(found, right):
+        params = dict(ours.named_parameters())
+        got = _gradients(actual, [*filter(_has_gradient, operands), *params.values()], cotangents)
+    for one, other in zip(actual, right):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
     wanted = dict(theirs.named_parameters())
     leaves = [*filter(_has_gradient, copies), *(wanted[twin.names.get(n, n)] for n in params)]
@@ -82,8 +82,8 @@ def _compare(own: nn.Module, theirs: nn.Module, twin: Twin, target: str) -> None
 
 
 def _leaf(tensor: Tensor) -> Tensor:
-    own = tensor.detach().clone()
-    return own.requires_grad_() if own.is_floating_point() else own
+    leaf = tensor.detach().clone()
+    return leaf.requires_grad_() if leaf.is_floating_point() else leaf
 
 
 def _has_gradient(tensor: Tensor) -> bool:
@@ -98,7 +98,7 @@ def _gradients(
     outputs: tuple[Tensor, ...], leaves: list[Tensor], cotangents: list[Tensor]
 ) -> list[Tensor]:
     pairs = [(o, c) for o, c in zip(outputs, cotangents) if o.requires_grad]
-    found = torch.autograd.grad(
+    gradients = torch.autograd.grad(
         [o for o, _ in pairs], leaves, [c for _, c in pairs], allow_unused=True
     )
-    return [torch.zeros_like(t) if g is None else g for g, t in zip(found, leaves)]
+    return [torch.zeros_like(t) if g is None else g for g, t in zip(gradients, leaves)]

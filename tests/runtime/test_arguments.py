@@ -50,9 +50,9 @@ def test_shapes_of_another_type_are_refused_by_name(wrong: object) -> None:
 def test_numbers_of_any_type_count_as_what_they_are() -> None:
     x = torch.randn(3, 4, 5)
     plain = SPECS.Grouped(2, 4, 1e-5)
-    given = SPECS.Grouped(numpy.int64(2), torch.tensor(4), numpy.float64(1e-5), momentum=None)
-    assert type(given.num_groups) is int and isinstance(given.eps, float)
+    module = SPECS.Grouped(numpy.int64(2), torch.tensor(4), numpy.float64(1e-5), momentum=None)
+    assert type(module.num_groups) is int and isinstance(module.eps, float)
     assert SPECS.Layer([4, numpy.int32(5)]).weight.shape == (4, 5)
     for target in ("torch", "auto"):
         with runtime.use(target):
-            torch.testing.assert_close(given(x), plain(x))
+            torch.testing.assert_close(module(x), plain(x))

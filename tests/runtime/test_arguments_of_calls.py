@@ -27,10 +27,10 @@ def test_an_input_that_is_no_tensor(program: Program, target: Any, library: Modu
     norm = make_module(program, library, built, setting)
     name = program.inputs[0].name
     for wrong in (None, [1.0, 2.0], numpy.ones(3), 1.0):
-        given: Any = {**built.inputs, name: wrong}
+        arguments: Any = {**built.inputs, name: wrong}
         said = rf"{program.name}: {name} must be a tensor, got (None|a \w+)$"
         with runtime.use(target), pytest.raises(TypeError, match=said):
-            call_module(program, norm, given, built)
+            call_module(program, norm, arguments, built)
 
 
 FURTHER = [(p.name, i.name) for p in PROGRAMS.values() for i in p.inputs[1:]]
@@ -46,15 +46,15 @@ def test_a_further_input_that_is_no_tensor(
     module = make_module(program, library, built, setting)
     decl = next(i for i in program.inputs if i.name == name)
     before = copy.deepcopy(module.state_dict())
-    own = built.inputs[name]
-    assert own is not None
-    for wrong in (None, own.tolist(), own.numpy(), 1.0, "x", True):
+    original = built.inputs[name]
+    assert original is not None
+    for wrong in (None, original.tolist(), original.numpy(), 1.0, "x", True):
         if wrong is None and not decl.required:
             continue
-        given: Any = {**built.inputs, name: wrong}
+        arguments: Any = {**built.inputs, name: wrong}
         said = rf"^{norm}: {name} must be a tensor, got (None|a \w+)$"
         with runtime.use(target), pytest.raises(TypeError, match=said):
-            call_module(program, module, given, built)
+            call_module(program, module, arguments, built)
     for key, value in module.state_dict().items():
         assert value.equal(before[key]), key
 

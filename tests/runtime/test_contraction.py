@@ -44,9 +44,9 @@ def by_broadcasting(equation: str, factors: list[Tensor]) -> Tensor:
     product = torch.ones((), dtype=torch.float64)
     for term, factor in zip(operands.split(","), factors):
         count = factor.dim() - len(term.replace("...", ""))
-        own = term.replace("...", group[most - count :])
-        order = sorted(range(len(own)), key=lambda i: own[i])
-        sizes = dict(zip(own, factor.shape))
+        labels = term.replace("...", group[most - count :])
+        order = sorted(range(len(labels)), key=lambda i: labels[i])
+        sizes = dict(zip(labels, factor.shape))
         product = product * factor.permute(order).reshape([sizes.get(a, 1) for a in letters])
     kept = result.replace("...", group)
     summed = product.sum([i for i, a in enumerate(letters) if a not in kept] or 0)
@@ -58,11 +58,11 @@ def by_broadcasting(equation: str, factors: list[Tensor]) -> Tensor:
 def test_values_and_gradients(what: str) -> None:
     equation, shapes, _ = EQUATIONS[what]
     factors = tensors(shapes)
-    found, wanted = runtime.contracted(equation, *factors), by_broadcasting(equation, factors)
-    torch.testing.assert_close(found, wanted)
+    actual, wanted = runtime.contracted(equation, *factors), by_broadcasting(equation, factors)
+    torch.testing.assert_close(actual, wanted)
     arriving = torch.randn(wanted.shape, dtype=torch.float64)
     torch.testing.assert_close(
-        torch.autograd.grad(found, factors, arriving),
+        torch.autograd.grad(actual, factors, arriving),
         torch.autograd.grad(wanted, factors, arriving),
     )
 
@@ -76,12 +76,12 @@ def test_a_sum_with_something_added(what: str) -> None:
     rows = [*product.shape[:-2], 1, 1] if "..." in equation.split("->")[1] else product.shape
     for shape, beta, alpha in ((product.shape, 0.5, -2.0), (rows, 1, 1), (rows, -1, 3)):
         plus = torch.randn(torch.Size(shape), dtype=torch.float64).requires_grad_()
-        found = runtime.contracted(equation, *factors, plus=plus, beta=beta, alpha=alpha)
+        actual = runtime.contracted(equation, *factors, plus=plus, beta=beta, alpha=alpha)
         wanted = beta * plus + alpha * product
-        torch.testing.assert_close(found, wanted)
+        torch.testing.assert_close(actual, wanted)
         leaves = [plus, *factors]
         torch.testing.assert_close(
-            torch.autograd.grad(found.square().sum(), leaves),
+            torch.autograd.grad(actual.square().sum(), leaves),
             torch.autograd.grad(wanted.square().sum(), leaves, retain_graph=True),
         )
 
@@ -94,10 +94,10 @@ def test_a_square_matrix_times_itself_is_no_covariance() -> None:
         ("ab,cb->ac", x @ x.mT),
         ("ba,bc->ac", x.mT @ x),
     ):
-        found = runtime.contracted(equation, x, x)
-        torch.testing.assert_close(found, wanted)
+        actual = runtime.contracted(equation, x, x)
+        torch.testing.assert_close(actual, wanted)
         arriving = torch.arange(16.0, dtype=torch.float64).reshape(4, 4)
-        (by_x,) = torch.autograd.grad(found, x, arriving)
+        (by_x,) = torch.autograd.grad(actual, x, arriving)
         torch.testing.assert_close(by_x, torch.autograd.grad(wanted, x, arriving)[0])
 
 

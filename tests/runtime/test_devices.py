@@ -63,9 +63,9 @@ def test_one_of_many_inputs_is_refused(program: Program, target: Any, library: M
     norm, inputs, built = made(program, library)
     others = [decl.name for decl in program.inputs[1:] if inputs[decl.name] is not None]
     for name in others:
-        given = {**inputs, name: inputs[name].to("meta")}  # type: ignore[union-attr]
+        arguments = {**inputs, name: inputs[name].to("meta")}  # type: ignore[union-attr]
         with runtime.use(target), pytest.raises(RuntimeError, match=rf"{name} is on meta and "):
-            call_module(program, norm, given, built)
+            call_module(program, norm, arguments, built)
 
 
 def test_the_error_is_named_and_leaves_the_state() -> None:

@@ -19,7 +19,7 @@ from conftest import ROOT
 from metanorm.runtime.kernels.errors import CannotBuild
 from metanorm.runtime.native import build, cache, compiler
 
-CC = next((found for name in compiler.NAMES if (found := shutil.which(name))), "")
+CC = next((actual for name in compiler.NAMES if (actual := shutil.which(name))), "")
 pytestmark = pytest.mark.skipif(
     not CC or sys.platform == "win32", reason="needs a C compiler and a POSIX system"
 )

@@ -33,8 +33,8 @@ def both(ours: nn.Module, theirs: nn.Module, x: Tensor) -> list[list[Tensor]]:
         assert y.is_nested and y.layout is x.layout
         parts = y.unbind()
         loss = sum((part * torch.arange(part.numel()).view(part.shape)).sum() for part in parts)
-        given = torch.autograd.grad(loss, [leaf, *module.parameters()])
-        results.append([*parts, *given[0].unbind(), *given[1:]])
+        gradients = torch.autograd.grad(loss, [leaf, *module.parameters()])
+        results.append([*parts, *gradients[0].unbind(), *gradients[1:]])
     return results
 
 
@@ -51,17 +51,17 @@ def test_jagged_rows_are_taken_as_torch_takes_them(
         nn.init.uniform_(parameter)
     x = torch.nested.nested_tensor(rows((3, *shape), (5, *shape)), layout=torch.jagged)
     with runtime.use(target):
-        found, wanted = both(ours, theirs, x)
-    torch.testing.assert_close(found, wanted)
-    for part, row in zip(found, x.unbind()):
+        actual, wanted = both(ours, theirs, x)
+    torch.testing.assert_close(actual, wanted)
+    for part, row in zip(actual, x.unbind()):
         torch.testing.assert_close(part, ours(row))
 
 
 def test_strided_rows_too(library: ModuleType) -> None:
     x = torch.nested.nested_tensor(rows((3, 4), (5, 4)))
     arguments = {"dtype": torch.float64}
-    found, wanted = both(library.LayerNorm(4, **arguments), nn.LayerNorm(4, **arguments), x)
-    torch.testing.assert_close(found, wanted)
+    actual, wanted = both(library.LayerNorm(4, **arguments), nn.LayerNorm(4, **arguments), x)
+    torch.testing.assert_close(actual, wanted)
 
 
 def test_what_a_norm_is_decides_not_its_name() -> None:

@@ -192,8 +192,8 @@ def test_one_graph_for_all_sizes(name: str, backend: str, dtype: torch.dtype) ->
     compiled = torch.compile(function, fullgraph=True, dynamic=True, backend=backend)
     for length in (5, 8):
         x = torch.randn(length, 4, generator=torch.Generator().manual_seed(length), dtype=dtype)
-        for found, wanted in zip(run(compiled, x), run(function, x)):
-            torch.testing.assert_close(found, wanted)
+        for actual, wanted in zip(run(compiled, x), run(function, x)):
+            torch.testing.assert_close(actual, wanted)
 
 
 def test_every_function_that_computes_is_here() -> None:

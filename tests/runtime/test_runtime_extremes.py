@@ -37,10 +37,10 @@ def draw(values: int) -> Tensor:
 def test_equal_ones_share_the_gradient(name: str, values: int) -> None:
     window, back, ahead = WINDOWS[name]
     x = draw(values)
-    found, right = runtime.largest_along(x, {1: window}), one_by_one(x, back, ahead)
-    assert torch.equal(found, right)
-    seed = torch.randn(found.shape, generator=torch.Generator().manual_seed(1), dtype=F64)
-    gradients = [torch.autograd.grad(y, x, seed)[0] for y in (found, right)]
+    actual, right = runtime.largest_along(x, {1: window}), one_by_one(x, back, ahead)
+    assert torch.equal(actual, right)
+    seed = torch.randn(actual.shape, generator=torch.Generator().manual_seed(1), dtype=F64)
+    gradients = [torch.autograd.grad(y, x, seed)[0] for y in (actual, right)]
     torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)
 
 

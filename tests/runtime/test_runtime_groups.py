@@ -80,9 +80,9 @@ def test_other_dimensions_are_pooled_along() -> None:
 
 def test_values_that_are_not_contiguous() -> None:
     x = torch.randn(3, 2 * len(INDEX), dtype=F64)[:, ::2].T
-    found, wanted = groups().moments(x, 0), groups().moments(x.contiguous(), 0)
-    torch.testing.assert_close(found.mean, wanted.mean)
-    torch.testing.assert_close(found.var, wanted.var)
+    actual, wanted = groups().moments(x, 0), groups().moments(x.contiguous(), 0)
+    torch.testing.assert_close(actual.mean, wanted.mean)
+    torch.testing.assert_close(actual.var, wanted.var)
 
 
 @pytest.mark.parametrize("also", [(), (1,)])
@@ -92,13 +92,13 @@ def test_without_an_index_all_positions_are_one_group(also: tuple[int, ...]) -> 
     zeros = Groups(torch.zeros(len(INDEX), dtype=torch.long), 1, len(INDEX))
     assert alone.count == 1
     for name in ("mean", "total", "largest", "smallest"):
-        own, other = (getattr(g, name)(x, 0, also) for g in (alone, zeros))
-        torch.testing.assert_close(own, other)
-    for own, other in zip(alone.moments(x, 0, also), zeros.moments(x, 0, also)):
-        torch.testing.assert_close(own, other)
+        single, other = (getattr(g, name)(x, 0, also) for g in (alone, zeros))
+        torch.testing.assert_close(single, other)
+    for single, other in zip(alone.moments(x, 0, also), zeros.moments(x, 0, also)):
+        torch.testing.assert_close(single, other)
     for order in (1, 2):
-        own, other = (g.norm(x, order, 0, also) for g in (alone, zeros))
-        torch.testing.assert_close(own, other)
+        single, other = (g.norm(x, order, 0, also) for g in (alone, zeros))
+        torch.testing.assert_close(single, other)
 
 
 def test_the_number_of_groups_is_read_from_the_index() -> None:
@@ -209,6 +209,6 @@ def test_equal_extremes_share_the_gradient_whatever_they_are() -> None:
             x = torch.full((5, 2), value, requires_grad=True)
             best = extreme(x, 0)
             assert best[:, 0].tolist() == [value, 0, value, 0]
-            (found,) = torch.autograd.grad(best.sum(), x)
+            (gradient,) = torch.autograd.grad(best.sum(), x)
             right = torch.tensor([1 / 2, 1 / 2, 1 / 3, 1 / 3, 1 / 3])[:, None].expand(5, 2)
-            torch.testing.assert_close(found, right)
+            torch.testing.assert_close(gradient, right)

@@ -34,8 +34,8 @@ def test_pools_that_are_far_apart_have_exact_variances(
     rows = pooling_rows(matrix, "M", x, LENGTH)
     mean, var = matrix_moments(x, matrix)
     torch.testing.assert_close(rows_mean(x, rows, 0).to(F64), mean, rtol=1e-6, atol=1e-6)
-    found, rtol = rows_var(x, rows, 0).to(F64), 1e-12 if dtype == F64 else 2e-6
-    torch.testing.assert_close(found, var, rtol=rtol, atol=rtol + blur(x))
+    actual, rtol = rows_var(x, rows, 0).to(F64), 1e-12 if dtype == F64 else 2e-6
+    torch.testing.assert_close(actual, var, rtol=rtol, atol=rtol + blur(x))
 
 
 @pytest.mark.parametrize("dim", [0, 1, 2, -1])
@@ -139,10 +139,10 @@ def test_gradients_in_float32_are_those_of_float64() -> None:
         rows = pooling_rows(matrix, "M", x, LENGTH)
         (rows_var(x, rows, 0) * weights.to(dtype)).sum().backward()
         results.append((x.grad, matrix.grad))
-    for own, right in zip(*results):
-        assert own is not None and right is not None
+    for derivative, right in zip(*results):
+        assert derivative is not None and right is not None
         scale = float(right.abs().max())
-        torch.testing.assert_close(own.to(F64), right, rtol=1e-4, atol=1e-5 * scale)
+        torch.testing.assert_close(derivative.to(F64), right, rtol=1e-4, atol=1e-5 * scale)
 
 
 def test_statistics_are_not_halved_by_autocast() -> None:
@@ -165,8 +165,8 @@ def test_a_kept_matrix_moves_with_its_module_but_is_no_state() -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [torch.zeros(2, 3), torch.zeros(2), [[1.0, 2.0, 3.0]], "diag", "blocks(x)", "blocks"]
+    "matrix", [torch.zeros(2, 3), torch.zeros(2), [[1.0, 2.0, 3.0]], "diag", "blocks(x)", "blocks"]
 )
-def test_what_is_no_matrix(given: Tensor | str) -> None:
+def test_what_is_no_matrix(matrix: Tensor | str) -> None:
     with pytest.raises(ValueError, match="U"):
-        keep_matrix(nn.Module(), "U", given)
+        keep_matrix(nn.Module(), "U", matrix)

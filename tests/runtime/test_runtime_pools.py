@@ -99,17 +99,17 @@ WEIGHT = torch.tensor([[1.0, 5, 0, 2], [1, 1, 1, 1], [0.5, 3, 1, 0]], dtype=F64)
 
 @pytest.mark.parametrize("way", ["where", "weight", "both"])
 def test_what_does_not_count_has_no_influence_even_as_nan(way: str) -> None:
-    given = {"where": MASK, "weight": WEIGHT}
-    given = given if way == "both" else {way: given[way]}
-    counted = (MASK if "where" in given else 1) * (WEIGHT if "weight" in given else 1.0)
+    options = {"where": MASK, "weight": WEIGHT}
+    options = options if way == "both" else {way: options[way]}
+    counted = (MASK if "where" in options else 1) * (WEIGHT if "weight" in options else 1.0)
     x = values(3, 4)
     x[(counted == 0).expand(3, 4)] = torch.nan
     mean, var = weighted_moments(x, torch.as_tensor(counted, dtype=F64))
     leaf = x.clone().requires_grad_()
-    moments = runtime.moments(leaf, (1,), **given)
+    moments = runtime.moments(leaf, (1,), **options)
     torch.testing.assert_close(moments.mean, mean)
     torch.testing.assert_close(moments.var, var)
-    torch.testing.assert_close(runtime.mean(x, (1,), **given), mean)
+    torch.testing.assert_close(runtime.mean(x, (1,), **options), mean)
     gradient = torch.autograd.grad(moments.mean.sum() + moments.var.sum(), leaf)[0]
     assert gradient.isfinite().all()
     assert gradient[(counted == 0).expand(3, 4)].eq(0).all()
@@ -272,12 +272,12 @@ def test_what_a_mask_leaves_out_may_be_anything(name: str, bad: float) -> None:
     run, _ = STATISTICS[name]
     x = values(3, 4).masked_fill(~MASK, bad).requires_grad_()
     calm = torch.where(MASK, x.detach(), 0.5).requires_grad_()
-    found, right = (run(v, (1,), where=MASK) for v in (x, calm))
-    torch.testing.assert_close(found, right)
-    for own, other in zip(
-        *(torch.autograd.grad(v.sum(), w) for v, w in ((found, x), (right, calm)))
+    actual, right = (run(v, (1,), where=MASK) for v in (x, calm))
+    torch.testing.assert_close(actual, right)
+    for gradient, other in zip(
+        *(torch.autograd.grad(v.sum(), w) for v, w in ((actual, x), (right, calm)))
     ):
-        torch.testing.assert_close(own, other)
+        torch.testing.assert_close(gradient, other)
 
 
 @pytest.mark.parametrize(

@@ -23,11 +23,11 @@ STACKS = ((), (5,), (2, 3), (2, 0, 3))
 @pytest.mark.parametrize("stack", STACKS)
 def test_chains(stack: tuple[int, ...]) -> None:
     a, b, plus = tensors((*stack, 3, 4), (*stack, 4, 3), (3, 3))
-    found = runtime.matmul(a, b, a, b, plus=plus, beta=1.5, alpha=-0.5)
+    actual = runtime.matmul(a, b, a, b, plus=plus, beta=1.5, alpha=-0.5)
     wanted = 1.5 * plus - 0.5 * (a @ b @ a @ b)
-    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(actual, wanted)
     torch.testing.assert_close(
-        torch.autograd.grad(found.square().sum(), (a, b, plus)),
+        torch.autograd.grad(actual.square().sum(), (a, b, plus)),
         torch.autograd.grad(wanted.square().sum(), (a, b, plus)),
     )
     torch.testing.assert_close(runtime.matmul(a, b), a @ b)

@@ -23,9 +23,9 @@ def parts(names: tuple[str, ...], dtype: torch.dtype = F64) -> dict[str, Tensor]
     return {n: torch.randn(SHAPES[n], generator=generator, dtype=dtype) for n in names}
 
 
-def formula(x: Tensor, **given: Tensor | float) -> Tensor:
-    centred = x - given.get("centre", 0)
-    return given.get("scale", 1) * given.get("weight", 1) * centred + given.get("shift", 0)
+def formula(x: Tensor, **operands: Tensor | float) -> Tensor:
+    centred = x - operands.get("centre", 0)
+    return operands.get("scale", 1) * operands.get("weight", 1) * centred + operands.get("shift", 0)
 
 
 def wide(dtype: torch.dtype = F64) -> Tensor:
@@ -46,8 +46,8 @@ def test_values(names: tuple[str, ...]) -> None:
 def test_first_and_second_derivatives(names: tuple[str, ...]) -> None:
     leaves = [t.requires_grad_() for t in (wide(), *parts(names).values())]
 
-    def run(x: Tensor, *given: Tensor) -> Tensor:
-        return rescale(x, **dict(zip(names, given)))
+    def run(x: Tensor, *operands: Tensor) -> Tensor:
+        return rescale(x, **dict(zip(names, operands)))
 
     assert torch.autograd.gradcheck(run, leaves, check_forward_ad=True)
     assert torch.autograd.gradgradcheck(run, leaves)
@@ -57,26 +57,26 @@ def test_first_and_second_derivatives(names: tuple[str, ...]) -> None:
 def test_second_derivatives_where_no_gradient_arrives(names: tuple[str, ...]) -> None:
     """A weight of zero has a gradient, and that one has gradients."""
     some = (torch.arange(60).view(3, 4, 5) % 3 > 0).to(F64)
-    found = []
+    actual = []
     for function in (rescale, formula):
         leaves = [t.requires_grad_() for t in (wide(), *parts(names).values(), some.clone())]
-        given: dict[str, Any] = dict(zip(names, leaves[1:-1]))
+        operands: dict[str, Any] = dict(zip(names, leaves[1:-1]))
         if function is rescale:
-            given["gaps"] = True
-        y = (leaves[-1] * function(leaves[0], **given)).sum().sin()
+            operands["gaps"] = True
+        y = (leaves[-1] * function(leaves[0], **operands)).sum().sin()
         gradients = torch.autograd.grad(y, leaves, create_graph=True)
         total = sum((g * g.detach().cos()).sum() for g in gradients)
-        found.append(torch.autograd.grad(total, leaves))
-    torch.testing.assert_close(*found)
+        actual.append(torch.autograd.grad(total, leaves))
+    torch.testing.assert_close(*actual)
 
 
 @pytest.mark.parametrize("fixed", ["x", *NAMES])
 def test_what_needs_no_gradient_gets_none(fixed: str) -> None:
-    given = {"x": wide(), **parts(NAMES)}
-    for name, tensor in given.items():
+    operands = {"x": wide(), **parts(NAMES)}
+    for name, tensor in operands.items():
         tensor.requires_grad_(name != fixed)
-    rescale(**given).sum().backward()
-    assert {n for n, t in given.items() if t.grad is None} == {fixed}
+    rescale(**operands).sum().backward()
+    assert {n for n, t in operands.items() if t.grad is None} == {fixed}
 
 
 def test_parts_may_be_numbers() -> None:
@@ -111,29 +111,29 @@ def test_only_x_is_kept_of_its_size() -> None:
 
 
 def test_forward_mode_with_tangents_of_some_parts() -> None:
-    x, given = wide(), parts(NAMES)
+    x, operands = wide(), parts(NAMES)
     tangent = torch.randn(SHAPES["scale"], dtype=F64)
     with forward_ad.dual_level():
-        dual = {**given, "scale": forward_ad.make_dual(given["scale"], tangent)}
+        dual = {**operands, "scale": forward_ad.make_dual(operands["scale"], tangent)}
         slope = forward_ad.unpack_dual(rescale(x, **dual)).tangent
-    wanted = tangent * given["weight"] * (x - given["centre"])
+    wanted = tangent * operands["weight"] * (x - operands["centre"])
     torch.testing.assert_close(slope, wanted)
 
 
 def test_vmap_over_any_part() -> None:
-    x, given = wide(), parts(NAMES)
+    x, operands = wide(), parts(NAMES)
     scales = torch.randn(6, *SHAPES["scale"], dtype=F64)
-    actual = torch.vmap(lambda scale: rescale(x, **{**given, "scale": scale}))(scales)
-    wanted = torch.stack([rescale(x, **{**given, "scale": scale}) for scale in scales])
+    actual = torch.vmap(lambda scale: rescale(x, **{**operands, "scale": scale}))(scales)
+    wanted = torch.stack([rescale(x, **{**operands, "scale": scale}) for scale in scales])
     torch.testing.assert_close(actual, wanted)
 
 
 def test_gradients_of_samples() -> None:
-    x, given = wide(), parts(("scale", "shift"))
+    x, operands = wide(), parts(("scale", "shift"))
     weight = torch.randn(SHAPES["weight"], dtype=F64)
 
     def loss(weight: Tensor, one: Tensor) -> Tensor:
-        return rescale(one, weight=weight, shift=given["shift"]).square().sum()
+        return rescale(one, weight=weight, shift=operands["shift"]).square().sum()
 
     actual = torch.vmap(torch.func.grad(loss), in_dims=(None, 0))(weight, x)
     wanted = torch.stack([torch.func.grad(loss)(weight, one) for one in x])

@@ -146,10 +146,10 @@ def test_a_variance_of_one_value_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "shape"), [(3, (3,)), ([2, 3], (2, 3)), (torch.Size([4]), (4,)), ((), ())]
+    ("argument", "shape"), [(3, (3,)), ([2, 3], (2, 3)), (torch.Size([4]), (4,)), ((), ())]
 )
-def test_shapes(given: int | list[int], shape: tuple[int, ...]) -> None:
-    assert runtime.as_shape(given) == shape
+def test_shapes(argument: int | list[int], shape: tuple[int, ...]) -> None:
+    assert runtime.as_shape(argument) == shape
 
 
 def test_all_that_is_exported_is_there_and_nothing_else() -> None:

@@ -47,9 +47,9 @@ def test_values_and_gradients_are_those_of_a_loop(
     theirs = by_steps(*inputs, 1, reverse, before)
     torch.testing.assert_close(ours, theirs)
     grad = torch.randn_like(theirs)
-    found = torch.autograd.grad(ours, inputs, grad, allow_unused=True, materialize_grads=True)
+    gradients = torch.autograd.grad(ours, inputs, grad, allow_unused=True, materialize_grads=True)
     wanted = torch.autograd.grad(theirs, inputs, grad, allow_unused=True, materialize_grads=True)
-    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(gradients, wanted)
 
 
 @pytest.mark.parametrize(("reverse", "before"), WAYS)

@@ -138,26 +138,26 @@ def test_the_same_labels_are_looked_at_once() -> None:
 def test_totals_and_their_adjoint(dim: int, kind: torch.dtype) -> None:
     shape = [2, 3, 4]
     shape[dim] = 6
-    x, own = torch.randn(shape, dtype=F64), groups(SORTED.to(kind))
-    total = own.total(x, dim)
+    x, pools = torch.randn(shape, dtype=F64), groups(SORTED.to(kind))
+    total = pools.total(x, dim)
     by_hand = torch.tensordot(x.movedim(dim, -1), dense(), 1).movedim(-1, dim)
     torch.testing.assert_close(total, by_hand)
-    torch.testing.assert_close(own.spread(total, dim), total.index_select(dim, SORTED))
+    torch.testing.assert_close(pools.spread(total, dim), total.index_select(dim, SORTED))
 
 
 @needs_torch_scatter
 @pytest.mark.usefixtures("by_torch_scatter")
 def test_derivatives_to_the_second_order() -> None:
-    own = groups()
+    pools = groups()
     x = torch.randn(6, 2, dtype=F64, requires_grad=True)
     value = torch.randn(5, 2, dtype=F64, requires_grad=True)
-    for function, given in (
-        (lambda x: own.total(x, 0).square(), x),
-        (lambda v: own.spread(v, 0).square(), value),
-        (lambda x: torch.stack(own.moments(x, 0)), x),
+    for function, leaf in (
+        (lambda x: pools.total(x, 0).square(), x),
+        (lambda v: pools.spread(v, 0).square(), value),
+        (lambda x: torch.stack(pools.moments(x, 0)), x),
     ):
-        assert torch.autograd.gradcheck(function, (given,), check_batched_grad=True)
-        assert torch.autograd.gradgradcheck(function, (given,))
+        assert torch.autograd.gradcheck(function, (leaf,), check_batched_grad=True)
+        assert torch.autograd.gradgradcheck(function, (leaf,))
 
 
 @needs_torch_scatter
@@ -221,7 +221,7 @@ def test_norms_agree_with_the_oracle(
 
 
 def _sorted(randint):  # type: ignore[no-untyped-def]
-    return lambda *given, **named: randint(*given, **named).sort().values
+    return lambda *arguments, **named: randint(*arguments, **named).sort().values
 
 
 def _seen(function, seen):  # type: ignore[no-untyped-def]

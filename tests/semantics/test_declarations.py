@@ -72,8 +72,8 @@ SWITCHES = {
 @pytest.mark.parametrize("clauses", SWITCHES)
 def test_switches(clauses: str) -> None:
     program = declared(f"input x[N, C]\n{clauses}")
-    found = [(s.name, s.default, s.keyword_only) for s in program.switches]
-    assert found == SWITCHES[clauses]
+    switches = [(s.name, s.default, s.keyword_only) for s in program.switches]
+    assert switches == SWITCHES[clauses]
 
 
 def test_running_statistics_begin_at_zero_and_one() -> None:
@@ -87,9 +87,9 @@ def test_running_statistics_begin_at_zero_and_one() -> None:
 
 def test_parameters_keep_their_interval_and_what_their_absence_means() -> None:
     program = declared("input x[N, C]\nparam g[C] = 0.5 in [0, 1]\nreduce N\naffine C")
-    found = {p.name: p for p in program.params}
-    assert (found["g"].low, found["g"].high) == (Const(0), Const(1))
-    assert (found["weight"].absent, found["bias"].absent) == (1, 0)
+    params = {p.name: p for p in program.params}
+    assert (params["g"].low, params["g"].high) == (Const(0), Const(1))
+    assert (params["weight"].absent, params["bias"].absent) == (1, 0)
 
 
 CHECKS = {
@@ -117,7 +117,7 @@ def test_an_index_that_is_compared_has_to_be_given_and_names_no_groups() -> None
         "let own = (position(T) < lengths) + (batch == kind)\n"
         "output x - own * mean(x over V: batch)"
     )
-    found = {i.name: (i.sort, i.required) for i in program.inputs[1:]}
-    assert found == {"lengths": ("whole", True), "batch": ("index", True), "kind": ("index", True)}
+    sorts = {i.name: (i.sort, i.required) for i in program.inputs[1:]}
+    assert sorts == {"lengths": ("whole", True), "batch": ("index", True), "kind": ("index", True)}
     free = declared("input x[V, T], batch: index[V]\noutput x - mean(x over V: batch)")
     assert not free.inputs[1].required

@@ -42,8 +42,8 @@ def test_equations_give_the_program_of_the_clauses(path: Path) -> None:
     norms = check(specs.sources, specs.roots).norms[specs.roots[0]]
     uses = [line for line in path.read_text().splitlines() if line.startswith("use ")]
     lines = [line for norm in norms for line in norm_lines(norm.equations)]
-    found = programs("\n".join([*uses, *lines]) + "\n", path)
-    assert {n: program_text(p) for n, p in found.items()} == {
+    lowered_programs = programs("\n".join([*uses, *lines]) + "\n", path)
+    assert {n: program_text(p) for n, p in lowered_programs.items()} == {
         norm.program.name: program_text(norm.program) for norm in norms
     }
 

@@ -46,10 +46,10 @@ class _PiecewiseCall:
     ) -> None:
         self.module, self.info = module, info
         arguments = inspect.signature(module.forward).bind(*inputs, **named).arguments
-        given = {name: x for name, x in arguments.items() if x is not None}
-        self.inputs = {name: x for name, x in given.items() if name in info.inputs}
+        present = {name: x for name, x in arguments.items() if x is not None}
+        self.inputs = {name: x for name, x in present.items() if name in info.inputs}
         # Such as how many graphs there are, which is the same on all processes.
-        self.numbers = {name: n for name, n in given.items() if name not in info.inputs}
+        self.numbers = {name: n for name, n in present.items() if name not in info.inputs}
         if not info.parameters.keys() <= module._parameters.keys():
             raise CannotPlace  # a parametrization or pruning computes one
         ranks = {

@@ -64,11 +64,11 @@ class _CompiledLargest(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
-        own, (groups, identity, stage) = _own_ties(ctx), ctx.sent
-        both = torch.stack((gradients[0].expand_as(own), own))
+        own_ties, (groups, identity, stage) = _own_ties(ctx), ctx.sent
+        both = torch.stack((gradients[0].expand_as(own_ties), own_ties))
         for name, size in groups:
             both = sum_over_processes(both, name, size, identity, stage, BACKWARD)
-        return both[0] * (own / both[1]), None, None, None, None
+        return both[0] * (own_ties / both[1]), None, None, None, None
 
 
 class _Largest(_CompiledLargest):
@@ -76,8 +76,8 @@ class _Largest(_CompiledLargest):
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:
-        own, (groups, identity, stage) = _own_ties(ctx), ctx.sent
-        both = torch.stack((tangent * own, own))
+        own_ties, (groups, identity, stage) = _own_ties(ctx), ctx.sent
+        both = torch.stack((tangent * own_ties, own_ties))
         for name, size in groups:
             both = sum_over_processes(both, name, size, identity, stage, FORWARD)
         return both[0] / both[1]

@@ -130,8 +130,8 @@ class Tiling:
     def _point(self, positions: Mapping[str, Expr]) -> Expr:
         """A point of the data, for which it does not matter where along extra axes it is."""
         extra_axes = self.ctx.nest.extra_axes
-        found = (ZERO if g[0] in extra_axes else positions[key_of(g)] for g in self.ctx.loops)
-        return Apply("AT", tuple(found))
+        place = (ZERO if g[0] in extra_axes else positions[key_of(g)] for g in self.ctx.loops)
+        return Apply("AT", tuple(place))
 
     # ---- tiles
 

@@ -232,16 +232,16 @@ class Contractions:
         chain: list[Expr] = []
         left = list(zip(values, terms))
         while left:
-            found = next((pair for pair in left if at in pair[1]), None)
-            if found is None or found[1][:-2] != lead or at in lead or len(found[1]) < 2:
+            factor = next((pair for pair in left if at in pair[1]), None)
+            if factor is None or factor[1][:-2] != lead or at in lead or len(factor[1]) < 2:
                 return None
-            value, term = found
+            value, term = factor
             turned = term[-1] == at
             if any(self.ctx.space[axis].variadic for axis in term[-2:]):
                 return None
             chain.append(_turned(value.expr) if turned else value.expr)
             at = term[-2] if turned else term[-1]
-            left.remove(found)
+            left.remove(factor)
         return chain if at == end else None
 
     def _matrix_and_vector(

@@ -60,10 +60,10 @@ class FirstBatch:
         self, printed: PrintedFunction, parameters: Sequence[Parameter], segments: Segments
     ) -> tuple[Expr, ...]:
         """The arguments of a function: what the call gives, and attributes of the module."""
-        given: dict[str, Expr] = {p.name: Name(p.name) for p in parameters}
-        given |= segments.arguments
+        arguments: dict[str, Expr] = {p.name: Name(p.name) for p in parameters}
+        arguments |= segments.arguments
         names = [p.name for p in printed.function.parameters]
-        return tuple(given.get(name, Name(f"self.{name}")) for name in names)
+        return tuple(arguments.get(name, Name(f"self.{name}")) for name in names)
 
     def _free(self, name: str, parameters: Sequence[Parameter]) -> str:
         while any(parameter.name == name for parameter in parameters):

@@ -154,8 +154,8 @@ class LayerPrinter(ForwardPrinter):
     def _reading_once(self, body: list[Stmt]) -> list[Stmt]:
         # Other layers than those of the spec may have been constructed without these checks.
         body = self._with_values([*self.constructor.length_checks("self."), *body])
-        own = [path for path in paths_in(tuple(body)) if path.startswith("self.")]
-        self.read = {path.removeprefix("self.") for path in own}
+        attributes = [path for path in paths_in(tuple(body)) if path.startswith("self.")]
+        self.read = {path.removeprefix("self.") for path in attributes}
         if counts_batches(self.program):
             self.read |= {"track_running_stats", "num_batches_tracked"}
         return super()._reading_once(body)

@@ -52,8 +52,8 @@ def names_of(programs: Sequence[Program]) -> list[NormNames]:
     for position, program in enumerate(programs):
         entries: dict[str, NormNames] = {}
         for entry in program.entries:
-            own = f"{names[position].function}_{entry.method}"
-            function = _free(own, "_function", used_names | _parameters(entry))
+            preferred = f"{names[position].function}_{entry.method}"
+            function = _free(preferred, "_function", used_names | _parameters(entry))
             title = "".join(word.capitalize() for word in entry.method.split("_"))
             result = _free(f"{program.name}{title}Output", "_", used_names)
             used_names |= {function, result}

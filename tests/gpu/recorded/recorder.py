@@ -190,13 +190,13 @@ def _is_inside(address: int, dtype: torch.dtype) -> bool:
 
 def _find_tensors() -> None:
     _memories.clear()
-    for thing in gc.get_objects():
-        if issubclass(type(thing), Tensor) and thing.device.type == "cpu":
-            memory = thing.untyped_storage()
+    for candidate in gc.get_objects():
+        if issubclass(type(candidate), Tensor) and candidate.device.type == "cpu":
+            memory = candidate.untyped_storage()
             entry = _memories.setdefault(
                 memory.data_ptr(), (memory.data_ptr() + memory.nbytes(), set())
             )
-            entry[1].add(thing.dtype)
+            entry[1].add(candidate.dtype)
     _starts[:] = sorted(_memories)
 
 
