@@ -15,6 +15,7 @@ from metanorm import frontend
 from metanorm.bench.candidates import Case, candidates
 from metanorm.bench.clock import CpuClock, PrepareCall
 from metanorm.bench.device import Device, cpu_device
+from metanorm.bench.equations import module_of_equations
 from metanorm.bench.memory import peak_bytes, saved_bytes
 from metanorm.bench.report import PHASES, Entry, Machine, Measurement, Report, changes
 from metanorm.bench.rotation import Rotation
@@ -28,7 +29,9 @@ from metanorm.options import Options, Target
 from metanorm.passes.pipeline import optimize
 from metanorm.runtime.native import calls
 from metanorm.targets.live import module_from_files
-from metanorm.workspace import load
+from metanorm.verify.cases import Setting, make_example
+from metanorm.verify.compare import call_module
+from metanorm.workspace import load, load_library
 
 SPECS = ("batch_norm", "group_norm", "instance_norm", "layer_norm", "rms_norm", "graph_norm")
 
@@ -68,6 +71,28 @@ def test_every_candidate_computes_the_same(name: str) -> None:
     results = [candidate.forward() for candidate in made_candidates]
     for result in results[1:]:
         torch.testing.assert_close(result, results[0], rtol=1e-4, atol=1e-5)
+
+
+def test_equations_of_every_norm_compute_what_its_module_does() -> None:
+    """Those of a norm that begins with its first batch once lacked what that gives."""
+    library = load_library()
+    files = compile_specs(library.sources, library.roots, Options(target="torch")).files
+    compared = 0
+    for root, norms in frontend.check(library.sources, library.roots).norms.items():
+        module = module_from_files(files, module_name(root))
+        for norm in norms:
+            if norm.program.target != "activation":
+                continue
+            example = make_example(norm.program, Setting("equations", space=(4, 3)))
+            first_outputs = []
+            for source in (module, module_of_equations(norm)):
+                torch.manual_seed(0)
+                layer = getattr(source, norm.program.name)(**example.arguments).double()
+                outputs = call_module(norm.program, layer, example.inputs, example)
+                first_outputs.append(next(iter(outputs.values())))
+            torch.testing.assert_close(*first_outputs, msg=f"{norm.program.name} differs")
+            compared += 1
+    assert compared > 100
 
 
 def test_workloads_fit_the_axes_of_a_norm() -> None:

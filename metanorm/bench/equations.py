@@ -13,7 +13,9 @@ from torch import Tensor
 
 from metanorm import runtime
 from metanorm.frontend import CheckedNorm
+from metanorm.ir.initializers import initializers
 from metanorm.options import Options
+from metanorm.passes.pipeline import optimize
 from metanorm.stages import program_at
 from metanorm.targets.live import module_from_files
 from metanorm.targets.package import module_files
@@ -22,8 +24,11 @@ from metanorm.targets.torch.module_from_ir import CompiledNorm
 
 def module_of_equations(norm: CheckedNorm) -> ModuleType:
     """A module with the class of this norm, without optimisation."""
-    unoptimised = program_at(norm.program, "split")  # the last pass before those that make it fast
-    compiled = CompiledNorm(norm.equations, norm.program, unoptimised)
+    unoptimised = program_at(
+        norm.program, "unbiased"
+    )  # the last pass before those that make it fast
+    initial_values = {name: optimize(p) for name, p in initializers(norm.program).items()}
+    compiled = CompiledNorm(norm.equations, norm.program, unoptimised, initial_values)
     files = module_files("equations", "equations", [compiled], "", Options(target="torch"))
     module = module_from_files(files, "equations")
     module.__dict__["runtime"] = _ByHand("runtime")

@@ -8,7 +8,6 @@ pools the narrow results.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from metanorm.ir.aggregation import (
@@ -20,10 +19,9 @@ from metanorm.ir.aggregation import (
     Ones,
     is_partition,
 )
-from metanorm.ir.nodes import Count, Let, Map, Pool, Ref, Repeat, Type
+from metanorm.ir.nodes import Count, Let, Map, Pool, Ref
 from metanorm.ir.program import Program
 from metanorm.ir.rename import map_operands
-from metanorm.ir.typing import type_of
 from metanorm.passes.affine import Affine, Form
 from metanorm.passes.builder import Builder
 
@@ -41,8 +39,6 @@ class _Moments:
         self.program = program
         self.b = Builder(program)
         self.affine = Affine(self.b)
-        # Of loops: old body to rewritten one.
-        self.bodies: dict[tuple[Let, ...], tuple[Let, ...]] = {}
 
     def run(self) -> Program:
         for let in self.program.body:
@@ -50,51 +46,15 @@ class _Moments:
             if isinstance(op, Pool):
                 self._pool(let, op)
                 continue
-            if isinstance(op, Repeat):
-                op = replace(op, body=self._with_biased_variances(op, self.b.types))
             ref = self.b.copy(let, op)
             form = self.affine.derive(op)
             if form is not None and ref not in self.affine.forms:
                 self.affine.forms[ref] = form
         return self.b.finish()
 
-    def _with_biased_variances(self, op: Repeat, outside: Mapping[Ref, Type]) -> tuple[Let, ...]:
-        """The body of a loop in which unbiased variances come from biased ones; the rest stays."""
-        if op.body in self.bodies:
-            return self.bodies[op.body]
-        types = {
-            **outside,
-            **{name: outside[initial] for name, initial in zip(op.inside, op.initial)},
-        }
-        lets: list[Let] = []
-        for let in op.body:
-            types[let.name] = let.type
-            inner = let.op
-            if isinstance(inner, Repeat):
-                lets.append(
-                    replace(let, op=replace(inner, body=self._with_biased_variances(inner, types)))
-                )
-            elif isinstance(inner, Pool) and inner.ddof:
-                biased_ref, count_ref = self.b.fresh_name("%var"), self.b.fresh_name("%count")
-                count = Count(inner.over, inner.where, inner.weight)
-                type_ = type_of(count, types, self.b.declarations)
-                lets.append(replace(let, name=biased_ref, op=replace(inner, ddof=0)))
-                lets.append(replace(let, name=count_ref, op=count, type=type_))
-                lets.append(replace(let, op=Map("unbiased", (biased_ref, count_ref))))
-            else:
-                lets.append(let)
-        self.bodies[op.body] = tuple(lets)
-        return self.bodies[op.body]
-
     def _pool(self, let: Let, op: Pool) -> None:
         self.b.span = let.span
-        op = self._with_inner_mean(op)
-        if op.ddof and op.statistic == "var":
-            biased = self._rewrite(replace(op, ddof=0))
-            count = self.b.emit(Count(op.over, op.where, op.weight))
-            self.b.substitute(let, self.b.map("unbiased", biased, count))
-            return
-        self.b.substitute(let, self._rewrite(op))
+        self.b.substitute(let, self._rewrite(self._with_inner_mean(op)))
 
     def _with_inner_mean(self, op: Pool) -> Pool:
         """A mean of sums of squares as a sum of means, if the centre varies in the inner pools."""

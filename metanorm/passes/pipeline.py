@@ -30,6 +30,7 @@ from metanorm.passes.simplify import simplify
 from metanorm.passes.split import split
 from metanorm.passes.spread import spread
 from metanorm.passes.sums import sums
+from metanorm.passes.unbiased import unbiased
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ PIPELINE: tuple[Pass, ...] = (
     Pass(
         "split", split, "blocks become axes before anyone asks along which axes a value is constant"
     ),
+    Pass("unbiased", unbiased, "targets divide variances by n; the others are made of those"),
     Pass("moments", moments, "statistics of derived values become statistics of inputs"),
     Pass(
         "repeated", repeated, "what is larger than an input only by copies is narrow from here on"

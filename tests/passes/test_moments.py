@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from programs import after, lowered, same
+from programs import after, same
 
-from metanorm.ir.dump import op_text
-from metanorm.ir.nodes import Repeat
-from metanorm.ir.verify import verify
 from metanorm.passes.moments import moments
 from metanorm.passes.simplify import simplify
 
@@ -65,13 +62,6 @@ REWRITTEN = {
         %6 : [N, S] = mul(%offset, %offset)
         %7 : [N, S] = add(%5, %6)
     """,
-    "var(a * x over C, ddof = 1)": """
-        %1 : [N, S] = var(x over C)
-        %2 : [N] = mul(a, a)
-        %3 : [N, S] = mul(%2, %1)
-        %4 : [] = count(over C)
-        %5 : [N, S] = unbiased(%3, %4)
-    """,
     # c varies within the pool: x is measured where it does not, and the rest is done on that.
     "mean(c * x over C, *S)": """
         %1 : [N, C] = mean(x over S)
@@ -127,21 +117,6 @@ def test_kept(why: str) -> None:
     assert after(text, simplify, moments) == after(text, simplify)
 
 
-def test_biased_and_unbiased_variance_look_at_x_once() -> None:
-    text = "input x[N, C]\noutput x / var(x over C) / var(x over C, ddof = 1)"
-    same(
-        after(text, moments),
-        """
-        %1 : [N] = var(x over C)
-        %2 : [N, C] = div(x, %1)
-        %3 : [] = count(over C)
-        %4 : [N] = unbiased(%1, %3)
-        %5 : [N, C] = div(%2, %4)
-        output %5
-        """,
-    )
-
-
 def test_a_mean_of_sums_of_squares_is_a_sum_of_variances() -> None:
     """Along the axis of the centre first: then only a table of graphs by features is summed."""
     text = """
@@ -191,13 +166,3 @@ def test_the_second_look_of_graph_norm_is_spared() -> None:
         output %5
         """,
     )
-
-
-def test_variances_in_loops_are_made_unbiased_there() -> None:
-    text = "let d[N] = 1\nrepeat 2 { d = d + var(d * x over C, ddof = 1) }\noutput x * d"
-    program = moments(lowered("input x[N, C]\n" + text))
-    verify(program)
-    (loop,) = [let.op for let in program.body if isinstance(let.op, Repeat)]
-    steps = [op_text(let.op) for let in loop.body]
-    assert not any("ddof" in step for step in steps)
-    assert any(step.startswith("unbiased(") for step in steps)

@@ -78,6 +78,7 @@ class PoolPrinter:
 
     def pool(self, let: Let, op: Pool, out: list[Stmt]) -> None:
         """Print a statistic. One call gives the mean and the variance of the same pools."""
+        assert not op.ddof, "the pass `unbiased` comes before printing"
         value = self._prepared(op, out)
         dense = [(axis, m.matrix) for axis, m in op.over if isinstance(m, Dense)]
         if dense and not is_overlapping(op):
