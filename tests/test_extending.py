@@ -45,6 +45,29 @@ def test_every_named_file_is_there(path: str) -> None:
     assert (ROOT / path).exists()
 
 
+# ---- where a newcomer looks first
+
+TOUR = (ROOT / "docs" / "how-it-works.md").read_text(encoding="utf-8")
+PLACES = re.findall(r"`(\w+)` in \[`[\w/]+\.py`\]\(\.\./([\w/]+\.py)\)", TOUR)
+QUESTIONS = {
+    "channels_last": "metanorm/nest/layouts.py",
+    "momentum=None": "metanorm/runtime/state.py",
+    "reduction": "metanorm/targets/native/sweep.py",
+}
+
+
+@pytest.mark.parametrize(("defined", "file"), PLACES)
+def test_the_tour_names_what_is_there(defined: str, file: str) -> None:
+    text = (ROOT / file).read_text(encoding="utf-8")
+    assert re.search(rf"^(def|class) {defined}\b|^{defined}\b.* = ", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_a_row_of_the_tour_answers_a_question(question: str) -> None:
+    rows = [line for line in TOUR.splitlines() if line.startswith("|") and question in line]
+    assert any(QUESTIONS[question] in row for row in rows)
+
+
 # ---- what the guide says is done to a copy of the package
 
 
