@@ -15,12 +15,15 @@ from conftest import ROOT
 GUIDE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 
 # What each section follows, as the code writes it.
-FOLLOWED = {
-    "An operation": r'"softplus"',
-    "An error": r"\bBadMatrixArgument\b",
-    "A pass": r"\bdecide import\b|^def decide\(",
-    "A target": r"targets\.torch\.module_from_ir import|^def definitions\(",
-}
+FOLLOWED = (
+    ("An operation", r'"softplus"'),
+    ("An operation", r"^    Interleave,$|^from .* import .*\bInterleave\b|^class Interleave\b"),
+    ("An operation", r"^    Causal,$|^from .* import .*\bCausal\b|^class Causal\b"),
+    ("A dtype", r"\bbfloat16\b"),
+    ("An error", r"\bBadMatrixArgument\b"),
+    ("A pass", r"\bdecide import\b|^def decide\("),
+    ("A target", r"targets\.torch\.module_from_ir import|^def definitions\("),
+)
 
 
 def section(title: str) -> str:
@@ -32,9 +35,9 @@ def files_with(pattern: str) -> list[Path]:
     return [file for file in every if re.search(pattern, file.read_text(), re.MULTILINE)]
 
 
-@pytest.mark.parametrize("title", FOLLOWED)
-def test_every_file_is_named(title: str) -> None:
-    files = files_with(FOLLOWED[title])
+@pytest.mark.parametrize(("title", "pattern"), FOLLOWED)
+def test_every_file_is_named(title: str, pattern: str) -> None:
+    files = files_with(pattern)
     assert files
     for file in files:
         assert f"`{file.relative_to(ROOT).as_posix()}`" in section(title)
@@ -284,3 +287,33 @@ def test_a_statistic_is_added_where_the_guide_says(copy: Copy) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
     assert "all good" in result.stdout and " 0 of them on kernels" not in result.stdout
     assert "torch: " not in copy.run("explain", "soft.norm").stdout
+
+
+# Groupings that are others with certain numbers: a partition, and pools that overlap.
+NAMED_GROUPINGS = {
+    "metanorm/ir/ops.py": (
+        '    _matrix("blocks"',
+        '    _matrix("pairs", "C: pairs", "Blocks of two positions."),\n'
+        '    _matrix("near", "W: near", "A position and the one on either side."),',
+    ),
+    "metanorm/semantics/groupings.py": (
+        '    "blocks": ',
+        '    "pairs": lambda size, edge: Chunks(Const(2)),\n'
+        '    "near": lambda size, edge: Window(Const(3), "truncate"),',
+    ),
+}
+GROUPED = """norm Paired {
+  input  x[N, C, W]
+  let    m = moments(x over C: pairs, W)
+  output (x - m.mean) / sqrt(m.var + 1e-5) + mean(x over C, W: near)
+}
+"""
+
+
+@pytest.mark.needs_torch
+def test_a_partition_and_an_overlapping_pool_are_two_rows_each(copy: Copy) -> None:
+    (copy.folder / "paired.norm").write_text(GROUPED)
+    for file, (before, line) in NAMED_GROUPINGS.items():
+        copy.add(file, before, line)
+        assert f"`{file}`" in section("An operation")
+    demand_good_kernels(copy, "paired.norm")
