@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, Protocol, cast
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from metanorm.runtime import pools
 from metanorm.runtime.arguments import GROUP_LABELS, demand_count, demand_whole
-from metanorm.runtime.mean_and_variance import CHUNK, Moments
-from metanorm.runtime.pools import Pools, R_co
+from metanorm.runtime.group_pools import GroupPools, over_groups
+from metanorm.runtime.mean_and_variance import CHUNK
 from metanorm.runtime.processes.sums import PowerSums, broadcast_centre, deviations_of
 from metanorm.runtime.saving import save, saved
 from metanorm.runtime.segments import Segments, segments_of
 from metanorm.runtime.tensors import is_plain_tensor, is_traced, must_decompose
 from metanorm.runtime.tracing import is_tracing
-from metanorm.runtime.weighing import coefficients, total_weight, weighed
 
 LABEL_DTYPES = (torch.int64, torch.int32)
 MAX_BYTES = 1 << 48  # bytes that a process can have
@@ -28,112 +26,6 @@ def demand_labels(index: Tensor, what: str) -> None:
     demand_whole(index, what)
     if index.dtype not in LABEL_DTYPES:
         raise TypeError(f"{what} must be int64 or int32, got {index.dtype}: convert them first")
-
-
-class GroupPools(Pools):
-    """The groups along one dimension of a tensor of a rank, over other dimensions as well.
-
-    The dimension of the groups stays, and enumerates them; the others go.
-    """
-
-    def __init__(
-        self, groups: Groups, rank: int, dim: int, also: Iterable[int],
-        where: Tensor | None, weight: Tensor | None,
-    ) -> None:  # fmt: skip
-        super().__init__(where, weight)
-        self.groups, self.dim, self.also = groups, dim % rank, tuple(also)
-
-    def total(self, x: Tensor) -> Tensor:
-        """The weighted sum of each pool."""
-        terms = weighed(self._expanded(x), self.where, self.weight)
-        partial = terms.sum(self.also, keepdim=True) if self.also else terms
-        return self._without_others(self.groups.sum_along(partial, self.dim))
-
-    def size(self, x: Tensor) -> Tensor:
-        """The total weight of each pool."""
-        x = self._expanded(x)
-        weights = total_weight(x, coefficients(x, self.where, self.weight), self.also)
-        if weights.shape[self.dim] == 1:  # all positions alike
-            weights = weights * self._sizes(x)
-        else:
-            weights = self.groups.sum_along(weights, self.dim)
-        return self._without_others(weights)
-
-    def moments(self, x: Tensor) -> Moments:
-        """Mean and biased variance of each pool, in two passes."""
-        x = self.counted(x)
-        group_mean = self.mean(x)
-        mean = group_mean
-        for d in sorted(d % x.dim() for d in self.also):
-            mean = mean.unsqueeze(d)
-        centred = x - self.groups.spread(mean, self.dim)
-        return Moments(group_mean, self.mean(centred.square()))
-
-    def largest(self, x: Tensor) -> Tensor:
-        """The largest value of each pool, zero if nothing counts; equal ones share the gradient."""
-        x = self._expanded(x)
-        if self.counts_all:
-            return self._without_others(self._maximum(x))
-        counts = (coefficients(x, self.where, self.weight) != 0).expand_as(x)
-        maximum = self._maximum(x.masked_fill(~counts, -torch.inf))
-        present = self._maximum(counts.to(x.dtype))
-        return self._without_others(maximum.masked_fill(present == 0, 0))
-
-    def counted(self, x: Tensor) -> Tensor:
-        """The tensor with all positions, and zeros for what does not count."""
-        return super().counted(self._expanded(x))
-
-    def _maximum(self, x: Tensor) -> Tensor:
-        """The largest value of each pool; all dimensions stay."""
-        dim, groups = self.dim, self.groups
-        partial = x.amax(self.also, keepdim=True) if self.also else x
-        if groups.index is None:
-            return pools.largest(partial, (dim,), keepdim=True)
-        shape, view = list(partial.shape), [1] * partial.dim()
-        shape[dim], view[dim] = groups.count, groups.length
-        index = groups.index.view(view).expand_as(partial)
-        # torch counts the initial value among equal ones, excluded or not: NaN equals nothing.
-        initial = partial.new_full(shape, torch.nan)
-        maximum = initial.scatter_reduce(dim, index, partial, "amax", include_self=False)
-        return maximum.masked_fill(self._sizes(partial) == 0, 0)
-
-    def _sizes(self, like: Tensor) -> Tensor:
-        """How many positions each group has, as a view along its dimension."""
-        view = [1] * like.dim()
-        view[self.dim] = self.groups.count
-        return self.groups.sizes(like).view(view)
-
-    def _expanded(self, x: Tensor) -> Tensor:
-        return self.groups.expanded(x, self.dim)
-
-    def _without_others(self, value: Tensor) -> Tensor:
-        return value.squeeze(self.also) if self.also else value
-
-
-class OverGroups(Protocol[R_co]):
-    """A statistic of each group, along `dim` and over the dimensions `also`."""
-
-    def __call__(  # noqa: D102
-        self, x: Tensor, dim: int, also: Iterable[int] = (),
-        where: Tensor | None = None, weight: Tensor | None = None,
-    ) -> R_co: ...  # fmt: skip
-
-
-class _Method(Protocol[R_co]):
-    """A method of `Groups`, as the type checker sees it."""
-
-    def __get__(self, groups: Groups | None, owner: type[Groups]) -> OverGroups[R_co]: ...
-
-
-def _over_groups(statistic: Callable[[GroupPools, Tensor], R_co]) -> _Method[R_co]:
-    def method(
-        self: Groups, x: Tensor, dim: int, also: Iterable[int] = (),
-        where: Tensor | None = None, weight: Tensor | None = None,
-    ) -> R_co:  # fmt: skip
-        return statistic(GroupPools(self, x.dim(), dim, also, where, weight), x)
-
-    method.__name__, method.__doc__ = statistic.__name__, statistic.__doc__
-    return cast(_Method[R_co], method)
 
 
 class Groups:
@@ -189,12 +81,12 @@ class Groups:
         return value.index_select(dim, self.index)
 
     # The statistics of each group and over the dimensions `also`; `dim` then enumerates groups.
-    total = _over_groups(GroupPools.total)
-    mean = _over_groups(GroupPools.mean)
-    moments = _over_groups(GroupPools.moments)
-    mean_square = _over_groups(GroupPools.mean_square)
-    largest = _over_groups(GroupPools.largest)
-    smallest = _over_groups(GroupPools.smallest)
+    total = over_groups(GroupPools.total)
+    mean = over_groups(GroupPools.mean)
+    moments = over_groups(GroupPools.moments)
+    mean_square = over_groups(GroupPools.mean_square)
+    largest = over_groups(GroupPools.largest)
+    smallest = over_groups(GroupPools.smallest)
 
     def norm(
         self,

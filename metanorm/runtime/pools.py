@@ -2,7 +2,7 @@
 
 There are seven statistics: total, mean, moments, mean square, norm, largest and smallest. `Pools`
 has them all, and each kind of pools says what it computes in its own way: pools over dimensions
-here, those of groups in `groups.py`, those of matrices in `overlapping.py`.
+here, those of groups in `group_pools.py`, those of matrices in `overlapping.py`.
 
 Over dimensions they are torch's reductions, with three differences: pooling over no dimension
 returns the value, an empty pool gives zero instead of NaN, and elements can be excluded (`where`)
