@@ -435,6 +435,7 @@ def test_a_compiler_that_cannot_be_run(tmp_path: Path, monkeypatch: pytest.Monke
         ("-march=native", "/tmp/x.s:12: Error: no such instruction: `vaddph'"),
         ("-fopenmp", "clang: error: unsupported option '-fopenmp'"),
         ("-fopenmp", "fatal error: 'omp.h' file not found"),
+        ("-fopenmp-simd", "error: unrecognized command-line option '-fopenmp-simd'"),
         ("-fopenmp", "/usr/bin/ld: cannot find -lomp: No such file or directory"),
     ],
 )
@@ -445,7 +446,7 @@ def test_a_flag_that_is_refused_is_left_out(
     (tmp_path / "message").write_text(message)
     script = (
         f'echo "$*" >> {log}\n'
-        f'case "$*" in *{flag}*) cat {tmp_path}/message >&2; exit 1;; esac\nexec {CC} "$@"'
+        f'case " $* " in *" {flag} "*) cat {tmp_path}/message >&2; exit 1;; esac\nexec {CC} "$@"'
     )
     monkeypatch.setenv("METANORM_CC", program(tmp_path / "picky-cc", script))
     assert answer() == 42

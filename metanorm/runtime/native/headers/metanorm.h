@@ -70,6 +70,16 @@ BY_VECTORS(log1p)
 #define SERIAL 32768     /* elements for which more than one thread is not worth while */
 #endif
 
+/* ONCE is what runs once in a call: short code, which takes less time to compile, is as good there as
+ * fast code. LOOPS is what it calls to go through rows or cells. */
+#if defined(__GNUC__)
+#define ONCE __attribute__((cold))
+#define LOOPS __attribute__((hot, noinline, unused))
+#else
+#define ONCE
+#define LOOPS
+#endif
+
 #define VECTOR (AXES - 1) /* the axis along which rows lie */
 
 /* STREAMED results are `real` and go past the caches, which they are too large for. */

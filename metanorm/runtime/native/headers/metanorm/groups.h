@@ -10,7 +10,7 @@ typedef struct {
 
 /* Find the groups of `labels`, each in [0, count). Without labels, all rows are one group.
  * Labels are read again in a backward call, and may have been written to. */
-static inline segments grouped(const int64_t *labels, int64_t rows, int64_t count, arena *a) {
+LOOPS static segments grouped(const int64_t *labels, int64_t rows, int64_t count, arena *a) {
     int64_t *start = arena_alloc(a, count + 1, sizeof(int64_t));
     int64_t *order = arena_alloc(a, labels ? rows : 0, sizeof(int64_t));
     segments found = {count, start, NULL, labels, 0};

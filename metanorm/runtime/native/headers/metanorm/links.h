@@ -18,8 +18,8 @@ typedef struct {
 
 /* The edges of each node in the order in which they are given; with `loop`, one to itself before
  * them. */
-static inline edge_list edges_of(const int64_t *own, const int64_t *other, int64_t count,
-                                 int64_t nodes, int loop, arena *a) {
+LOOPS static edge_list edges_of(const int64_t *own, const int64_t *other, int64_t count,
+                                int64_t nodes, int loop, arena *a) {
     int64_t *start = arena_alloc(a, nodes + 1, sizeof(int64_t));
     int64_t *ends = arena_alloc(a, loop ? count + nodes : count, sizeof(int64_t));
     if (!start || !ends) return (edge_list){start, ends};

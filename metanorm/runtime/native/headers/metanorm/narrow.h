@@ -123,7 +123,7 @@ static inline matrix identity(int64_t size, arena *a) {
 }
 
 /* A square matrix with its extents; the identity where none is given. */
-static inline matrix matrix_of(const narrow *t, int64_t size, int both_ways, arena *a) {
+LOOPS static matrix matrix_of(const narrow *t, int64_t size, int both_ways, arena *a) {
     if (!t->data) return identity(size, a);
     matrix m = {as_real(t, size * size, 0, a), NULL, size, {NULL, NULL}, {NULL, NULL}};
     if (both_ways) {

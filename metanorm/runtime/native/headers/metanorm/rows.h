@@ -86,7 +86,8 @@ static inline real rounded_to(real value, int64_t type) {
     {                                                                                \
         const TYPE *from = (const TYPE *)data + offset;                              \
         if (stride == 1)                                                             \
-            for (int64_t i = 0; i < count; i++) buffer[i] = (real)WIDENED(from[i]);  \
+            _Pragma("omp simd") for (int64_t i = 0; i < count; i++)                  \
+                buffer[i] = (real)WIDENED(from[i]);                                  \
         else                                                                         \
             for (int64_t i = 0; i < count; i++)                                      \
                 buffer[i] = (real)WIDENED(from[i * stride]);                         \
@@ -96,7 +97,8 @@ static inline real rounded_to(real value, int64_t type) {
     {                                                                                \
         TYPE *to = (TYPE *)data + offset;                                            \
         if (stride == 1)                                                             \
-            for (int64_t i = 0; i < count; i++) to[i] = (TYPE)ROUNDED(buffer[i]);    \
+            _Pragma("omp simd") for (int64_t i = 0; i < count; i++)                  \
+                to[i] = (TYPE)ROUNDED(buffer[i]);                                    \
         else                                                                         \
             for (int64_t i = 0; i < count; i++)                                      \
                 to[i * stride] = (TYPE)ROUNDED(buffer[i]);                           \

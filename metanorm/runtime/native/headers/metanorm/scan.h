@@ -62,6 +62,7 @@ static inline int64_t parts_in(int kind) { return kind == TOTALS ? 1 : kind == A
 
 static inline void empty(running *r, int64_t lanes) {
     r->count = 0;
+#pragma omp simd
     for (int64_t i = 0; i < lanes; i++) r->weight[i] = r->mean[i] = r->total[i] = 0;
 }
 
@@ -97,10 +98,13 @@ static inline void take_in(int kind, running *restrict r, const lines *l, int64_
 /* Note what was found from a position of its block on. */
 static inline void put_by(int kind, const running *restrict r, double *restrict spare,
                           int64_t lanes) {
+#pragma omp simd
     for (int64_t i = 0; i < lanes; i++) spare[i] = r->total[i];
     if (kind == TOTALS) return;
+#pragma omp simd
     for (int64_t i = 0; i < lanes; i++) spare[lanes + i] = r->mean[i];
     if (kind == ALIKE) return;
+#pragma omp simd
     for (int64_t i = 0; i < lanes; i++) spare[2 * lanes + i] = r->weight[i];
 }
 

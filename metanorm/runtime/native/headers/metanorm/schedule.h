@@ -1,5 +1,8 @@
 /* The schedule: who does which part, and when. */
 
+/* What each kernel defines: sizes, tensors and memory. */
+ONCE static void prepare(void *values, const void *call, arena *memory);
+
 typedef struct {
     int64_t size[AXES];
     segments groups;
@@ -65,8 +68,9 @@ static void place(accumulator *a, double *memory, int64_t cells, const reduction
     clear(a, cells, of);
 }
 
-static void join(accumulator *a, const accumulator *more, int64_t cells, int kind) {
+LOOPS static void join(accumulator *a, const accumulator *more, int64_t cells, int kind) {
     if (kind == SUM) {
+#pragma omp simd
         for (int64_t i = 0; i < cells; i++) a->total[i] += more->total[i];
         return;
     }
@@ -101,7 +105,7 @@ static int64_t elements(const shape *s) {
     return total;
 }
 
-static int divide(division *d, const kernel *k, const shape *s, int64_t threads) {
+ONCE static int divide(division *d, const kernel *k, const shape *s, int64_t threads) {
     const int64_t total = elements(s);
     d->workers = total <= SERIAL ? 1 : max(threads, 1);
     d->islands = k->islands & ~(1u << VECTOR);
@@ -194,8 +198,9 @@ static int apart(const reduction *of, const division *d) {
     return d->fused ? (axes & d->islands) == d->islands : (int)(axes >> d->axis) & 1;
 }
 
-static void work_on_islands(const kernel *k, void *values, const shape *s, const division *d,
-                            accumulator *a, const int64_t *cells, int64_t worker) {
+LOOPS static void work_on_islands(const kernel *k, void *values, const shape *s,
+                                  const division *d, accumulator *a, const int64_t *cells,
+                                  int64_t worker) {
     const int64_t last = d->blocks * (worker + 1) / d->workers;
     for (int64_t block = d->blocks * worker / d->workers; block < last; block++) {
         range r = block_of(d, s, block);
@@ -215,7 +220,7 @@ static void work_on_islands(const kernel *k, void *values, const shape *s, const
     stream_fence();
 }
 
-static int run(const kernel *k, void *values, const shape *s, int64_t threads) {
+ONCE static int run(const kernel *k, void *values, const shape *s, int64_t threads) {
     division d;
     if (divide(&d, k, s, threads)) return 1;
     const int count = k->reduction_count;
@@ -284,7 +289,7 @@ out_of_memory:
 enum { DONE, NO_MEMORY, BROKEN_LABELS };
 
 /* Whether the lengths of a call can be multiplied: what is counted by their products is right. */
-static int countable(const shape *s) {
+ONCE static int countable(const shape *s) {
     int64_t groups = 1;
 #if GROUPS >= 0
     groups = s->size[GROUPS];
@@ -294,8 +299,8 @@ static int countable(const shape *s) {
 }
 
 /* Run a kernel on a call. */
-static int launch(const kernel *k, void *values, const shape *s, const void *call,
-                  int64_t threads) {
+ONCE static int launch(const kernel *k, void *values, const shape *s, const void *call,
+                       int64_t threads) {
     arena memory = {NULL, 0, GAP};
     k->prepare(values, call, &memory);
     if (!countable(s) || memory.used >= UNCOUNTABLE) return NO_MEMORY;
