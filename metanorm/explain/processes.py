@@ -65,15 +65,17 @@ def exchange_text(program: Program) -> str:
     """The number of values that a program with divided axes sends, and the number of messages."""
     space = Space(program.axes)
     types = {let.name: let.type.axes for let in program.body}
-    sent = exchanges(program)
-    sizes = Counter(" * ".join(_axis_text(space, axis) for axis in types[ref]) for ref in sent)
+    sent = {op: ref for ref, op in exchanges(program).items()}  # once, though in both modes
+    sizes = Counter(
+        " * ".join(_axis_text(space, axis) for axis in types[ref]) for ref in sent.values()
+    )
     terms = [
         (f"{count} * {size}" if count > 1 else size) if size else str(count)
         for size, count in sorted(sizes.items(), key=lambda item: (not item[0], item[0]))
     ]
     depths = message_depths(program)
     # Largest values and sums travel apart, as each number of a message is joined alike.
-    messages = len({(depths[ref], op.is_sum) for ref, op in sent.items()})
+    messages = len({(depths[ref], op.is_sum) for op, ref in sent.items()})
     how = "in one message" if messages == 1 else f"in {messages} messages"
     plural = "" if terms == ["1"] else "s"
     return f"{' + '.join(terms)} number{plural} {how}"

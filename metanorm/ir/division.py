@@ -13,9 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from metanorm.ir.aggregation import (
-    REGULAR,
     Aggregation,
+    Blocks,
     ByIndex,
+    Chunks,
     Grouping,
     Neighbours,
     Ones,
@@ -124,11 +125,11 @@ class Division:
         """Whether each pool of a grouping of a divided axis lies on one process.
 
         Those of graphs and segments do, which no division cuts, and blocks, of which each process
-        has some.
+        has some. Every so many positions lie on several.
         """
         if segments_of(grouping) is not None:
             return True
-        return isinstance(grouping, (*REGULAR, Neighbours)) or (
+        return isinstance(grouping, (Blocks, Chunks, Neighbours)) or (
             isinstance(grouping, ByIndex) and grouping.index not in self.tables
         )
 

@@ -46,8 +46,7 @@ class NormKernels:
 @functools.lru_cache(maxsize=2)  # every target asks for the same norm in turn
 def kernels_of(program: Program) -> NormKernels:
     """The kernels of an optimised program, for any target. Raises `NoKernels`."""
-    if program.is_entry:  # which has axes that only the constructor asks for
-        program = without_further_axes(program)
+    program = without_further_axes(program)  # those of which only the constructor asks the length
     _raise_first(ineligible(program))
     try:
         variants = tuple(_variant(pair) for pair in directions(program))

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from metanorm.ir.aggregation import Blocks
 from metanorm.ir.batch import sample_axes
 from metanorm.ir.division import exchanges
-from metanorm.ir.nodes import Exchange, Let, Near, Number
+from metanorm.ir.nodes import Count, Exchange, Let, Near, Op, Pool
+from metanorm.ir.operands import every_let
 from metanorm.ir.outputs import output_dims
 from metanorm.ir.program import Check, Divisible, Equal, Holds, MinimumPoolSize, Program
-from metanorm.ir.scalar import Hyper, SizeOf, leaves
+from metanorm.ir.scalar import Hyper, Scalar, SizeOf, hyperparameters_in, leaves
 from metanorm.ir.space import Space
 from metanorm.passes.exchange import CannotDivide, exchange
 
@@ -154,16 +156,49 @@ def _block_count(program: Program, axis: str) -> dict[str, str]:
 
     Raises `CannotDivide` if a block could lie on several processes.
     """
-    space = Space(program.axes)
-    parts = space.leaves(axis)
-    sizes = [space[part].size for part in parts]
-    source_axes = [{leaf.axis for leaf in leaves(s) if isinstance(leaf, SizeOf)} if s else set()
-              for s in sizes]  # fmt: skip
-    if len(parts) == 1 or axis in source_axes[0]:
+    parts = Space(program.axes).leaves(axis)
+    counts = _counts_of_blocks(program, axis) if len(parts) == 1 else _count_of_parts(program, axis)
+    if not counts:
         return {}
-    count = sizes[0]
-    numbers = [let.op.value for let in program.body if isinstance(let.op, Number)]
-    is_read = any(leaf == count for number in numbers for leaf in leaves(number))
-    if not isinstance(count, Hyper) or len(parts) > 2 or is_read:
-        raise CannotDivide(axis, f"its parts {', '.join(parts)} would lie on several processes")
+    count = counts.pop()
+    if counts or len(parts) > 2 or not isinstance(count, Hyper):
+        raise CannotDivide(
+            axis, "its blocks would lie on several processes: how many it has is no argument, of "
+            "which each process could have a share",
+        )  # fmt: skip
+    if _is_read(program, count, axis):
+        raise CannotDivide(
+            axis, f"`{count.name}`, of which each process would have a share, counts more than its "
+            "blocks",
+        )  # fmt: skip
     return {axis: count.name}
+
+
+def _count_of_parts(program: Program, axis: str) -> set[Scalar]:
+    """The length of the outermost part of a split axis, unless it follows from that of the axis."""
+    space = Space(program.axes)
+    size = space[space.leaves(axis)[0]].size
+    if size is not None and any(leaf == SizeOf(axis) for leaf in leaves(size)):
+        return set()
+    return {size if size is not None else SizeOf(space.leaves(axis)[0])}
+
+
+def _counts_of_blocks(program: Program, axis: str) -> set[Scalar]:
+    """How many blocks the pools of an axis that is not split have."""
+    ops = (let.op for let in every_let(program.body))
+    over = [pair for op in ops if isinstance(op, (Pool, Count)) for pair in op.over]
+    return {m.count for name, m in over if name == axis and isinstance(m, Blocks)}
+
+
+def _is_read(program: Program, count: Hyper, axis: str) -> bool:
+    """Whether anything but the blocks of an axis depends on how many there are."""
+    space = Space(program.axes)
+    own = {axis, *space.leaves(axis)}
+    lengths = tuple(other.size for other in program.axes if space.base(other.name) not in own)
+    ops: list[Op] = []
+    for let in every_let(program.body):
+        op = let.op
+        if isinstance(op, (Pool, Count)):
+            op = replace(op, over=tuple((name, m) for name, m in op.over if name not in own))
+        ops.append(op)
+    return count.name in hyperparameters_in((lengths, tuple(ops)))

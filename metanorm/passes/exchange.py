@@ -41,6 +41,7 @@ from metanorm.ir.reachable import outputs_without_first_input
 from metanorm.ir.rename import map_operands
 from metanorm.ir.scalar import Apply, Scalar, SizeOf
 from metanorm.passes.builder import Builder
+from metanorm.passes.joint_messages import with_joint_messages
 
 
 class CannotDivide(Exception):
@@ -57,7 +58,7 @@ def exchange(program: Program, divided: Iterable[str]) -> Program:
 
     `divided` holds axes of values: the outermost part of an axis that is split.
     """
-    return _Exchange(replace(program, divided=tuple(divided))).run()
+    return with_joint_messages(_Exchange(replace(program, divided=tuple(divided))).run())
 
 
 class _Exchange:

@@ -74,3 +74,11 @@ def test_all_targets_take_and_refuse_the_same(
         good = {"mask": dtype is torch.bool, "index": whole, "real": dtype.is_floating_point}[kind]
         assert (said["torch"] == "taken") == good
         assert good or which in said["torch"]
+
+
+def test_a_kernel_asks_for_no_length_of_what_it_does_not_read() -> None:
+    lines = "input x[N, C], label: index[N] of K = classes\noutput x - mean(x over C)"
+    norm, x = metanorm.loads(f"norm A {{\n{lines}\n}}").A(3), torch.randn(4, 5)
+    with runtime.use("native"):
+        y = norm(x, torch.zeros(4, dtype=torch.int64))
+    torch.testing.assert_close(y, x - x.mean(1, keepdim=True))

@@ -115,6 +115,40 @@ def test_what_needs_the_whole_of_an_axis_is_refused(lines: str, axis: str, reaso
         exchange(optimize(lowered(text)), [axis])
 
 
+SOFT = "output x + softmax(v over C)"  # which keeps the axis from being split at its blocks
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        (f"let v = mean(x over C: blocks(g))\n{SOFT}", {"C": "g"}),
+        ("output x - mean(x over C: blocks(g))", {"C": "g"}),
+        (f"let v = mean(x over C: blocks(2))\n{SOFT}", "is no argument"),
+        ("output x - mean(x over C: blocks(2))", "is no argument"),
+        (f"let v = g * mean(x over C: blocks(g))\n{SOFT}", "counts more than its blocks"),
+        (
+            "output x - mean(x over C: blocks(g)) - mean(x over T: blocks(g))",
+            "counts more than its blocks",
+        ),
+        (
+            f"let v = mean(x over C: blocks(g)) + mean(x over T: blocks(g))\n{SOFT}",
+            "counts more than its blocks",
+        ),
+        (f"let v = mean(x over C: interleave(2))\n{SOFT}", "every so many positions"),
+        (f"let v = mean(x over C: chunks(2))\n{SOFT}", {}),
+    ],
+)
+def test_each_process_has_a_share_of_the_blocks(lines: str, found: str | dict[str, str]) -> None:
+    """By an argument that counts them and nothing else, whether or not the axis is split."""
+    arguments = "g: int" if "(g)" in lines else "eps = 1e-5"
+    known = divided(optimize(lowered(f"input x[N, C, T]\n{lines}", arguments)))
+    assert known is not None
+    if isinstance(found, str):
+        assert found in known.refusals["C"]
+    else:
+        assert known.block_counts == found and "C" not in known.refusals
+
+
 def test_axes_that_cannot_be_divided_together_are_not() -> None:
     """Each of N and *S can be alone: statistics of groups, pooled again beside the groups."""
     text = (

@@ -9,7 +9,7 @@ from functools import cached_property
 from metanorm.ir.aggregation import Aggregation, Ones, grouping_text
 from metanorm.ir.division import message_depths
 from metanorm.ir.mode_placement import dependencies
-from metanorm.ir.nodes import Count, Exchange, FromSums, Let, Map, Mode, Near, Pool, Ref
+from metanorm.ir.nodes import Count, Exchange, FromSums, Let, Mode, Near, Pool, Ref
 from metanorm.ir.operands import operands
 from metanorm.ir.program import MinimumPoolSize
 from metanorm.targets.python.pyir import Assign, Call, Expr, ExprStmt, Literal, Name, Stmt, Tuple
@@ -46,6 +46,7 @@ class ExchangePrinter:
         self.pools = pools
         self.emit_needed = emit_needed
         self.messages = 0
+        self.demanded: set[Aggregation] = set()  # the pools whose numbers of values are checked
 
     @cached_property
     def message_depths(self) -> dict[Ref, int]:
@@ -138,7 +139,7 @@ class ExchangePrinter:
         values = [self.ctx.not_none(ref) for ref in op.sums]
         near_value = None if op.near is None else self.ctx.not_none(op.near)
         sums, near, dims = self.broadcaster.broadcast_sums(values, near_value, let.type.axes)
-        if op.statistic == "var":
+        if op.statistic == "var" or self._is_of_training(let, op):
             self._demand_several(op, values[0].expr, out)
         expr = call(
             FUNCTIONS[op.statistic],
@@ -148,18 +149,29 @@ class ExchangePrinter:
         )
         self.ctx.bind(let, expr, dims, out, NAMES.get(op.statistic, op.statistic))
 
+    def _is_of_training(self, let: Let, op: FromSums) -> bool:
+        """Whether a count is that of a statistic which only training measures."""
+        branch = self.ctx.mode_placement[let.name]
+        return op.statistic == "count" and branch is not None and branch.branch == "train"
+
     def _demand_several(self, op: FromSums, count: Expr, out: list[Stmt]) -> None:
-        """Print the check that a pool has more than one value, if the norm demands it."""
+        """Print the check that a pool has more than one value, if the norm demands it.
+
+        The count of a variance may be weighted. Then the check is that of the unbiased one.
+        """
         pools = self._counted_pools(op.sums[0])
         for check in self.ctx.program.checks:
-            if isinstance(check, MinimumPoolSize) and pools == check.over:
+            if isinstance(check, MinimumPoolSize) and check.over == pools:
                 owner, axes = Literal(self.ctx.program.name), Literal(self._over_text(check.over))
-                out.append(ExprStmt(call("runtime.demand_several_in_all", owner, count, axes)))
+                demand = ExprStmt(call("runtime.demand_several_in_all", owner, count, axes))
+                if pools not in self.demanded:
+                    out.append(demand)
+                self.demanded.add(pools)
 
     def _counted_pools(self, ref: Ref) -> Aggregation:
-        """The pools whose elements a value counts."""
+        """The pools whose elements a value counts, each of them once."""
         op = self.ctx.lets[ref].op
-        while isinstance(op, (Exchange, Map)):
+        while isinstance(op, (Exchange, Mode)):
             op = self.ctx.lets[operands(op)[0]].op
         return op.over if isinstance(op, Count) else ()
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from metanorm.ir.aggregation import REGULAR
 from metanorm.ir.mode_placement import ModeBranch, dependencies, mode_kind
 from metanorm.ir.momenta import momenta
-from metanorm.ir.nodes import Count, Let, Map, Mode, Ref, Rename
+from metanorm.ir.nodes import Count, Exchange, Let, Map, Mode, Ref, Rename
 from metanorm.ir.operands import operands
 from metanorm.ir.program import Update
 from metanorm.targets.python.pyir import (
@@ -60,7 +60,8 @@ class ModePrinter:
             if self._shares_name(let, let.op):
                 self.ctx.variable_hints[let.op.train] = names[let.name]
         modes = [let.op for let in cluster if isinstance(let.op, Mode)]
-        buffers = list(dict.fromkeys(m.buffer for m in modes if m.buffer))
+        read = self._modes_of_program() if self.ctx.program.divided else modes
+        buffers = list(dict.fromkeys(m.buffer for m in read if m.buffer))
         self.emit_needed((m.train for m in modes), train)
         self.emit_needed((m.eval for m in modes), evaluate)
         for let in cluster:
@@ -68,6 +69,11 @@ class ModePrinter:
             self._choose(let, let.op, Name(names[let.name]), train, evaluate)
         condition = self._condition(kind, buffers)
         out.append(If(condition, _merged_assignments(train), _merged_assignments(evaluate)))
+
+    def _modes_of_program(self) -> list[Mode]:
+        """All modes. Among processes those of one kind have one condition: a message of one of them
+        takes in what others read."""
+        return [let.op for let in self.ctx.program.body if isinstance(let.op, Mode)]
 
     def _joins(self, let: Let, kind: str, placement: ModeBranch | None) -> bool:
         """Whether a mode can share this `if`: it has the same condition, and nothing that it needs
@@ -90,8 +96,11 @@ class ModePrinter:
     def _mode_name(self, let: Let) -> str:
         assert isinstance(let.op, Mode)
         train = let.op.train
-        if isinstance(self.ctx.lets[train].op, Count):
+        train_op = self.ctx.lets[train].op
+        if isinstance(train_op, Count):
             return "counted"
+        if isinstance(train_op, Exchange):
+            return "counted" if isinstance(self.ctx.lets[train_op.value].op, Count) else "whole"
         if let.op.buffer:
             return let.op.buffer.replace("running_", "")
         return "value" if train.startswith("%") else train
