@@ -297,18 +297,18 @@ class Eye:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """What processes, among which `axes` are divided, make of their `value` together: an
-    all-reduce.
+    """What processes, among which `axes` are divided, make of their `value`: an all-reduce.
 
-    A sum is its own adjoint: the adjoint on each process is a partial sum of the gradient. For a
-    largest or smallest value, `ties` has how many elements of this process equal `value`. All that
-    equal the result share the gradient. A process that counts none has no elements.
+    A sum is its own adjoint. For a largest or smallest value, `ties` has how many elements of this
+    process equal `value`, none if it has no elements. All that equal the result share the gradient.
+    `gradient_of` names what `value` has a gradient of, where a sweep reads more than that.
     """
 
     value: Ref
     axes: tuple[str, ...]
     operation: Joining = "sum"
     ties: Ref | None = None
+    gradient_of: tuple[str, ...] | None = None
 
     @property
     def is_sum(self) -> bool:

@@ -193,12 +193,12 @@ def _counts_of_blocks(program: Program, axis: str) -> set[Scalar]:
 def _is_read(program: Program, count: Hyper, axis: str) -> bool:
     """Whether anything but the blocks of an axis depends on how many there are."""
     space = Space(program.axes)
-    own = {axis, *space.leaves(axis)}
-    lengths = tuple(other.size for other in program.axes if space.base(other.name) not in own)
+    parts = {axis, *space.leaves(axis)}
+    lengths = tuple(other.size for other in program.axes if space.base(other.name) not in parts)
     ops: list[Op] = []
     for let in every_let(program.body):
         op = let.op
         if isinstance(op, (Pool, Count)):
-            op = replace(op, over=tuple((name, m) for name, m in op.over if name not in own))
+            op = replace(op, over=tuple((name, m) for name, m in op.over if name not in parts))
         ops.append(op)
     return count.name in hyperparameters_in((lengths, tuple(ops)))

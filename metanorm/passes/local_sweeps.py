@@ -31,6 +31,7 @@ from metanorm.ir.nodes import (
 from metanorm.ir.operands import operands
 from metanorm.ir.program import Program
 from metanorm.passes.builder import without_dead_code
+from metanorm.passes.gradients_of_messages import with_gradients_of
 from metanorm.passes.sweep_programs import DividedNorm, LocalSweep, NotInSweeps, SweepBuilder
 
 EXACT = {"gaps": "exact_mean", "squares": "exact_var"}  # what sums about a number follow from
@@ -79,7 +80,7 @@ class _LocalSweeps:
                 raise NotInSweeps(f"a {operation_name(let.op)} of all data between sweeps")
         if not sweeps:
             raise NotInSweeps("nothing that is as large as the input")
-        return LocalSweeps(between, tuple(sweeps))
+        return LocalSweeps(with_gradients_of(self.program, between, sweeps), tuple(sweeps))
 
     def _is_measured(self, let: Let) -> bool:
         """Whether a value is a statistic of the data."""

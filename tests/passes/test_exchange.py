@@ -119,7 +119,7 @@ SOFT = "output x + softmax(v over C)"  # which keeps the axis from being split a
 
 
 @pytest.mark.parametrize(
-    ("lines", "found"),
+    ("lines", "expected"),
     [
         (f"let v = mean(x over C: blocks(g))\n{SOFT}", {"C": "g"}),
         ("output x - mean(x over C: blocks(g))", {"C": "g"}),
@@ -138,15 +138,15 @@ SOFT = "output x + softmax(v over C)"  # which keeps the axis from being split a
         (f"let v = mean(x over C: chunks(2))\n{SOFT}", {}),
     ],
 )
-def test_each_process_has_a_share_of_the_blocks(lines: str, found: str | dict[str, str]) -> None:
+def test_each_process_has_a_share_of_the_blocks(lines: str, expected: str | dict[str, str]) -> None:
     """By an argument that counts them and nothing else, whether or not the axis is split."""
     arguments = "g: int" if "(g)" in lines else "eps = 1e-5"
     known = divided(optimize(lowered(f"input x[N, C, T]\n{lines}", arguments)))
     assert known is not None
-    if isinstance(found, str):
-        assert found in known.refusals["C"]
+    if isinstance(expected, str):
+        assert expected in known.refusals["C"]
     else:
-        assert known.block_counts == found and "C" not in known.refusals
+        assert known.block_counts == expected and "C" not in known.refusals
 
 
 def test_axes_that_cannot_be_divided_together_are_not() -> None:

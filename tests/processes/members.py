@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -240,6 +240,23 @@ def with_buffers_on_another_mesh(
     except Exception as error:
         return type(error).__name__
     return "none"
+
+
+def gradients_beside_what_is_fixed(
+    group: Any, rank: int, text: str, shards: Sequence[int], targets: Sequence[str], frozen: bool
+) -> dict[str, Tensor | None]:
+    """The gradients of one call of a norm of three channels, of samples that may be frozen."""
+    import metanorm
+
+    norm = runtime.convert_sync(metanorm.loads(text).A(3), group)
+    x, arriving = torch.randn(2, sum(shards), 3, generator=torch.Generator().manual_seed(3))
+    start = sum(shards[:rank])
+    leaf = x[start : start + shards[rank]].clone().requires_grad_(not frozen)
+    with runtime.use(targets[rank]):  # type: ignore[arg-type]
+        y = norm(leaf)
+        (y * arriving[start : start + shards[rank]]).sum().backward()
+    gradients = {name: p.grad for name, p in norm.named_parameters()}
+    return {"x": leaf.grad, **gradients}
 
 
 def gradients_of_weights(

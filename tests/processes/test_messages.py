@@ -31,13 +31,13 @@ class Recorded(Processes):
         super().__init__({}, "norm", 0, x, output_class_of(norm))
         self.messages: list[int] = []
 
-    def exchange(self, stage: int, axes: str, *values: Any) -> Any:
+    def exchange(self, stage: int, axes: str, *values: Any, **named: Any) -> Any:
         self.messages.append(sum(torch.as_tensor(value).numel() for value in values))
-        return super().exchange(stage, axes, *values)
+        return super().exchange(stage, axes, *values, **named)
 
-    def extremes(self, stage: int, axes: str, *extremes: Any) -> Any:
+    def extremes(self, stage: int, axes: str, *extremes: Any, **named: Any) -> Any:
         self.messages.append(len(extremes))
-        return super().extremes(stage, axes, *extremes)
+        return super().extremes(stage, axes, *extremes, **named)
 
 
 def messages(norm: torch.nn.Module, number: int, inputs: dict[str, Any]) -> list[int]:

@@ -139,6 +139,30 @@ def test_messages_of_half_precision_are_in_double(
         demand_close(together(actual), wanted, 3e-2)
 
 
+FIXED = {  # what a message has no gradient of, though the kernel before it reads it
+    "a mean of what is fixed": "x * w - mean(stop(x) over N)",
+    "what is fixed beside a weight": "x - mean(stop(x) * w over N)",
+    "a largest value of what is fixed": "x * w - max(stop(x) over N)",
+}
+
+
+@pytest.mark.parametrize("frozen", [False, True], ids=["learned", "frozen"])
+@pytest.mark.parametrize("what", FIXED)
+def test_processes_agree_whether_a_message_goes_back(
+    what: str, frozen: bool, routes: Routes
+) -> None:
+    """Also one without samples, which has no kernels: none waits for another."""
+    output = FIXED[what]
+    text = f"norm A {{\ninput x[N, C = channels]\nparam w[C] = 1\noutput {output}\n}}"
+    ask = "members:gradients_beside_what_is_fixed"
+    (wanted,) = routes.team.run(ask, text, (6,), ("torch",), frozen, size=1)
+    for shards, targets in (((6, 0), ("native", "auto")), ((4, 2), ("torch", "native"))):
+        each = routes.team.run(ask, text, shards, targets, frozen, size=2)
+        torch.testing.assert_close(sum(f["w"] for f in each if f["w"] is not None), wanted["w"])
+        if not frozen:
+            torch.testing.assert_close(torch.cat([f["x"] for f in each]), wanted["x"])
+
+
 def test_a_process_without_samples_has_no_kernel_to_run(routes: Routes) -> None:
     assert routes.ask("kernel_runs", "BatchNorm", (8, 0)) == [[4, 4], [0, 0]]
 

@@ -35,21 +35,28 @@ class Processes:
         self.output = output
         self.refusal: Exception | None = None  # why this process cannot run the call as it should
 
-    def exchange(self, stage: int, axes: str, *values: Tensor | float) -> Any:
+    def exchange(
+        self, stage: int, axes: str, *values: Tensor | float,
+        gradient_of: Sequence[Tensor | None] | None = None,
+    ) -> Any:  # fmt: skip
         """The sums of values over all processes among which any of `axes` is divided.
 
         All values are sent in one message for each group, in the order of the axes, in float64. The
-        result is a tensor, or a tuple for several values.
+        result is a tensor, or a tuple for several values. A message goes back where one of
+        `gradient_of` wants a gradient; by default where one of the values does.
         """
         parts = [self._as_float64(value) for value in values]
         message = torch.cat([part.reshape(-1) for part in parts]) if len(parts) > 1 else parts[0]
-        flat = message.reshape(-1)
+        flat = _wanting_gradient(message.reshape(-1), gradient_of)
         for name, size in self._groups_of(axes):
             send = partial(sum_over_processes, flat, name, size, self._sent_identity, stage)
             flat = self._sent(send, axes, size)
         return _taken_apart(flat, parts)
 
-    def extremes(self, stage: int, axes: str, *extremes: tuple[str, Tensor, Tensor | float]) -> Any:
+    def extremes(
+        self, stage: int, axes: str, *extremes: tuple[str, Tensor, Tensor | float],
+        gradient_of: Sequence[Tensor | None] | None = None,
+    ) -> Any:  # fmt: skip
         """The `"max"` or `"min"` of values over all processes among which any of `axes` is divided.
 
         Beside each value is the number of local elements that equal it. All are sent in one message
@@ -59,6 +66,7 @@ class Processes:
                   for what, value, _ in extremes]  # fmt: skip
         ties = [self._as_float64(number).expand_as(v) for v, (*_, number) in zip(values, extremes)]
         flat, counts = (torch.cat([x.reshape(-1) for x in several]) for several in (values, ties))
+        flat = _wanting_gradient(flat, gradient_of)
         groups = self._groups_of(axes)
         if groups:
             send = partial(
@@ -135,6 +143,17 @@ class Processes:
             ) from error
         self.demand_served()
         return total
+
+
+def _wanting_gradient(flat: Tensor, gradient_of: Sequence[Tensor | None] | None) -> Tensor:
+    """A message that wants a gradient exactly if one of these tensors does, on every process alike.
+
+    What a kernel computes wants one where any of its inputs does. Torch decides for each value.
+    """
+    if gradient_of is None or torch.compiler.is_compiling():
+        return flat
+    wants = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in gradient_of)
+    return flat if flat.requires_grad == wants else flat.detach().requires_grad_(wants)
 
 
 def _taken_apart(flat: Tensor, parts: Sequence[Tensor]) -> Any:

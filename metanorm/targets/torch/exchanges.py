@@ -72,9 +72,17 @@ class ExchangePrinter:
             message = self._call("exchange", axes, *(v.expr for v in values))
         else:
             message = self._call("extremes", axes, *extremes)
+        message = replace(message, keywords=self._gradient_of(ops))
         out.append(Assign(tuple(names), message))
         for let, name, value in zip(lets, names, values):
             self.ctx.values[let.name] = Value(name, value.dims)
+
+    def _gradient_of(self, ops: Sequence[Exchange]) -> tuple[tuple[str, Expr], ...]:
+        """The argument that says of which tensors a message has a gradient, if that is stated."""
+        if all(op.gradient_of is None for op in ops):
+            return ()
+        names = dict.fromkeys(name for op in ops for name in op.gradient_of or ())
+        return (("gradient_of", Tuple(tuple(map(Name, names)))),)
 
     def _extreme(self, let: Let, op: Exchange, value: Value) -> tuple[Expr, Value]:
         """An extreme of the local piece: which one, its value, and how many elements equal it."""
