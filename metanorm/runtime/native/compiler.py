@@ -28,9 +28,9 @@ TIMEOUT = 300.0  # seconds; a kernel takes a few tenths of one, on a machine tha
 # Not so for clang: its -fopenmp calls __kmpc_fork_call, which only LLVM's libomp has.
 OPENMP = "-fopenmp"
 NATIVE = "-march=native"
-# Loops to vectorise are marked; a compiler without threads of OpenMP may know the marks. With -O3 or
-# -funroll-loops GCC takes two to three times as long, most of it for loops over statistics, and
-# kernels are no faster.
+# Loops to vectorise are marked; a compiler without threads of OpenMP may know the marks. With -O3
+# and -funroll-loops GCC takes twice as long or more, most of it for loops over statistics; kernels
+# take the same time within a tenth, but for a few (docs/performance.md).
 MARKED_LOOPS = "-fopenmp-simd"
 FLAGS = (
     "-std=c11",
