@@ -139,8 +139,9 @@ class CannotTrack(Problem):
     ### What it means
 
     `track` keeps a value between calls, in a buffer on the axes of fixed length; free axes are
-    averaged away. In a norm for weights, gradients or losses there is no training of
-    statistics.
+    averaged away. Evaluation uses what training has kept. Norms for weights, gradients, steps
+    and losses have no evaluation with the statistics of training: a moving average that they
+    compute with is a `buffer` with an `update`.
 
     ### Example
 
@@ -153,24 +154,28 @@ class CannotTrack(Problem):
 
     ### Fix
 
-    Remove `track`.
+    Remove `track`, or keep the average in a buffer.
 
     ```norm
-    norm Kept(momentum = 0.1) {
-      input  x[N, C, *S]
-      output x - mean(x over N, *S track momentum)
+    norm Kept(momentum = 0.1) for gradient {
+      input  grad[O, *I]
+      buffer running_mean[O] = 0
+      let    moved = running_mean + momentum * (mean(grad over *I) - running_mean)
+      update running_mean = moved
+      output grad - moved
     }
     ```
     """
 
     span: Span
     reason: str
+    hint: str = "remove `track`"
 
     def message(self) -> str:
         return f"this cannot be tracked: {self.reason}"
 
     def helps(self) -> tuple[str, ...]:
-        return ("remove `track`",)
+        return (self.hint,)
 
 
 @problem("MN0408")

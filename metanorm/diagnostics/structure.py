@@ -194,7 +194,7 @@ class UnknownTarget(Problem):
     ### What it means
 
     A norm is for activations, unless it says `for weight` (a parametrization), `for
-    gradient` or `for loss`.
+    gradient`, `for step` (what becomes of a weight after a step of the optimizer) or `for loss`.
 
     ### Example
 
@@ -207,7 +207,7 @@ class UnknownTarget(Problem):
 
     ### Fix
 
-    Write `for weight`, `for gradient` or `for loss`, or nothing.
+    Write `for weight`, `for gradient`, `for step` or `for loss`, or nothing.
 
     ```norm
     norm Even for weight {
@@ -225,7 +225,7 @@ class UnknownTarget(Problem):
         return f"a norm cannot be for `{self.name}`"
 
     def helps(self) -> tuple[str, ...]:
-        return ("write `for weight`, `for gradient` or `for loss`, or leave it out",)
+        return ("write `for weight`, `for gradient`, `for step` or `for loss`, or leave it out",)
 
     def fixes(self) -> tuple[Fix, ...]:
         return nearest_name_fix(self.span, self.name, self.candidates)
@@ -321,11 +321,13 @@ class NotForTarget(Problem):
     ### What it means
 
     A norm for weights becomes a parametrization, which torch calls with the weight alone, and
-    whose result takes the weight's place: it has one input and one output. The same holds for
-    gradients; and since one norm serves the gradients of many parameters, it keeps nothing and
-    learns nothing. `init` gives a parameter or a buffer a first value that is computed from the
-    weight, so it can be used in norms for weights only, and depends on nothing that is learned
-    or decided by the mode; that of a buffer may read buffers that stand before it.
+    whose result takes the weight's place: it has one input and one output. An optimizer calls a
+    norm for gradients or for steps with each of its parameters in turn, so that it has up to two
+    inputs of the same axes: the gradient and the weight, or the weight after the step and before
+    it. It keeps buffers for each parameter, and learns nothing, for no loss depends on it. `init`
+    gives a parameter or a buffer a first value that is computed from these inputs, so it can be
+    used in norms for weights, gradients and steps only, and depends on nothing that is learned or
+    decided by the mode; that of a buffer may read buffers that stand before it.
 
     ### Example
 

@@ -176,6 +176,9 @@ class Holds:
     length: Scalar
 
 
+# The targets of norms that are called with a weight, or with what has the shape of one.
+FOR_WEIGHTS = ("weight", "gradient", "step")
+
 Check = Union[Divisible, MinimumPoolSize, Equal, Holds]
 Declaration = Union[InputDecl, ParamDecl, BufferDecl]
 
@@ -217,7 +220,9 @@ class Program:
     """
 
     name: str
-    target: Literal["activation", "weight", "gradient", "loss", "initial", "backward", "sweep"]
+    target: Literal[
+        "activation", "weight", "gradient", "step", "loss", "initial", "backward", "sweep"
+    ]
     doc: tuple[str, ...]
     axes: tuple[Axis, ...]
     arguments: tuple[Argument, ...]
@@ -261,6 +266,11 @@ class Program:
     def constructor_arguments(self) -> tuple[Argument, ...]:
         """The arguments that a user gives to the constructor: all but flags with a `test`."""
         return tuple(a for a in self.arguments if a.test is None)
+
+    @property
+    def for_weights(self) -> bool:
+        """Whether its parameters and buffers get their lengths from what it is called with."""
+        return self.target in FOR_WEIGHTS
 
     @property
     def keeps_shape(self) -> bool:

@@ -101,6 +101,7 @@ from metanorm.runtime.state import (
 )
 from metanorm.runtime.stated_backward import with_backward
 from metanorm.runtime.statistics import update_statistics
+from metanorm.runtime.steps import StepNorm
 from metanorm.runtime.swapping.report import SwapError
 from metanorm.runtime.swapping.swap import swap
 from metanorm.runtime.torch_scatter import who_adds
@@ -142,6 +143,7 @@ __all__ = [
     "Rows",
     "ShapeError",
     "ShardingError",
+    "StepNorm",
     "SwapError",
     "Window",
     "among_processes",

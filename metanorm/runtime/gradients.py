@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any, ClassVar
 
@@ -14,14 +13,17 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from metanorm.runtime.attachable import AttachableNorm
 from metanorm.runtime.hooks import Attached
+from metanorm.runtime.optimizer_state import OptimizerState, changes_nothing, grad_scale
+from metanorm.runtime.parameter_filter import ParameterFilter
+
+StepArguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
-class GradientNorm(nn.Module):
+class GradientNorm(AttachableNorm):
     """The base class of generated norms for gradients: modules that map a gradient to another."""
 
-    fewest_dims: ClassVar[int]  # of the gradients that `attach` normalizes
-    most_dims: ClassVar[int | None] = None
     takes_weight: ClassVar[bool] = False  # whether `forward` takes the parameter, too
 
     def attach(
@@ -30,6 +32,7 @@ class GradientNorm(nn.Module):
         *,
         where: Callable[[Tensor], bool] | None = None,
         skip: str | Sequence[str] = (),
+        name: str | None = None,
     ) -> Attached:
         """Normalize the gradients of a parameter, of all parameters of a model, or of those that
         an optimizer steps with.
@@ -45,19 +48,25 @@ class GradientNorm(nn.Module):
         sparse and complex gradients. `skipped` of what is returned lists them by name, or by their
         place in the optimizer where they have none.
 
-        Returns what takes the norm off again. Raises `TypeError` for anything else, `ValueError`
-        for names to skip where parameters have none, and `RuntimeError` for a tensor that needs no
+        A norm that keeps buffers keeps them for each parameter, in the optimizer's state, as
+        `Norm.buffer` or under another `name` in the place of the norm's. It can be attached to
+        optimizers alone.
+
+        Returns what takes the norm off again, with all that it keeps. Raises `TypeError` for
+        anything else, `ValueError` for names to skip where parameters have none, and where another
+        norm keeps its state under the same name, and `RuntimeError` for a tensor that needs no
         gradient.
         """
-        names = (skip,) if isinstance(skip, str) else tuple(skip)
-        if names and isinstance(to, Tensor):
+        accepts = self._filter(where, skip)
+        if accepts.names and isinstance(to, Tensor):
             raise ValueError("a parameter by itself has no name to skip")
-        accepts = _ParameterFilter(self._fits, where, names)
         if isinstance(to, Optimizer):
-            before = partial(self._before_step, accepts=accepts)
-            parameters = [p for group in to.param_groups for p in _named_parameters(group, names)]
-            skipped = accepts.skipped(parameters)
-            return Attached([to.register_step_pre_hook(before)], skipped)
+            return self._attach_to_optimizer(to, accepts, self._optimizer_state(name))
+        if self.state_names and isinstance(to, (nn.Module, Tensor)):
+            raise TypeError(
+                f"{type(self).__name__} keeps {', '.join(self.state_names)}, which change once in "
+                "each step: attach it to the optimizer, whose state has room for them"
+            )
         if isinstance(to, nn.Module):
             learned = [(n, p) for n, p in to.named_parameters() if p.requires_grad]
             skipped = accepts.skipped(learned)
@@ -67,95 +76,76 @@ class GradientNorm(nn.Module):
             return Attached([self._register_hook(to)] if fits else [], () if fits else ("",))
         raise TypeError(f"expected a parameter, a model or an optimizer, got {type(to).__name__}")
 
+    def _attach_to_optimizer(
+        self, optimizer: Optimizer, accepts: ParameterFilter, state: OptimizerState
+    ) -> Attached:
+        skipped = accepts.skipped(optimizer)
+        state.claim(optimizer, accepts.of_optimizer(optimizer))
+        hooks = _StepHooks(self, accepts, state)
+        handles = [optimizer.register_step_pre_hook(hooks.before_step)]
+        if not self.state_names:
+            return Attached(handles, skipped)
+        handles += state.register(optimizer)
+        return Attached(handles, skipped, partial(state.forget, optimizer))
+
     def _register_hook(self, tensor: Tensor) -> RemovableHandle:
         # A hook that held its tensor would keep it alive.
         hook = partial(self._hook, reference=weakref.ref(tensor))
         handle: RemovableHandle = tensor.register_hook(hook)  # type: ignore[no-untyped-call]
         return handle
 
-    def _fits(self, parameter: Tensor) -> bool:
-        """Whether a parameter has the axes of the norm."""
-        dims, max_dims = parameter.dim(), self.most_dims
-        return dims >= self.fewest_dims and (max_dims is None or dims <= max_dims)
-
-    def _can_normalize(self, grad: Tensor) -> bool:
-        dense = grad.layout == torch.strided and grad.is_floating_point()
-        return dense and self._fits(grad)
-
-    def _normalized_gradient(self, grad: Tensor, parameter: Tensor) -> Tensor:
-        """The gradient of a parameter, normalized."""
-        inputs = (grad, parameter.detach()) if self.takes_weight else (grad,)
-        return self(*inputs)  # type: ignore[no-any-return]
+    def _inputs(self, grad: Tensor, parameter: Tensor) -> tuple[Tensor, ...]:
+        return (grad, parameter.detach()) if self.takes_weight else (grad,)
 
     def _hook(self, grad: Tensor, reference: weakref.ref[Tensor]) -> Tensor | None:
         parameter = reference()
-        can_normalize = self._can_normalize(grad) and parameter is not None
-        return (
-            self._normalized_gradient(grad, parameter)
-            if can_normalize and parameter is not None
-            else None
-        )
+        if parameter is None or not self._can_take(grad):
+            return None
+        return self(*self._inputs(grad, parameter))  # type: ignore[no-any-return]
 
-    def _before_step(
-        self,
-        optimizer: Optimizer,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        accepts: _ParameterFilter,
-    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+
+@dataclass(frozen=True)
+class _StepHooks:
+    """Normalizes the gradients of an optimizer when it steps."""
+
+    norm: GradientNorm
+    accepts: ParameterFilter
+    state: OptimizerState
+
+    def before_step(
+        self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> StepArguments | None:
+        """Normalize all gradients now, or those that the closure of the step computes."""
         optimizer_argument, *rest = args
         closure = rest[0] if rest else kwargs.get("closure")
         if closure is None:
-            self._normalize_gradients(optimizer, accepts)
+            self._normalize(optimizer)
             return None
 
         def closure_with_norm() -> Any:
             loss = closure()
-            self._normalize_gradients(optimizer, accepts)
+            self._normalize(optimizer)
             return loss
 
         return (optimizer_argument,), {**kwargs, "closure": closure_with_norm}
 
-    def _normalize_gradients(self, optimizer: Optimizer, accepts: _ParameterFilter) -> None:
+    def _normalize(self, optimizer: Optimizer) -> None:
+        if changes_nothing(optimizer):
+            return
         with torch.no_grad():
-            for group in optimizer.param_groups:
-                for name, parameter in _named_parameters(group, accepts.names):
-                    grad = parameter.grad
-                    if grad is not None and accepts(name, parameter) and self._can_normalize(grad):
-                        grad.copy_(self._normalized_gradient(grad, parameter))
+            for parameter in self.accepts.of_optimizer(optimizer):
+                grad = parameter.grad
+                if grad is not None and self.norm._can_take(grad):
+                    grad.copy_(self._normalized(grad, parameter, optimizer))
 
-
-@dataclass(frozen=True)
-class _ParameterFilter:
-    """The parameters of a norm: those that fit, that `where` accepts, and that are not skipped.
-
-    `names` has the patterns of names to skip.
-    """
-
-    fits: Callable[[Tensor], bool]
-    where: Callable[[Tensor], bool] | None
-    names: tuple[str, ...]
-
-    def __call__(self, name: str, parameter: Tensor) -> bool:
-        last = name.rpartition(".")[2]
-        named = any(fnmatchcase(name, n) or fnmatchcase(last, n) for n in self.names)
-        allowed = self.where is None or bool(self.where(parameter))
-        return self.fits(parameter) and allowed and not named
-
-    def skipped(self, parameters: Sequence[tuple[str, Tensor]]) -> tuple[str, ...]:
-        """The names of the parameters that it does not accept, or their positions."""
-        skipped = [(position, n) for position, (n, p) in enumerate(parameters) if not self(n, p)]
-        return tuple(name or str(position) for position, name in skipped)
-
-
-def _named_parameters(
-    group: Mapping[str, Any], names: Sequence[str]
-) -> Iterator[tuple[str, Tensor]]:
-    """The parameters of a group of an optimizer, with their names if it knows them."""
-    known_names = group.get("param_names")
-    if names and known_names is None:
-        raise ValueError(
-            "the optimizer does not know the names of its parameters: make it with "
-            "model.named_parameters(), or choose them with `where`"
-        )
-    yield from zip(known_names or [""] * len(group["params"]), group["params"])
+    def _normalized(self, grad: Tensor, parameter: Tensor, optimizer: Optimizer) -> Tensor:
+        """The gradient of a parameter, normalized, and as large as the optimizer expects it."""
+        scale = grad_scale(optimizer)
+        inputs = self.norm._inputs(grad if scale is None else grad / scale, parameter)
+        if not self.norm.state_names:
+            result: Tensor = self.norm(*inputs)
+        else:
+            found = self.state.find(optimizer, parameter)
+            result, state = self.norm._with_state(found, inputs)
+            self.state.keep(optimizer, parameter, state)
+        return result if scale is None else result * scale

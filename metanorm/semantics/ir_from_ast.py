@@ -12,7 +12,7 @@ from metanorm.diagnostics.structure import NoInput, UnknownTarget
 from metanorm.ir.batch import leading_axis
 from metanorm.ir.initializers import with_initializers
 from metanorm.ir.momenta import with_named_momenta
-from metanorm.ir.program import Argument, Check, InputDecl, MinimumPoolSize, Program
+from metanorm.ir.program import FOR_WEIGHTS, Argument, Check, InputDecl, MinimumPoolSize, Program
 from metanorm.ir.stated import StatedPass
 from metanorm.semantics.backward_pass import BackwardLowering, backward_block, with_backward
 from metanorm.semantics.calls import Calls
@@ -49,7 +49,7 @@ from metanorm.semantics.values import (
 from metanorm.source import Span
 from metanorm.syntax import ast
 
-TARGETS = ("weight", "gradient", "loss")
+TARGETS = (*FOR_WEIGHTS, "loss")
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class _Norm:
         else:
             share_axes(self.low, self.outer.low)
         target = self.low.target = self._target()
-        self.low.table.on_weight = target == "weight"
+        self.low.table.on_weight = target in FOR_WEIGHTS
         items = [i for s in self.norm.statements if isinstance(s, ast.Input) for i in s.items]
         if self.outer is None:
             self.arguments = HyperparameterLowering(self.low, self.scope).declare(self.norm.hypers)

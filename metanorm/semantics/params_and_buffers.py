@@ -7,7 +7,7 @@ from metanorm.diagnostics.suggest import listing
 from metanorm.diagnostics.values import BadInterval, WrongKind
 from metanorm.ir.initializers import backward_slice
 from metanorm.ir.nodes import Buffer, Expand, Init, Mode, Param
-from metanorm.ir.program import BufferDecl, ParamDecl, Switch
+from metanorm.ir.program import FOR_WEIGHTS, BufferDecl, ParamDecl, Switch
 from metanorm.ir.scalar import Const, Scalar
 from metanorm.semantics.declared_axes import DeclaredAxes
 from metanorm.semantics.draws import check_identity, initial_from_ast
@@ -156,7 +156,7 @@ class StateLowering:
     ) -> Scalar | None:
         """`init l2(v over *I)`: note the value. Zero stands for it until there is a weight."""
         target = self.low.target
-        if target != "weight":
+        if target not in FOR_WEIGHTS:
             what = "param" if isinstance(item, ast.ParamItem) else "buffer"
             hint = f"`{what} g[O] = 1` begins with a number"
             self.problems.add(NotForTarget(item.span, target, "no weight to begin with", hint))

@@ -30,7 +30,8 @@ TORCH_ATTRIBUTES = frozenset(
 MODULE_ATTRIBUTES = TORCH_ATTRIBUTES.union(
     """
     reset_parameters reset_running_stats num_batches_tracked project_
-    begin_ has_begun right_inverse attach fewest_dims most_dims takes_weight process_groups
+    begin_ has_begun right_inverse attach fewest_dims most_dims takes_weight
+    takes_before state_names begin_state process_groups
     """.split()
 )
 

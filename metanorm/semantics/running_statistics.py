@@ -129,15 +129,16 @@ class RunningStatistics:
         return False if momentum is None else momentum
 
     def _can_track(self, span: Span) -> bool:
-        target, reason = self.low.target, ""
+        target, reason, hint = self.low.target, "", "remove `track`"
         if target != "activation":
             reason = f"this is a norm for a {target}"
+            hint = "remove `track`; a buffer keeps a moving average: `update v = ...`"
         elif self.low.is_entry:
             reason = "an entry keeps nothing: track in the norm, and hand the statistic on"
         elif self.low.in_loop:
             reason = "a step of `repeat` keeps nothing: track before the loop, or behind it"
         if reason:
-            self.low.problems.add(CannotTrack(span, reason))
+            self.low.problems.add(CannotTrack(span, reason, hint))
         return not reason
 
     def _buffer_name(

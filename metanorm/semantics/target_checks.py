@@ -1,29 +1,49 @@
-"""Checks of norms for weights, gradients and losses, for which some statements make no sense."""
+"""Checks of what norms for weights, gradients, steps and losses cannot have."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.structure import NotForTarget
 from metanorm.ir.initializers import backward_slice
 from metanorm.ir.nodes import Buffer, Mode, Param
+from metanorm.ir.program import FOR_WEIGHTS
 from metanorm.semantics.lowering import Lowering
 from metanorm.source import Span
 from metanorm.syntax import ast
 
+
+@dataclass(frozen=True)
+class Given:
+    """What an optimizer gives to a norm, which may take the second input, and why they have the
+    same axes."""
+
+    first: str
+    second: str
+    alike: str
+
+
+# By target: norms that an optimizer calls for each of its parameters.
+GIVEN = {
+    "gradient": Given("the gradient", "the weight", "the weight has the axes of its gradient"),
+    "step": Given(
+        "the weight", "the weight before the step", "a step keeps the axes of the weight"
+    ),
+}
 LEARNED_OPS = (Param, Mode)  # operations whose value training or the mode decides
 
 
 def check_target(norm: ast.Norm, low: Lowering, problems: Collector) -> None:
     """Report each statement that the target of the norm does not allow."""
-    if low.target in ("weight", "gradient"):
+    if low.target in FOR_WEIGHTS:
         for span, lacks, hint in _extra_inputs_and_outputs(norm, low):
             problems.add(NotForTarget(span, low.target, lacks, hint))
-    if low.target == "gradient":
-        for span, lacks in _kept_state(norm, low):
-            hint = "a number is a hyperparameter: `norm Name(strength = 0.1) for gradient`"
-            problems.add(NotForTarget(span, low.target, lacks, hint))
+    if low.target in GIVEN:
+        hint = f"a number is a hyperparameter: `norm Name(strength = 0.1) for {low.target}`"
+        for span in {low.spans.get(param.name, norm.name.span): None for param in low.params}:
+            problems.add(NotForTarget(span, low.target, "no parameters", hint))
     buffers = {buffer.name for buffer in low.buffers}
     for name, ref in low.initializers.items():
         changing = LEARNED_OPS if name in buffers else (*LEARNED_OPS, Buffer)
@@ -36,28 +56,25 @@ def check_target(norm: ast.Norm, low: Lowering, problems: Collector) -> None:
 def _extra_inputs_and_outputs(norm: ast.Norm, low: Lowering) -> Iterator[tuple[Span, str, str]]:
     """Inputs that no layer or optimizer provides, and outputs after the first.
 
-    An optimizer provides the gradient and the weight, with the same axes.
+    An optimizer provides a second one, with the same axes.
     """
     inputs = [i for s in norm.statements if isinstance(s, ast.Input) for i in s.items]
     outputs = [i for s in norm.statements if isinstance(s, ast.Output) for i in s.items]
     first, *further = zip(inputs, low.inputs)
-    if low.target == "gradient" and further:
+    given = GIVEN.get(low.target)
+    if given is not None and further:
         (item, decl), *further = further
         dims = ", ".join(low.table.shown(dim) for dim in first[1].dims)
         if decl.sort != "tensor" or not decl.required or decl.dims != first[1].dims:
-            hint = f"write `{item.name.name}[{dims}]`: the weight has the axes of its gradient"
-            yield item.span, "no second input but the weight", hint
-    lacks = "one input" if low.target == "weight" else "two inputs"
-    provided = "weight is" if low.target == "weight" else "gradient and the weight are"
+            hint = f"write `{item.name.name}[{dims}]`: {given.alike}"
+            yield item.span, f"no second input but {given.second}", hint
+    lacks = "two inputs" if given else "one input"
+    provided = f"{given.first} and {given.second} are" if given else "the weight is"
     for item, _ in further:
-        yield item.span, lacks, f"the {provided} all that it is given"
+        yield item.span, lacks, f"{provided} all that it is given"
     for output in outputs[1:]:
-        yield output.span, "one output", f"it takes the place of the {low.target}"
-
-
-def _kept_state(norm: ast.Norm, low: Lowering) -> Iterator[tuple[Span, str]]:
-    """Parameters and buffers, once for each span: a norm for all gradients can have none."""
-    lacks_by_name = [(p.name, "no parameters") for p in low.params]
-    lacks_by_name += [(b.name, "no buffers") for b in low.buffers]
-    lacks_by_span = {low.spans.get(name, norm.name.span): lacks for name, lacks in lacks_by_name}
-    yield from lacks_by_span.items()
+        yield (
+            output.span,
+            "one output",
+            f"it takes the place of {given.first if given else 'the weight'}",
+        )

@@ -83,6 +83,7 @@ LITERALS = ("true", "false", "None")
 TARGETS = {
     "weight": "a parametrization of the weight of another layer",
     "gradient": "a change of gradients before an optimizer's step",
+    "step": "what becomes of a weight after an optimizer's step",
     "loss": "a number that is minimized",
 }
 

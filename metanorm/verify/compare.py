@@ -23,6 +23,7 @@ from metanorm.verify.agreement import (
     difference,
     expected_dtype,
 )
+from metanorm.verify.beginning import begin
 from metanorm.verify.cases import F64, Example, NoExample, Setting, make_example
 from metanorm.verify.finding import ILL_CONDITIONED, OK, REFUSED, UNDEFINED, Finding
 from metanorm.verify.initial_values import check_initial_values
@@ -126,13 +127,11 @@ def make_module(
 ) -> nn.Module:
     """The module with random parameters, so that none has its neutral initial value.
 
-    A norm for weights is initialized from its input first.
+    The state of a norm for weights begins with its inputs first.
     """
     switches = {s.name: setting.switches.get(s.name, s.default) for s in program.switches}
     norm: nn.Module = getattr(module, program.norm_name)(**example.arguments, **switches).double()
-    initialize_from_weight = getattr(norm, "right_inverse", None)
-    if initialize_from_weight is not None:
-        initialize_from_weight(example.inputs[program.inputs[0].name])
+    begin(program, norm, example.inputs)
     if hasattr(norm, "has_begun"):
         norm.has_begun = True  # type: ignore[assignment]
     generator = torch.Generator().manual_seed(1)

@@ -17,6 +17,7 @@ from metanorm.oracle.call import Call
 from metanorm.oracle.initial import initial
 from metanorm.oracle.interpret import interpret
 from metanorm.verify.agreement import TOLERANCE, conditioning, difference
+from metanorm.verify.beginning import begin
 from metanorm.verify.cases import F64, Example, Setting
 
 
@@ -40,8 +41,7 @@ def check_initial_values(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         norm: nn.Module = getattr(module, program.name)(**example.arguments, **switches)
-        if hasattr(norm, "right_inverse"):
-            norm.right_inverse(example.inputs[program.inputs[0].name])  # type: ignore[operator]
+        begin(program, norm, example.inputs)
         torch.manual_seed(0)
         for name, expected in _expected_values(program, norm, example, setting):
             actual = getattr(norm, name)
@@ -100,7 +100,7 @@ def _expected_values(
     computed = initializers(program)
     hypers = {a.name: getattr(norm, a.name) for a in program.arguments}
     statistics = torch.promote_types(setting.dtype, torch.float32)
-    on_weight = program.target == "weight"
+    dtypes = {"weight": setting.dtype, "gradient": statistics, "step": statistics}
     call = Call(
         inputs=example.inputs,
         buffers={name: b for name, b in norm.named_buffers() if b.is_floating_point()},
@@ -120,7 +120,7 @@ def _expected_values(
             call.draws_in = statistics
             expected = interpret(computed[decl.name], call).outputs[decl.name]
         else:
-            call.draws_in = setting.dtype if on_weight else torch.get_default_dtype()
+            call.draws_in = dtypes.get(program.target, torch.get_default_dtype())
             expected = initial(program, decl, call)
         yield decl.name, _within_interval(decl, expected)
 

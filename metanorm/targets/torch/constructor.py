@@ -32,6 +32,13 @@ from metanorm.targets.torch.signature import Signature
 
 SELF = Parameter("self")
 
+# Where parameters and buffers get their lengths later, why they are empty.
+PENDING = {
+    "weight": "empty until there is a weight",
+    "gradient": "empty until there is a gradient",
+    "step": "empty until there is a weight",
+}
+
 # The runtime function that checks a constructor argument, by its type.
 CHECKED = {"size": "runtime.as_length", "int": "runtime.as_whole", "float": "runtime.as_number"}
 
@@ -45,8 +52,7 @@ class Constructor:
         self.program = signature.program
         self.space = signature.space
         self.tracked = signature.tracked
-        on_weight = self.program.target == "weight"
-        self.pending_comment = "empty until there is a weight" if on_weight else ""
+        self.pending_comment = PENDING.get(self.program.target, "")
 
     def attributes(self) -> list[Stmt]:
         """The class attributes: annotations of parameters and buffers, or for a class that derives

@@ -226,7 +226,7 @@ def _arguments(program: Program, space: Space, notes: Mapping[str, str]) -> list
         else:
             text = f"learn {prose(names)}"
         lines += _entry(switch.name, text)
-    if (program.params or program.buffers) and program.target != "weight":
+    if (program.params or program.buffers) and not program.for_weights:
         lines += _entry("device, dtype", "of parameters and buffers")
     return lines
 

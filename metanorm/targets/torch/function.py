@@ -129,7 +129,7 @@ class FunctionPrinter:
         candidates.append(Parameter(self.measuring, "bool"))
         checks = CallChecks(program, "", shape, self.measuring)
         ranks: list[Stmt] = []
-        if program.target == "weight":
+        if program.for_weights:
             ranks = demand_declared_ranks(program)
             checks.record_parameter_lengths()
         body = (*ranks, *checks.statements())

@@ -43,6 +43,7 @@ NOT_OF_A_NORM = TORCH_ATTRIBUTES | {"can_torch_compile", "has_backward"}
 NOT_ACTIVATIONS = {
     "weight": "it is a norm for weights, which `torch.nn.utils.parametrize` puts on a layer",
     "gradient": "it is a norm for gradients, which no layer computes",
+    "step": "it is a norm for steps of an optimizer, which no layer computes",
 }
 
 

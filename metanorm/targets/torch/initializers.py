@@ -29,12 +29,16 @@ from metanorm.targets.torch.function import FunctionPrinter, PrintedFunction
 from metanorm.targets.torch.layout import call, method
 from metanorm.targets.torch.signature import Signature
 
+BEGIN_STATE = "begin_state"
+BEGIN_STATE_DOC = "Set every buffer to what it is at first, for tensors of this shape."
+
 
 class WeightInitializer:
-    """Prints the initialization of a norm for weights.
+    """Prints the initialization of a norm for weights, gradients or steps.
 
-    torch calls `right_inverse` when the norm is registered on a weight, and when the weight is
-    assigned.
+    torch calls `right_inverse` when a norm is registered on a weight, and when the weight is
+    assigned. What is kept of gradients or steps begins in `begin_state`, in a first call, and is
+    in the dtype of statistics: a moving average in half precision would stand still.
     """
 
     def __init__(
@@ -48,6 +52,7 @@ class WeightInitializer:
         self.constructor = constructor
         self.program = signature.program
         self.weight = self.program.inputs[0].name
+        self.is_parametrization = self.program.target == "weight"
         self.functions_by_name: dict[
             str, PrintedFunction
         ] = {}  # by the name of what they initialize
@@ -65,30 +70,44 @@ class WeightInitializer:
             self.read_buffers[name] = [b.name for b in program.buffers if Buffer(b.name) in read]
             self.functions_by_name[name] = functions.print(function_name, program, (doc,))
 
-    def right_inverse(self) -> Function:
-        """The method, which sets every parameter and buffer and returns the weight unchanged."""
+    def method(self) -> Function:
+        """The method, which sets every parameter and buffer. `right_inverse` returns the weight
+        unchanged."""
         checks = CallChecks(self.program)
         body = checks.shapes()
+        inputs = [decl.name for decl in self.program.inputs]
+        if not self.is_parametrization:
+            body += [Assign((Name(n),), self._detached(n)) for n in inputs]
         for draw, decl in shared_draws(self.program).items():
             if isinstance(draw, Draw):
-                wide = call("runtime.widened", method(Name(self.weight), "detach"))
+                wide = self._detached(self.weight)
                 drawn = self._drawn(wide, draw, checks.shape(decl.dims), checks)
                 body.append(Assign((Name(decl.name),), drawn))
         body += [self._param(param, checks) for param in self.program.params]
         body += [self._buffer(buffer, checks) for buffer in self.program.buffers]
         if any(p.low is not None for p in self.program.params):
             body.append(ExprStmt(call("self.project_")))
+        parameters = (SELF, *(Parameter(name, "Tensor") for name in inputs))
+        if not self.is_parametrization:
+            return Function(BEGIN_STATE, parameters, "None", tuple(body), (BEGIN_STATE_DOC,))
         body.append(Return(Name(self.weight)))
         doc = ("Set every parameter to what it is at first on a weight, which stays as it is.",)
-        parameters = (SELF, Parameter(self.weight, "Tensor"))
         return Function("right_inverse", parameters, "Tensor", tuple(body), doc)
+
+    def _detached(self, name: str) -> Expr:
+        return call("runtime.widened", method(Name(name), "detach"))
 
     def demanded(self) -> list[Stmt]:
         """The statements that initialize from the first call's weight, if torch has not done so."""
         state_names = [p.name for p in self.program.params if not p.switches]
         state_names += [b.name for b in self.program.buffers]
         name = Name(f"self.{(state_names or [self.program.params[0].name])[0]}")
-        begin = ExprStmt(call("self.right_inverse", Name(self.weight)))
+        inputs = (Name(decl.name) for decl in self.program.inputs)
+        begin = ExprStmt(
+            call("self.right_inverse", Name(self.weight))
+            if self.is_parametrization
+            else call(f"self.{BEGIN_STATE}", *inputs)
+        )
         return [If(call("runtime.waits", name), (begin,))]
 
     def _param(self, param: ParamDecl, checks: CallChecks) -> Stmt:
@@ -103,8 +122,12 @@ class WeightInitializer:
         )
 
     def _buffer(self, buffer: BufferDecl, checks: CallChecks) -> Stmt:
-        weight = method(Name(self.weight), "detach")
-        return Assign((Name(f"self.{buffer.name}"),), self._first(buffer, weight, checks))
+        name = Name(self.weight)
+        weight = method(name, "detach") if self.is_parametrization else name
+        first = self._first(buffer, weight, checks)
+        if buffer.name in self.functions_by_name:  # it may be a view of the weight, which changes
+            first = method(first, "clone")
+        return Assign((Name(f"self.{buffer.name}"),), first)
 
     def _first(self, decl: ParamDecl | BufferDecl, weight: Expr, checks: CallChecks) -> Expr:
         """The initial value of a parameter or a buffer."""
@@ -116,7 +139,8 @@ class WeightInitializer:
             *(a.name for a in printed.constructor_arguments),
         )
         drawn = (Name(name) for name in self.shared_draws_by_name[decl.name])
-        arguments = (weight, *drawn, *(Name(f"self.{n}") for n in state_names))
+        further = (Name(decl.name) for decl in self.program.inputs[1:])
+        arguments = (weight, *further, *drawn, *(Name(f"self.{n}") for n in state_names))
         return Call(Name(printed.function.name), arguments)
 
     def _filled(self, decl: ParamDecl | BufferDecl, checks: CallChecks) -> Expr:

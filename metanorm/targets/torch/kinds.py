@@ -1,8 +1,8 @@
-"""How the classes of norms for activations, weights, gradients and losses differ."""
+"""How the classes of norms for activations, weights, gradients, steps and losses differ."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from metanorm.ir.nodes import Pool
 from metanorm.ir.program import Program
@@ -10,11 +10,22 @@ from metanorm.ir.program import Program
 
 @dataclass(frozen=True)
 class NormKind:
-    """The base class, the docstring of `forward`, and how the class is used, as templates."""
+    """The base class, the docstring of `forward`, and how the class is used, as templates.
+
+    An attached one is called for each parameter of an optimizer. `second` is the class attribute
+    that says whether it takes a second input, `with_second` the sentence about that.
+    """
 
     base: str
     call_doc: str
     usage: str = ""
+    second: str = ""
+    with_second: str = ""
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether an optimizer calls it for each of its parameters."""
+        return bool(self.second)
 
 
 NORM_KINDS = {
@@ -31,6 +42,15 @@ NORM_KINDS = {
         "The gradient that is learned from, for the one that arrives.",
         "`{name}(...).attach(to)` has it applied to the gradients of a parameter, a model or an "
         "optimizer.",
+        second="takes_weight",
+        with_second="It is given each parameter beside its gradient.",
+    ),
+    "step": NormKind(
+        "runtime.StepNorm",
+        "What becomes of a weight, for the one that a step has left.",
+        "`{name}(...).attach(optimizer)` has each weight replaced so, at once and after each step.",
+        second="takes_before",
+        with_second="It is given each weight as it was before the step, too.",
     ),
     "loss": NormKind(
         "nn.Module",
@@ -39,8 +59,11 @@ NORM_KINDS = {
     ),
 }
 MADE_LATER = "Its parameters get their lengths and first values from the weight that it is put on."
-WITH_WEIGHT = "It is given each parameter beside its gradient."
-LEFT_ALONE = "Gradients with fewer dimensions than {fewest} are left alone."
+LEFT_ALONE = "{What} with fewer dimensions than {fewest} are left alone."
+WITH_STATE = (
+    "What it keeps is kept for each parameter, in the optimizer's state; called by itself, for the "
+    "tensors of one."
+)
 
 
 def norm_kind(program: Program) -> NormKind:
@@ -50,12 +73,17 @@ def norm_kind(program: Program) -> NormKind:
     usage = kind.usage
     if program.target == "weight" and (program.params or program.buffers):
         usage += f" {MADE_LATER}"
-    if program.target == "gradient" and fewest > 0:
+    if kind.is_attached and fewest > 0:
         usage += f" {LEFT_ALONE}"
-    if program.target == "gradient" and len(program.inputs) > 1:
-        usage += f" {WITH_WEIGHT}"
+    if kind.is_attached and len(program.inputs) > 1:
+        usage += f" {kind.with_second}"
+    if kind.is_attached and program.buffers:
+        usage += f" {WITH_STATE}"
     replacements = {"name": program.name, "input": program.inputs[0].name, "fewest": str(fewest)}
-    return NormKind(kind.base, kind.call_doc.format(**replacements), usage.format(**replacements))
+    replacements["What"] = "Gradients" if program.target == "gradient" else "Weights"
+    return replace(
+        kind, call_doc=kind.call_doc.format(**replacements), usage=usage.format(**replacements)
+    )
 
 
 def most_dims(program: Program) -> int | None:

@@ -19,6 +19,7 @@ from metanorm.targets.python.pyir import (
     Name,
     Return,
     Stmt,
+    Tuple,
 )
 from metanorm.targets.torch.base import TorchBase
 from metanorm.targets.torch.constructor import SELF, Constructor, torch_order
@@ -109,7 +110,7 @@ class _Printer:
         if any(decl.first for decl in self.program.state):
             self.first_batch = FirstBatch(self.signature, self.functions, norm.initializers)
         self.weight_initializer: WeightInitializer | None = None
-        if self.program.target == "weight" and self.signature.has_state():
+        if self.program.for_weights and self.signature.has_state():
             self.weight_initializer = WeightInitializer(
                 self.signature, self.constructor, self.functions, norm.initializers
             )
@@ -135,14 +136,8 @@ class _Printer:
 
     def _class(self) -> Class:
         attributes = self.constructor.attributes()
-        if self.program.target == "gradient":
-            number = integer(fewest_dims(self.norm.program))
-            attributes.append(Assign((Name("fewest_dims"),), number))
-            most = most_dims(self.norm.program)
-            if most is not None:
-                attributes.append(Assign((Name("most_dims"),), integer(most)))
-            if len(self.program.inputs) > 1:
-                attributes.append(Assign((Name("takes_weight"),), Literal(True)))
+        if self.kind.is_attached:
+            attributes = [*self._attached(), *attributes]
         body: list[Stmt] = [
             *attributes,
             *([Blank()] if attributes else []),
@@ -160,12 +155,25 @@ class _Printer:
         if self.first_batch is not None:
             body += self.first_batch.methods(forward.parameters[1:])
         if self.weight_initializer is not None:
-            body.append(self.weight_initializer.right_inverse())
+            body.append(self.weight_initializer.method())
         if self.base is None or not self.base.is_plain:
             body.append(self._extra_repr())
         doc = class_doc(self.norm.equations, self.program, self.kind.usage)
         base = self.base.name if self.base else self.kind.base
         return Class(self.program.name, base, tuple(body), doc)
+
+    def _attached(self) -> list[Stmt]:
+        """The class attributes that tell an optimizer's hooks which parameters to call it with."""
+        value_by_name: dict[str, Expr] = {"fewest_dims": integer(fewest_dims(self.norm.program))}
+        most = most_dims(self.norm.program)
+        if most is not None:
+            value_by_name["most_dims"] = integer(most)
+        if len(self.program.inputs) > 1:
+            value_by_name[self.kind.second] = Literal(True)
+        if self.program.buffers:
+            names = tuple(Literal(buffer.name) for buffer in self.program.buffers)
+            value_by_name["state_names"] = Tuple(names)
+        return [Assign((Name(name),), value) for name, value in value_by_name.items()]
 
     def _resets(self) -> list[Stmt]:
         reset = [self.constructor.reset()] if self.signature.makes_state() else []

@@ -35,8 +35,9 @@ class Signature:
         return bool(self.program.params or self.program.buffers)
 
     def makes_state(self) -> bool:
-        """Whether the constructor creates them. A norm for weights creates them for its weight."""
-        return self.has_state() and self.program.target != "weight"
+        """Whether the constructor creates them. A norm for weights creates them for its weight, one
+        for gradients or steps in its first call."""
+        return self.has_state() and not self.program.for_weights
 
     def returns(self) -> str:
         """The annotation of the result."""
