@@ -35,6 +35,7 @@ SPECS = "\n".join(
         test_switches_by_hand.SPEC,
         WITH_EXAMPLES,
         (ROOT / "tests" / "runtime" / "test_stated_backward.py").read_text(encoding="utf-8"),
+        (ROOT / "tests" / "numerics" / "test_step_norms.py").read_text(encoding="utf-8"),
         (ROOT / "tests" / "native" / "test_recurrence_kernels.py").read_text(encoding="utf-8"),
     )
 )
@@ -73,7 +74,7 @@ def test_every_row_of_the_tables_is_used() -> None:
 
 def test_every_target_and_option_is_used() -> None:
     targets = set(re.findall(r"`(?:norm \w+ )?for (\w+)", PAGE))
-    assert targets >= {"weight", "gradient", "loss"}
+    assert targets >= {"weight", "gradient", "step", "loss"}
     edges = set(re.findall(r"edge = (\w+)", PAGE)) | {"truncate"}
     options = set(re.findall(r"`(\w+) = [^`]*`", PAGE.split("## Pools")[1].split("## Clauses")[0]))
     assert "ddof" in options
