@@ -57,14 +57,14 @@ class AttachableNorm(nn.Module):
     def _exchanging(self, state: State | None, compute: Callable[[], Any]) -> tuple[Any, State]:
         if not self.state_names:
             return compute(), {}
-        own = {name: self._buffers[name] for name in self.state_names}
+        module_state = {name: self._buffers[name] for name in self.state_names}
         lent = state or {name: torch.empty(0) for name in self.state_names}
         self._buffers.update(lent)
         try:
             result = compute()
             kept = {name: self._buffers[name] for name in self.state_names}
         finally:
-            self._buffers.update(own)
+            self._buffers.update(module_state)
         return result, kept  # type: ignore[return-value]
 
     def _load_from_state_dict(

@@ -145,7 +145,7 @@ class _StepHooks:
         if not self.norm.state_names:
             result: Tensor = self.norm(*inputs)
         else:
-            found = self.state.find(optimizer, parameter)
-            result, state = self.norm._with_state(found, inputs)
+            kept_before = self.state.find(optimizer, parameter)
+            result, state = self.norm._with_state(kept_before, inputs)
             self.state.keep(optimizer, parameter, state)
         return result if scale is None else result * scale

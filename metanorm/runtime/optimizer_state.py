@@ -84,10 +84,10 @@ class OptimizerState:
         """Take the state out of the optimizer."""
         self.waiting.clear()
         owners = _OWNERS.get(optimizer, {})
-        own = [place for place, owner in owners.items() if owner() is self]
-        for place in own:
+        claimed_places = [place for place, owner in owners.items() if owner() is self]
+        for place in claimed_places:
             del owners[place]
-        claimed = {identity for identity, _ in own}
+        claimed = {identity for identity, _ in claimed_places}
         for parameter, saved in optimizer.state.items():
             if id(parameter) in claimed:
                 for key in self.key_by_name.values():
@@ -125,5 +125,5 @@ def grad_scale(optimizer: Optimizer) -> Tensor | None:
 
 def changes_nothing(optimizer: Optimizer) -> bool:
     """Whether a fused optimizer is about to skip a step, as `GradScaler` has found infinities."""
-    found = getattr(optimizer, "found_inf", None)
-    return isinstance(found, Tensor) and bool(torch.any(found != 0))
+    infinities = getattr(optimizer, "found_inf", None)
+    return isinstance(infinities, Tensor) and bool(torch.any(infinities != 0))

@@ -100,8 +100,8 @@ class _StepHooks:
                 if parameter.grad is not None:
                     before = self.weights_before.pop(parameter, parameter)
                     inputs = self.norm._inputs(parameter, before)
-                    found = self.state.find(optimizer, parameter)
-                    result, state = self.norm._with_state(found, inputs)
+                    kept_before = self.state.find(optimizer, parameter)
+                    result, state = self.norm._with_state(kept_before, inputs)
                     parameter.copy_(result)
                     self.state.keep(optimizer, parameter, state)
         self.weights_before.clear()

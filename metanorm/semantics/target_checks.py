@@ -61,20 +61,17 @@ def _extra_inputs_and_outputs(norm: ast.Norm, low: Lowering) -> Iterator[tuple[S
     inputs = [i for s in norm.statements if isinstance(s, ast.Input) for i in s.items]
     outputs = [i for s in norm.statements if isinstance(s, ast.Output) for i in s.items]
     first, *further = zip(inputs, low.inputs)
-    given = GIVEN.get(low.target)
-    if given is not None and further:
+    roles = GIVEN.get(low.target)
+    if roles is not None and further:
         (item, decl), *further = further
         dims = ", ".join(low.table.shown(dim) for dim in first[1].dims)
         if decl.sort != "tensor" or not decl.required or decl.dims != first[1].dims:
-            hint = f"write `{item.name.name}[{dims}]`: {given.alike}"
-            yield item.span, f"no second input but {given.second}", hint
-    lacks = "two inputs" if given else "one input"
-    provided = f"{given.first} and {given.second} are" if given else "the weight is"
+            hint = f"write `{item.name.name}[{dims}]`: {roles.alike}"
+            yield item.span, f"no second input but {roles.second}", hint
+    lacks = "two inputs" if roles else "one input"
+    provided = f"{roles.first} and {roles.second} are" if roles else "the weight is"
     for item, _ in further:
         yield item.span, lacks, f"{provided} all that it is given"
+    replaced = roles.first if roles else "the weight"
     for output in outputs[1:]:
-        yield (
-            output.span,
-            "one output",
-            f"it takes the place of {given.first if given else 'the weight'}",
-        )
+        yield output.span, "one output", f"it takes the place of {replaced}"
