@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
-from metanorm.targets.native.cir import Alternatives, Definition, Enum, Function, Include
+from metanorm.targets.native.cir import Alternatives, Definition, Enum, Function, Guarded, Include
+from metanorm.targets.native.merged_bodies import merged
 
 # The definition that each layout has at one place of the file; a layout may have none.
 Slot = dict[str, Definition]
@@ -17,7 +18,9 @@ def with_alternatives(layouts: Mapping[str, Sequence[Definition]]) -> Iterator[D
     A definition appears once for all layouts that have it alike. What some layouts have otherwise
     becomes `Alternatives`.
     """
-    for is_shared, slots in groupby(_slots(layouts), lambda s: _sharing([s]) == [tuple(layouts)]):
+    for is_shared, slots in groupby(
+        map(merged, _slots(layouts)), lambda s: _sharing([s]) == [tuple(layouts)]
+    ):
         if is_shared:
             yield from (next(iter(slot.values())) for slot in slots)
         else:
@@ -86,8 +89,8 @@ def _key(definition: Definition) -> tuple[str, str]:
             name = file
         case Enum():
             name = ""
-        case Alternatives():
-            raise AssertionError("alternatives are made here")
+        case Alternatives() | Guarded():
+            raise AssertionError("alternatives and sections are made of definitions")
         case _:
             name = definition.name
     return type(definition).__name__, name

@@ -121,13 +121,6 @@ class ExprStmt:
 
 
 @dataclass(frozen=True, slots=True)
-class Unused:
-    """`(void)name, ...;`: parameters and variables that a function may not read."""
-
-    names: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class For:
     """`for (int64_t variable = low; variable < high; variable += step)`.
 
@@ -174,7 +167,14 @@ class ReturnVoid:
     """`return;`"""
 
 
-Stmt = Union[Declare, Assign, ExprStmt, Unused, For, If, Block, Return, ReturnVoid]
+@dataclass(frozen=True, slots=True)
+class InLayouts:
+    """`#if defined A ... #elif defined B ...`: statements for builds of some layouts."""
+
+    cases: tuple[tuple[tuple[str, ...], tuple[Stmt, ...]], ...]
+
+
+Stmt = Union[Declare, Assign, ExprStmt, For, If, Block, InLayouts, Return, ReturnVoid]
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,11 +192,12 @@ class Function:
 
 @dataclass(frozen=True, slots=True)
 class Struct:
-    """A structure; fields of one type share a line."""
+    """A structure; fields of one type share a line. If it `is_ordered`, callers fill it."""
 
     doc: str
     name: str
     fields: tuple[tuple[str, tuple[str, ...]], ...]
+    is_ordered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +226,24 @@ class Define:
 
 
 @dataclass(frozen=True, slots=True)
+class Macro:
+    """`#define name(parameters) items`, or without parameters `#define name items`."""
+
+    name: str
+    parameters: tuple[str, ...]
+    items: tuple[Expr, ...]
+    comment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Expansion:
+    """`name(arguments)`: a macro of the header that defines something."""
+
+    name: str
+    arguments: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Include:
     """`#include "file"`."""
 
@@ -233,20 +252,23 @@ class Include:
 
 @dataclass(frozen=True, slots=True)
 class Guarded:
-    """`#ifdef name`: definitions for builds that define a macro."""
+    """`#if defined A || defined B`: definitions for builds that define one of these macros."""
 
-    name: str
+    names: tuple[str, ...]
     definitions: tuple[Definition, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Alternatives:
-    """`#if defined A || defined B ... #elif defined ...`: the definitions of each case."""
+    """`#if defined A || defined B ... #elif defined ...`: the definitions of each case. A name with
+    a space in it stands for two macros, both of which a build defines."""
 
     cases: tuple[tuple[tuple[str, ...], tuple[Definition, ...]], ...]
 
 
-Definition = Union[Function, Struct, Table, Enum, Define, Include, Guarded, Alternatives]
+Definition = Union[
+    Function, Struct, Table, Enum, Define, Macro, Expansion, Include, Guarded, Alternatives
+]
 
 
 def arrow(pointer: Expr, *names: str) -> Expr:

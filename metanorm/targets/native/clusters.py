@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Container, Iterator, Sequence
 from dataclasses import replace
 
-from metanorm.ir.nodes import POINTWISE, Buffer, Input, Let, Param, Pool, Ref
+from metanorm.ir.nodes import POINTWISE, Buffer, Expand, Input, Let, Param, Pool, Ref
 from metanorm.ir.operands import operands
 from metanorm.targets.native.cell_blocks import CellBlock
 from metanorm.targets.native.context import KernelContext
@@ -30,9 +30,10 @@ class Clusters:
         self.ctx = context
         self.lets = context.program.index.lets
         self.values = values
+        self.array_refs = set(array_refs)
         self.measured: Container[Ref] = values.measured
         self._by_block = {id(block): self._find_clusters(block) for block in blocks}
-        self.stored = self._stored(blocks, set(array_refs))
+        self.stored = self._stored(blocks, self.array_refs)
 
     def of(self, block: CellBlock) -> list[list[Ref]]:
         """The clusters of a block, in order."""
@@ -54,6 +55,11 @@ class Clusters:
         same_place = isinstance(self.lets[ref].op, POINTWISE)
         return ref in self.measured or same_place or self.values.is_known_from_sizes(ref)
 
+    def _is_spread(self, ref: Ref) -> bool:
+        """Whether a value repeats another one in an array. Only some layouts have such values, so
+        that they have loops of their own, beside those that are alike in all."""
+        return isinstance(self.lets[ref].op, Expand) and ref in self.array_refs
+
     def _find_clusters(self, block: CellBlock) -> list[list[Ref]]:
         """The values of a block, in an order that puts values on the same axes into one cluster."""
         remaining = self._refs_in_order(block)
@@ -73,6 +79,7 @@ class Clusters:
                         and self.is_pointwise(r) and self.lets[r].type.axes == axes
                         and not self._is_blocked(r, remaining, placed)
                         and not self._reads_relocated(r, cluster)
+                        and self._is_spread(r) == self._is_spread(ready[0])
                     ),
                     None,
                 )  # fmt: skip

@@ -28,6 +28,7 @@ from metanorm.targets.native.cir import (
     product,
 )
 from metanorm.targets.native.members import GROUPS, GROUPS_POINTER, argument, shared
+from metanorm.targets.native.names import SharedNames
 
 # Names that a value of a spec cannot have in C: keywords, and what `metanorm.h` defines.
 RESERVED = frozenset(
@@ -43,7 +44,7 @@ RESERVED = frozenset(
     entry_across identity matrix_of stream_fence stream elements divide everything block_of
     apart work_on_islands lay_out copied absent merge_at merge_alike merge_each add_up direct
     offset group_of round rint floor ceil exp log sqrt pow sin cos tanh erf abs widened_bfloat16
-    rounded_bfloat16 widened_float16 rounded_float16 rounded_to as_float16 set_strides low high
+    rounded_bfloat16 widened_float16 rounded_float16 rounded_to as_float16 low high
     ISLANDS arena_alloc_all sums_across total_along sum_along mean_along moments_along AXES DIMS
     GROUPS ROWS VECTOR TILE TILE_AREA TILE_ROWS STRIP CACHE SERIAL THREADS AT R REAL_TYPE LARGER
     SMALLER larger smaller extreme_of parts_of clear links edge_list edge_ends edges_of links_of
@@ -56,11 +57,13 @@ RESERVED = frozenset(
     INFINITY NAN TOTALS ALIKE WEIGHED SUM MOMENTS MAXIMUM MINIMUM DONE NO_MEMORY BROKEN_LABELS
     GAP LARGE_PAGE UNCOUNTABLE piece aligned countable empty of_rows parts_in put_by report
     room_to_align running scan scan_lanes scan_pasts scan_windows scan_segments segment_end
+    FOR EACH EACH_OF STEPS PRAGMA SIMD REDUCING tile_rows at set_lengths TENSOR LENGTHS STRIDES
+    ENTRY KEPT
     take_in times bool true false size_t int64_t uintptr_t uint8_t uint16_t uint32_t""".split()
 )
 # Names of the sums of a reduction in sweeps, and of what holds one row of a value.
 DERIVED = re.compile(
-    r"(sum|extreme|weight|drift|squares|centre|cells?|step)_\d+(_\d+)?|.*_(row|here|tile)"
+    r"CELL_\d+|(sum|extreme|weight|drift|squares|centre|cells?|step)_\d+(_\d+)?|.*_(row|here|tile)"
 )
 PREFIXES = ("AXIS_", "DTYPE_", "size_")  # of axis numbers, of dtypes and of lengths
 SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
@@ -68,9 +71,10 @@ MATH = {"abs": "fabs", "min": "fmin", "max": "fmax"}  # functions that C names d
 
 
 class KernelContext:
-    """The names, lengths and indexes of one kernel. `layouts` are its nests in all layouts."""
+    """The names, lengths and indexes of one kernel. `layouts` are its nests in all layouts, which
+    share the names of values."""
 
-    def __init__(self, nest: Nest, layouts: Sequence[Nest]) -> None:
+    def __init__(self, nest: Nest, layouts: Sequence[Nest], shared_names: SharedNames) -> None:
         self.nest, self.loops = nest, nest.loops
         self.ranged_axes, self.sometimes_ranged_axes = _ranged(layouts)
         self.vector = self.loops[-1]  # memory is contiguous along it
@@ -85,6 +89,8 @@ class KernelContext:
         self.size_argument_dims = size_argument_dims(self.program)
         self._used_names: set[str] = set(RESERVED)
         self._names: dict[str, str] = {}
+        self._shared_names = shared_names
+        self._identities = shared_names.identities(nest.program)
         self._roles = roles(self.program)
         self._axis_constants = axis_constants(self.program)
         self._index_names: dict[Expr, str] = {}
@@ -125,7 +131,8 @@ class KernelContext:
             base = f"t_{base}"
         name, number = base, 2
         gap = "" if DERIVED.fullmatch(f"{base}_2") else "_"
-        while name in self._used_names or DERIVED.fullmatch(name):
+        taken = self._used_names | self._shared_names.taken
+        while name in taken or DERIVED.fullmatch(name):
             name, number = f"{base}{gap}{number}", number + 1
         self._used_names.add(name)
         return name
@@ -133,8 +140,14 @@ class KernelContext:
     def name(self, ref: str) -> str:
         """The C name of a value or a field, after its name in the spec if it has one."""
         if ref not in self._names:
-            base = ref if not ref.startswith("%") else role_of(ref) or self._roles.get(ref, "t")
-            self._names[ref] = self._fresh(_identifier(base))
+            identity = self._identities.get(ref, ref)
+            name = self._shared_names.names.get(identity)
+            if name is None or name in self._used_names:
+                base = ref if not ref.startswith("%") else role_of(ref) or self._roles.get(ref, "t")
+                name = self._fresh(_identifier(base))
+                self._shared_names.names.setdefault(identity, name)
+            self._used_names.add(name)
+            self._names[ref] = name
         return self._names[ref]
 
     def index_name(self, index: Expr, variables: Sequence[str]) -> str:

@@ -14,9 +14,8 @@ from metanorm.targets.native.text_from_cir import text_from_cir
 
 def file_text(origin: str, norms: Iterable[PrintedNorm]) -> str:
     """The text of the file for the norms of the spec called `origin`."""
-    parts = []
-    for norm in norms:
-        table = kernel_table(norm, build_macros)
-        parts.append(f"/* metanorm kernels\n{table_text(table)}\n*/\n")
-        parts.append(text_from_cir(list(sections(norm.kernels, norm.function))))
+    norms = list(norms)
+    tables = (table_text(kernel_table(norm, build_macros)) for norm in norms)
+    parts = [f"/* metanorm kernels\n{table}\n*/\n" for table in tables]
+    parts.append(text_from_cir(list(sections((n.function, n.kernels) for n in norms))))
     return "\n".join(parts)

@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from functools import cached_property
 
 from metanorm.ir.nodes import Input, Ref
-from metanorm.nest.nest import Nest
+from metanorm.nest.nest import Block, Nest
 from metanorm.targets.native import cir
 from metanorm.targets.native.cell_blocks import cell_blocks, refs_read_elsewhere
 from metanorm.targets.native.cir import (
     Apply,
-    CompoundLiteral,
     Declare,
     Definition,
     ExprStmt,
     Function,
     Name,
-    Number,
-    Prefix,
-    Return,
     Stmt,
     Table,
-    Unused,
     address,
-    arrow,
     dot,
 )
 from metanorm.targets.native.context import KernelContext
 from metanorm.targets.native.joining import accumulator_kind
 from metanorm.targets.native.members import argument, shared
+from metanorm.targets.native.names import SharedNames
 from metanorm.targets.native.narrow import NarrowPrinter
 from metanorm.targets.native.scan_sweep import ScanSweepPrinter
 from metanorm.targets.native.setup import VALUES, Setup
@@ -43,19 +40,34 @@ class KernelPrinter:
     once.
     """
 
-    def __init__(self, nest: Nest, layouts: Sequence[Nest]) -> None:
+    def __init__(self, nest: Nest, layouts: Sequence[Nest], names: SharedNames) -> None:
         self.nest, self.program, self.loops = nest, nest.program, nest.loops
         self.fields, self.entry_name = nest.fields, nest.direction
         outputs = dict(nest.program.outputs)
         inputs = {let.op.name: let.name for let in nest.program.body if isinstance(let.op, Input)}
         self.saved = [outputs.get(name) or inputs[name] for name in nest.kept]
-        self.ctx = KernelContext(nest, layouts)
+        self.ctx = KernelContext(nest, layouts, names)
         for field in self.fields:
             self.ctx.name(field.name)
         self.cell_blocks = cell_blocks(nest)
         self.cell_printer = NarrowPrinter(self.ctx, self.cell_blocks, refs_read_elsewhere(nest))
         stored = [let.name for let in self.program.body if let.name in self.cell_printer.stored]
         self.setup = Setup(self.ctx, self.fields, stored, self.saved)
+
+    @cached_property
+    def sweep_names(self) -> list[str]:
+        """The names of the sweeps: what each measures first, or writes."""
+        names: list[str] = []
+        for sweep in self.nest.sweeps:
+            name = self._sweep_name(sweep)
+            count = sum(re.fullmatch(rf"{name}(_again)*", other) is not None for other in names)
+            names.append(name + "_again" * count)
+        return names
+
+    def _sweep_name(self, sweep: Block) -> str:
+        if sweep.measures:
+            return f"measure_{self.ctx.name(self.nest.reductions[sweep.measures[0]].value)}"
+        return f"write_{self.ctx.name(sweep.writes[0][0]).removeprefix('to_')}"
 
     # ---- definitions
 
@@ -65,9 +77,7 @@ class KernelPrinter:
         The definitions that depend on the layout stand together: first the loops, then behind the
         structures the strides, the cells of reductions and the sweeps.
         """
-        size_function = (
-            [self._kept_function()] if self.saved and self.entry_name == "forward" else []
-        )
+        keeps = self.saved and self.entry_name == "forward"
         cell_functions = [
             self.setup.prepare(),
             *self._cell_functions(),
@@ -80,12 +90,11 @@ class KernelPrinter:
             cir.Include("metanorm.h"),
             self.setup.call(),
             self.setup.values(),
-            self.setup.strides(),
             *self._sweeps(),
             *cell_functions,
             *self._plan(),
-            *size_function,
-            self._entry_function(),
+            *([cir.Expansion("KEPT", ())] if keeps else ()),
+            cir.Expansion("ENTRY", (self.entry_name,)),
         ]
 
     def _loops(self) -> list[Definition]:
@@ -107,17 +116,18 @@ class KernelPrinter:
             *([cir.Define("LINKS", "1")] if self.ctx.links else ()),
             cir.Enum((*axes, "AXES"), tuple((axis, -1) for axis in constants)),
             cir.Define("ISLANDS", f"({self._bits(self.nest.islands)})"),
+            self.setup.lengths(),
+            self.setup.strides(),
+            *map(self._cell, range(len(self.nest.reductions))),
         ]
 
     def _sweeps(self) -> list[Definition]:
         """The functions of cells and sweeps, and the table of reductions."""
-        functions: list[Definition] = [
-            self._cell(number) for number in range(len(self.nest.reductions))
-        ]
+        functions: list[Definition] = []
         for i, sweep in enumerate(self.nest.sweeps, 1):
             kind = ScanSweepPrinter if sweep.scans else SweepPrinter
             printer = kind(self.ctx, self.cell_printer, sweep)
-            functions.append(printer.function(f"sweep_{i}", self._sweep_doc(i)))
+            functions.append(printer.function(self.sweep_names[i - 1], self._sweep_doc(i)))
         if self.nest.reductions:
             rows = [
                 f"{{{self._bits(r.cells)}, {accumulator_kind(r.row)}, {int(r.terminal)}}}"
@@ -126,38 +136,36 @@ class KernelPrinter:
             functions.append(Table("reduction", "reductions[]", tuple(rows)))
         return functions
 
-    def _cell(self, number: int) -> Function:
+    def _cell(self, number: int) -> cir.Macro:
+        """The macro that gives a cell of a reduction, by the axes that its cells have."""
         reduction = self.nest.reductions[number]
         at = self.cell_printer.values.loop_positions(reduction.cells)
-        axis_parameters = tuple(("int64_t", self.ctx.variables[axis]) for axis in reduction.cells)
-        parameters = (("const values *", "v"), ("const accumulator *", "a"), *axis_parameters)
+        positions = tuple(self.ctx.variables[axis] for axis in reduction.cells)
         cell = self.cell_printer.cell(Name("a"), reduction, at)
-        body = (Unused(("v",)), Return(cell))
-        return Function(
-            f"The cell of the {self._measure(number)}.",
-            "int64_t", f"cell_{number}", parameters, body, is_inline=True,
-        )  # fmt: skip
+        return cir.Macro(f"CELL_{number}", ("a", *positions), (cell,), self._measure(number))
 
     def _cell_functions(self) -> list[Definition]:
         """The functions that compute per-cell values: first, after each sweep, and last."""
         finalizers = (self._cell_function(i) for i in range(len(self.nest.sweeps) + 1))
-        return [
-            self._begin_function(),
-            *(finalizer for finalizer in finalizers if finalizer),
-            self._finish_function(),
-        ]
+        functions = (self._begin_function(), *finalizers, self._finish_function())
+        return [function for function in functions if function]
 
     def _plan(self) -> list[Definition]:
         """The tables that the scheduler in `metanorm/schedule.h` reads."""
-        stages = ["{NULL, finalize_0, 0, 0}"] if self._cell_function(0) else []
+        stages = ["{NULL, before_sweeps, 0, 0}"] if self._cell_function(0) else []
         number = 0
         for i, sweep in enumerate(self.nest.sweeps, 1):
-            finalizer = f"finalize_{i}" if self._cell_function(i) else "NULL"
-            stages.append(f"{{sweep_{i}, {finalizer}, {number}, {len(sweep.measures)}}}")
+            finalizer = self._cell_function(i)
+            after = finalizer.name if finalizer else "NULL"
+            stages.append(
+                f"{{{self.sweep_names[i - 1]}, {after}, {number}, {len(sweep.measures)}}}"
+            )
             number += len(sweep.measures)
         reductions = "reductions" if self.nest.reductions else "NULL"
+        begin = "begin" if self._begin_function() else "NULL"
+        finish = "finish" if self._finish_function() else "NULL"
         plan = (
-            "prepare, begin, finish", f"stages, {len(stages)}",
+            f"prepare, {begin}, {finish}", f"stages, {len(stages)}",
             f"{reductions}, {len(self.nest.reductions)}", "ISLANDS",
             self._bits(self.nest.whole_axes),
         )  # fmt: skip
@@ -170,27 +178,28 @@ class KernelPrinter:
 
     # ---- narrow values
 
-    def _begin_function(self) -> Function:
+    def _begin_function(self) -> Function | None:
         body = self.cell_printer.statements(self.cell_blocks[0])
         doc = "What is computed before the first sweep over the data."
-        head = [VALUES] if body else [Unused(("values_",))]
-        return Function(doc, "void", "begin", (("void *", "values_"),), (*head, *body))
+        parameters = (("void *", "values_"),)
+        return Function(doc, "void", "begin", parameters, (VALUES, *body)) if body else None
 
     def _cell_function(self, number: int) -> Function | None:
         body = self.cell_printer.statements(self.cell_blocks[1 + number])
         if not body:
             return None
-        doc = f"What follows from sweep {number} for the islands of the range."
         if number == 0:
             doc = "What is computed for the islands of the range before their first sweep."
-        return self._function_of_cells(f"finalize_{number}", doc, body)
+            return self._function_of_cells("before_sweeps", doc, body)
+        sweep = self.sweep_names[number - 1]
+        doc = f"What follows from `{sweep}` for the islands of the range."
+        return self._function_of_cells(f"after_{sweep}", doc, body)
 
     def _function_of_cells(self, name: str, doc: str, body: Sequence[Stmt]) -> Function:
         parameters = (("void *", "values_"), ("const range *", "r"), ("const accumulator *", "a"))
-        unused: list[Stmt] = [Unused(("r", "a", "v"))]
-        return Function(doc, "void", name, parameters, (VALUES, *unused, *body))
+        return Function(doc, "void", name, parameters, (VALUES, *body))
 
-    def _finish_function(self) -> Function:
+    def _finish_function(self) -> Function | None:
         body = self.cell_printer.statements(self.cell_blocks[-1])
         lets = self.cell_printer.lets
         end = self.nest.block("end")
@@ -210,6 +219,8 @@ class KernelPrinter:
                 size = self.ctx.volume(lets[ref].type.axes)
                 pointer = address(argument(self.ctx.name(array)))
                 body.append(ExprStmt(Apply("give", (pointer, shared(self.ctx.name(ref)), size))))
+        if not body:
+            return None
         doc = "What is computed after the last sweep over the data."
         return self._function_of_cells("finish", doc, body)
 
@@ -224,7 +235,7 @@ class KernelPrinter:
         sweep = self.nest.sweeps[number - 1]
         clauses = [self._measure(measured) for measured in sweep.measures]
         clauses += [f"writes {array.removeprefix('to.')}" for array, _ in sweep.writes]
-        return f"Sweep {number}: {'; '.join(clauses)}."
+        return f"A sweep: {'; '.join(clauses)}."
 
     def _measure(self, number: int) -> str:
         """A reduction in words, for comments."""
@@ -232,32 +243,3 @@ class KernelPrinter:
         cells = ", ".join(r.cells) or "all"
         value = r.value if not r.value.startswith("%") else self.ctx.name(r.value)
         return f"{r.row.title} of {value} per {cells}"
-
-    def _kept_function(self) -> Function:
-        v = Name("v")
-        body: tuple[Stmt, ...] = (
-            Declare("values", "v"),
-            Declare("arena", "memory", CompoundLiteral("", (Name("NULL"), Number(0)))),
-            ExprStmt(Apply("prepare", (address(v), Name("call"), address(Name("memory"))))),
-            Return(Prefix("(int64_t)", dot(v, "kept"))),
-        )
-        parameters = (("const call_fields *", "call"),)
-        doc = "How many bytes are kept for the backward call."
-        return Function(doc, "int64_t", "kept", parameters, body, exported=True)
-
-    def _entry_function(self) -> Function:
-        v, call = Name("v"), Name("call")
-        body: list[Stmt] = [Declare("values", "v")]
-        arguments = (
-            address(Name("plan")), address(v), address(dot(v, "shape")), call,
-            arrow(call, "threads"),
-        )  # fmt: skip
-        body.append(Return(Apply("launch", arguments)))
-        return Function(
-            "",
-            "int",
-            self.entry_name,
-            (("const call_fields *", "call"),),
-            tuple(body),
-            exported=True,
-        )

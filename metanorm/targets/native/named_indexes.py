@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
-from metanorm.targets.native.cir import Declare, Element, Expr, Infix, Name, Stmt
+from metanorm.targets.native.cir import Assign, Declare, Element, Expr, Infix, Name, Stmt
 from metanorm.targets.native.context import KernelContext
 
 
@@ -23,6 +23,46 @@ def with_named_indexes(context: KernelContext, statements: Sequence[Stmt]) -> li
              for index, count in indexes.items() if count > 1}  # fmt: skip
     declared = [Declare("const int64_t", name.text, index) for index, name in names.items()]
     return [*declared, *(_replaced(statement, names) for statement in statements)]
+
+
+def with_named(name: Name, type_: str, value: Expr, statements: list[Stmt]) -> list[Stmt]:
+    """The statements of one block, with a variable for a value that occurs several times."""
+    if _count(value, tuple(statements)) < 2:
+        return statements
+    named: tuple[Stmt, ...] = _with(name, value, tuple(statements))
+    return [Declare(type_, name.text, value), *named]
+
+
+def with_single_uses(statements: Sequence[Stmt], operators: str = "= +=") -> list[Stmt]:
+    """The statements of a loop body, in which what is read once, to be stored, has no variable."""
+    declared = {s.name: s.value for s in statements if isinstance(s, Declare)}
+    stored: dict[str, Expr] = {}
+    body: list[Stmt] = []
+    for s in statements:
+        if isinstance(s, Assign) and isinstance(s.value, Name) and s.operator in operators.split():
+            name, value = s.value.text, declared.get(s.value.text)
+            if value is not None and _count(s.value, tuple(statements)) == 1:
+                stored[name] = value
+                s = replace(s, value=value)
+        body.append(s)
+    return [s for s in body if not (isinstance(s, Declare) and s.name in stored)]
+
+
+def _count(value: Expr, node: Any) -> int:
+    return 1 if node == value else sum(_count(value, child) for child in _children(node))
+
+
+def _with(name: Name, value: Expr, node: Any) -> Any:
+    """The node with a value replaced by a variable."""
+    if node == value:
+        return name
+    if isinstance(node, tuple):
+        return tuple(_with(name, value, child) for child in node)
+    if not is_dataclass(node) or isinstance(node, type):
+        return node
+    return replace(
+        node, **{f.name: _with(name, value, getattr(node, f.name)) for f in fields(node)}
+    )
 
 
 def _indexes(node: Any) -> Iterator[Expr]:

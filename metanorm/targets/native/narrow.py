@@ -201,7 +201,7 @@ class NarrowPrinter:
     def _cell_of(self, number: int, reduction: Reduction, at: AxisPositions) -> Expr:
         """The call that gives the cell of a reduction in the current layout."""
         positions = (at[axis] for axis in reduction.cells)
-        return Apply(f"cell_{number}", (Name("v"), cir.address(accumulator(number)), *positions))
+        return Apply(f"CELL_{number}", (cir.address(accumulator(number)), *positions))
 
     def _first_cells(
         self, cluster: Sequence[Ref], at: AxisPositions

@@ -31,6 +31,7 @@ from metanorm.targets.native.cir import (
 from metanorm.targets.native.inlined import reads_elsewhere
 from metanorm.targets.native.joining import join_rule
 from metanorm.targets.native.members import shared
+from metanorm.targets.native.named_indexes import with_single_uses
 from metanorm.targets.native.strided_runs import is_strided_run, strided_statistic
 from metanorm.targets.native.values import NarrowValues
 
@@ -156,7 +157,7 @@ class PoolPrinter:
             earlier[ref] = self.locals[ref]
         if self.weight is not None:
             body.append(Declare("const double", "share", self.weight))
-        body += added
+        body = with_single_uses([*body, *added])
         for number, axis in enumerate(reversed(self.axes)):
             low, high = self._bounds(axis)
             inner = number == 0

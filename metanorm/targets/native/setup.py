@@ -8,6 +8,7 @@ from metanorm.ir.nodes import Buffer, Input, Param, Pool, Ref
 from metanorm.ir.scalar import Apply as ApplyScalar
 from metanorm.ir.scalar import Scalar, SizeOf
 from metanorm.nest.arguments import Field, dimensions
+from metanorm.nest.layouts import AxisGroup
 from metanorm.targets.native import cir
 from metanorm.targets.native.cir import (
     Apply,
@@ -67,6 +68,7 @@ class Setup:
             "What a call brings, as `metanorm.runtime.native` packs it.",
             "call_fields",
             tuple(fields),
+            is_ordered=True,
         )
 
     def _field(self, field: Field) -> str:
@@ -133,7 +135,7 @@ class Setup:
                     self._length(axis, sized_dims, split_axes),
                 )
             )
-        body.append(ExprStmt(Apply("set_strides", (Name("v"), CALL))))
+        body += self._tensors()
         body += self._groups()
         body += self._links()
         body += self._arrays()
@@ -152,19 +154,35 @@ class Setup:
         expr = self.ctx.scalar(size, as_int=True)
         return _with_sizes(expr, size, self.ctx)
 
-    def strides(self) -> Function:
-        """The function that sets the lengths of loops and the strides of tensors along them."""
-        body: list[Stmt] = []
-        for group in self.loops:
-            sizes = dot(shared("shape"), "size")
-            loop_length = Element(sizes, Name(self.ctx.axis(group)))
-            body.append(Assign(loop_length, "=", self.ctx.volume(group)))
-        body += [self._tensor(field) for field in self.fields if field.type == "strided"]
+    def lengths(self) -> cir.Macro:
+        """The lengths of the loops."""
+        return cir.Macro("LENGTHS", (), tuple(self.ctx.volume(group) for group in self.loops))
+
+    def strides(self) -> cir.Macro:
+        """The strides of a tensor along the loops, from its strides along its dimensions."""
+        return cir.Macro("STRIDES", ("t",), tuple(map(self._stride, self.loops)))
+
+    def _stride(self, group: AxisGroup) -> Expr:
+        for number, dim in enumerate(self.program.inputs[0].dims):
+            leaves = self.ctx.space.leaves(dim)
+            if group[-1] in leaves:
+                inner = leaves[leaves.index(group[-1]) + 1 :]
+                of_dim = Element(dot(Name("t"), "stride"), Number(number))
+                return cir.product(of_dim, self.ctx.volume(inner))
+        return Number(0)
+
+    def _tensors(self) -> list[Stmt]:
+        """Where tensors as large as the data lie along the loops, and how long these are."""
+        lengths = Apply("AT", (Name("LENGTHS"),))
+        sizes = Apply("set_lengths", (address(shared("shape")), lengths))
+        body: list[Stmt] = [ExprStmt(sizes)]
+        for field in self.fields:
+            if field.type == "strided":
+                name = self.ctx.name(field.name)
+                body.append(Assign(shared(name), "=", Apply("TENSOR", (arrow(CALL, name),))))
         if self.ctx.scans_elements:
             body.append(Assign(dot(shared("tiles"), "size"), "=", tile_memory(self.ctx)))
-        parameters = (("values *", "v"), ("const call_fields *", "call"))
-        doc = "The lengths of loops, and where tensors lie along them."
-        return Function(doc, "void", "set_strides", parameters, tuple(body))
+        return body
 
     def _groups(self) -> list[Stmt]:
         body: list[Stmt] = []
@@ -182,27 +200,6 @@ class Setup:
             )
             body.append(Assign(GROUPS, "=", groups_call))
         return body
-
-    def _tensor(self, field: Field) -> Stmt:
-        """The statement that turns a tensor's strides per dimension into strides per loop."""
-        name = self.ctx.name(field.name)
-        argument = arrow(CALL, name)
-        dims = self.program.inputs[0].dims
-        strides: list[Expr] = []
-        for group in self.loops:
-            stride: Expr = Number(0)
-            for number, dim in enumerate(dims):
-                leaves = self.ctx.space.leaves(dim)
-                if group[-1] in leaves:
-                    inner = leaves[leaves.index(group[-1]) + 1 :]
-                    stride = cir.product(
-                        Element(dot(argument, "stride"), Number(number)), self.ctx.volume(inner)
-                    )
-            strides.append(stride)
-        tensor = cir.CompoundLiteral(
-            "tensor", (dot(argument, "data"), dot(argument, "type"), *strides)
-        )
-        return Assign(shared(name), "=", tensor)
 
     def _links(self) -> list[Stmt]:
         """Sort edge lists by target and by source, as far as pools need that order."""

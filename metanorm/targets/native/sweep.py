@@ -107,8 +107,7 @@ class SweepPrinter:
             for number, reduction in reductions
             if not self.tiling.by_row(reduction)
         ]
-        for number, reduction in tiled:
-            statements += self._declare_sums(number, reduction)
+        statements += self._declare_sums(tiled)
         statements += self.tiling.over_rows(self._row(reductions, writes))
         for number, reduction in tiled:
             statements += self._finalize_reduction(number, reduction)
@@ -130,16 +129,19 @@ class SweepPrinter:
             else ZERO
         )
 
-    def _declare_sums(self, number: int, reduction: Reduction) -> list[Stmt]:
-        statements: list[Stmt] = []
-        for part in self._parts(number, reduction):
-            if self.tiling.by_column(reduction):
-                statements.append(Declare("real", part, length=TILE))
-                initial = self._initial_sum(number, reduction, part)
-                statements.append(row_loop((Assign(Element(Name(part), ELEMENT), "=", initial),)))
-            else:
-                statements.append(Declare("real", part, self._initial_sum(number, reduction, part)))
-        return statements
+    def _declare_sums(self, reductions: Numbered) -> list[Stmt]:
+        """The declarations of sums over a tile: numbers, and rows that one loop fills."""
+        declarations: list[Stmt] = []
+        initial: list[Stmt] = []
+        for number, reduction in reductions:
+            for part in self._parts(number, reduction):
+                first = self._initial_sum(number, reduction, part)
+                if self.tiling.by_column(reduction):
+                    declarations.append(Declare("real", part, length=TILE))
+                    initial.append(Assign(Element(Name(part), ELEMENT), "=", first))
+                else:
+                    declarations.append(Declare("real", part, first))
+        return [*declarations, *([row_loop(initial)] if initial else [])]
 
     def _row(self, reductions: Numbered, writes: Writes) -> list[Stmt]:
         """The statements of a row: its reads, a loop over its elements, and reductions per row."""

@@ -18,6 +18,7 @@ from metanorm.targets.native.cir import (
     Double,
     Element,
     Enum,
+    Expansion,
     Expr,
     ExprStmt,
     For,
@@ -26,6 +27,8 @@ from metanorm.targets.native.cir import (
     If,
     Include,
     Infix,
+    InLayouts,
+    Macro,
     Member,
     Name,
     Number,
@@ -35,22 +38,23 @@ from metanorm.targets.native.cir import (
     Stmt,
     Struct,
     Table,
-    Unused,
 )
 
-WIDTH = 88
+WIDTH = 100
 LEVELS = {
     "||": 1, "&&": 2, "==": 3, "!=": 3, "<": 4, "<=": 4, ">": 4, ">=": 4,
     "+": 5, "-": 5, "*": 6, "/": 6, "%": 6,
 }  # fmt: skip
 CHOICE, PREFIX, ATOM = 0, 7, 9
+ONE_LINERS = (Define, Enum, Macro, Expansion)  # without an empty line between them
 
 
 def text_from_cir(definitions: Sequence[Definition]) -> str:
     """The text of a file."""
     text = ""
     for number, d in enumerate(definitions):
-        close = number and isinstance(d, Define) and isinstance(definitions[number - 1], Define)
+        before = definitions[number - 1] if number else None
+        close = isinstance(d, ONE_LINERS) and isinstance(before, ONE_LINERS)
         text += ("" if close or not number else "\n") + "\n".join(_definition(d)) + "\n"
     return text
 
@@ -61,27 +65,63 @@ def _definition(d: Definition) -> list[str]:
             return [f'#include "{file}"']
         case Define(name, value):
             return [f"#define {name} {value}".rstrip()]
+        case Macro():
+            return _macro(d)
+        case Expansion(name, arguments):
+            return [f"{name}({', '.join(arguments)})"]
         case Enum(names, numbered):
             named = [*names, *(f"{name} = {number}" for name, number in numbered)]
             return _folded(f"enum {{ {', '.join(named)} }};", "    ")
-        case Struct(doc, name, fields):
+        case Struct(doc, name, fields, _):
             inner = [f"    {type_} {', '.join(names)};" for type_, names in fields]
             lines = [line for field in inner for line in _folded(field, "        ")]
             return [*_comment(doc), "typedef struct {", *lines, f"}} {name};"]
         case Table(type_, name, rows):
+            line = f"static const {type_} {name} = {{{', '.join(rows)}}};"
+            if len(line) <= WIDTH:
+                return [line]
             return [f"static const {type_} {name} = {{", *(f"    {row}," for row in rows), "};"]
-        case Guarded(name, inner_definitions):
+        case Guarded(names, inner_definitions):
             body = text_from_cir(inner_definitions).rstrip().split("\n")
-            return [f"#ifdef {name}", "", *body, "", f"#endif /* {name} */"]
+            first, *others = names
+            end = f"#endif /* {first}{' and others' if others else ''} */"
+            head = _condition(0, names) if others else [f"#ifdef {first}"]
+            return [*head, "", *body, "", end]
         case Alternatives(cases):
             parts = []
             for number, (names, inner_definitions) in enumerate(cases):
-                condition = " || ".join(f"defined {name}" for name in names)
-                head = f"#{'elif' if number else 'if'} {condition}"
-                parts += [head, "", *text_from_cir(inner_definitions).rstrip().split("\n"), ""]
+                inner = text_from_cir(inner_definitions).rstrip().split("\n")
+                parts += [*_condition(number, names), "", *inner, ""]
             return [*parts, "#endif"]
         case Function():
             return _function(d)
+
+
+def _condition(number: int, names: Sequence[str]) -> list[str]:
+    """The directive above the case with this number."""
+    terms = [" && ".join(f"defined {macro}" for macro in name.split()) for name in names]
+    if len(terms) > 1:
+        terms = [f"({term})" if "&&" in term else term for term in terms]
+    return _continued(f"#{'elif' if number else 'if'} {' || '.join(terms)}")
+
+
+def _continued(line: str) -> list[str]:
+    """The lines of a directive."""
+    *folded, last = _folded(line, "    ", WIDTH - len(" \\"))
+    return [*(f"{part} \\" for part in folded), last]
+
+
+def _macro(m: Macro) -> list[str]:
+    parameters = f"({', '.join(m.parameters)})" if m.parameters else ""
+    comment = f" /* {m.comment} */" if m.comment else ""
+    line = f"#define {m.name}{parameters} {', '.join(map(expression, m.items))}"
+    *folded, last = _folded(line, "    ", WIDTH - len(" \\"))
+    lines = [*(f"{part} \\" for part in folded), last]
+    return (
+        [*lines[:-1], last + comment]
+        if len(last + comment) <= WIDTH
+        else [comment.lstrip(), *lines]
+    )
 
 
 def _function(f: Function) -> list[str]:
@@ -104,18 +144,18 @@ def _comment(text: str) -> list[str]:
     ]
 
 
-def _folded(line: str, indent: str) -> list[str]:
+def _folded(line: str, indent: str, width: int = WIDTH) -> list[str]:
     """A line, broken at the best spaces if it is too long."""
     margin = " " * (len(line) - len(line.lstrip()))
     lines: list[str] = []
-    while len(line) > WIDTH and (break_scores := _break_scores(line)):
+    while len(line) > width and (break_scores := _break_scores(line, width)):
         column = max(break_scores, key=lambda column: break_scores[column])
         lines.append(line[:column])
         line = margin + indent + line[column + 1 :]
     return [*lines, line]
 
 
-def _break_scores(line: str) -> dict[int, int]:
+def _break_scores(line: str, width: int) -> dict[int, int]:
     """The columns of spaces at which a line can be broken, each with a score.
 
     Good breaks are far to the right, within few brackets, and after a comma or before an operator.
@@ -123,7 +163,7 @@ def _break_scores(line: str) -> dict[int, int]:
     start = len(line) - len(line.lstrip())
     scores: dict[int, int] = {}
     depth = 0
-    for column, sign in enumerate(line[: WIDTH + 1]):
+    for column, sign in enumerate(line[: width + 1]):
         depth += (sign in "([{") - (sign in ")]}")
         if sign == " " and column > start:
             word = line[:column].rsplit(" ", 1)[-1]
@@ -134,29 +174,64 @@ def _break_scores(line: str) -> dict[int, int]:
 
 
 def _body(statements: Iterable[Stmt], depth: int) -> list[str]:
-    return [line for statement in statements for line in _statement(statement, depth)]
+    lines: list[str] = []
+    before: Stmt | None = None
+    for statement in statements:
+        joined = _joined(lines[-1], before, statement) if before is not None else None
+        if joined is not None:
+            lines[-1] = joined
+        else:
+            lines += _statement(statement, depth)
+        before = statement
+    return lines
+
+
+def _joined(line: str, before: Stmt, statement: Stmt) -> str | None:
+    """A line of declarations with one more of the same type, where both are short."""
+    if not (isinstance(before, Declare) and isinstance(statement, Declare)):
+        return None
+    if before.type != statement.type or not (_is_short(before) and _is_short(statement)):
+        return None
+    text = f"{line[:-1]}, {_declarator(statement)};"
+    return text if len(text) <= WIDTH else None
+
+
+def _is_short(d: Declare) -> bool:
+    """Whether a declaration computes nothing."""
+    return isinstance(d.value, (Name, Number, Member, type(None)))
+
+
+def _declarator(d: Declare) -> str:
+    """What a declaration says behind the type."""
+    pointer = "*" if d.type.endswith("*") else ""
+    brackets = "" if d.length is None else f"[{expression(d.length)}]"
+    initializer = "" if d.value is None else f" = {expression(d.value)}"
+    return f"{pointer}{d.name}{brackets}{initializer}"
 
 
 def _statement(s: Stmt, depth: int) -> list[str]:
     pad = "    " * depth
     match s:
-        case Declare(type_, name, value, length):
-            gap = "" if type_.endswith("*") else " "
-            brackets = "" if length is None else f"[{expression(length)}]"
-            initializer = "" if value is None else f" = {expression(value)}"
-            return _folded(f"{pad}{type_}{gap}{name}{brackets}{initializer};", "    ")
+        case Declare(type_):
+            return _folded(f"{pad}{type_.removesuffix('*').rstrip()} {_declarator(s)};", "    ")
         case Assign(target, operator, value):
             return _folded(f"{pad}{expression(target)} {operator} {expression(value)};", "    ")
         case ExprStmt(value):
             return _folded(f"{pad}{expression(value)};", "    ")
-        case Unused(names):
-            return [f"{pad}{', '.join(f'(void){name}' for name in names)};"]
         case Return(value):
             return _folded(f"{pad}return {expression(value)};", "    ")
         case If(condition, body):
-            return [f"{pad}if ({expression(condition)}) {{", *_body(body, depth + 1), f"{pad}}}"]
+            head, inner = f"{pad}if ({expression(condition)})", _body(body, depth + 1)
+            if len(inner) == 1 and len(short := f"{head} {inner[0].lstrip()}") <= WIDTH:
+                return [short]
+            return [f"{head} {{", *inner, f"{pad}}}"]
         case ReturnVoid():
             return [f"{pad}return;"]
+        case InLayouts(cases):
+            parts = []
+            for number, (names, body) in enumerate(cases):
+                parts += [*_condition(number, names), *_body(body, depth)]
+            return [*parts, "#endif"]
         case Block(body):
             return [f"{pad}{{", *_body(body, depth + 1), f"{pad}}}"]
         case For():
@@ -164,22 +239,68 @@ def _statement(s: Stmt, depth: int) -> list[str]:
 
 
 def _for(loop: For, depth: int) -> list[str]:
-    pad, i = "    " * depth, loop.variable
-    step = f"{i}++" if loop.step == Number(1) else f"{i} += {expression(loop.step)}"
-    head = f"{pad}for (int64_t {i} = {expression(loop.low)}; {i} < {expression(loop.high)}; {step})"
-    names: dict[str, list[str]] = {}
-    for name, operator in loop.reduced:
-        names.setdefault(operator, []).append(name)
-    reduced = "".join(f" reduction({o} : {', '.join(variables)})" for o, variables in names.items())
-    pragma = [f"#pragma omp simd{reduced}"] if loop.simd else []
+    """A loop, on one line with the loops directly inside it as far as they fit."""
+    pad = "    " * depth
+    pragmas, head = _pragmas(loop), f"{pad}{_head(loop)}"
+    while (inner := _only_loop(loop)) and len(f"{head} {_head(inner)}") <= WIDTH - len(" {"):
+        loop, head = inner, f"{head} {_head(inner)}"
+    heads = _folded(head, "        ")
+    body = _body(loop.body, depth + 1)
+    if len(loop.body) > 1 or isinstance(loop.body[0], Declare):
+        return [*pragmas, *heads[:-1], f"{heads[-1]} {{", *body, f"{pad}}}"]
+    short = f"{heads[-1]} {body[0].lstrip()}"
+    if len(body) == 1 and len(short) <= WIDTH and not body[0].startswith("#"):
+        return [*pragmas, *heads[:-1], short]
+    return [*pragmas, *heads, *body]
+
+
+def _only_loop(loop: For) -> For | None:
+    """The loop directly inside a loop, if it needs no pragma on a line of its own."""
+    inner = loop.body[0]
+    if len(loop.body) > 1 or not isinstance(inner, For) or _pragmas(inner):
+        return None
+    return inner
+
+
+def _pragmas(loop: For) -> list[str]:
+    """The lines above a loop."""
     if loop.work is not None:
         nest = f" collapse({loop.nest})" if loop.nest > 1 else ""
         enough = f"if ({expression(loop.work)} > SERIAL)"
-        pragma.append(f"#pragma omp parallel for{nest} num_threads(THREADS) {enough}")
-    inner = _body(loop.body, depth + 1)
-    if len(loop.body) == 1 and not isinstance(loop.body[0], Declare):
-        return [*pragma, *_folded(head, "        "), *inner]
-    return [*pragma, *_folded(head + " {", "        "), *inner, f"{pad}}}"]
+        return [f"#pragma omp parallel for{nest} num_threads(THREADS) {enough}"]
+    reductions = _reductions(loop)
+    return [f"#pragma omp simd {' '.join(reductions)}"] if len(reductions) > 1 else []
+
+
+def _reductions(loop: For) -> list[str]:
+    """The variables that a loop reduces, a clause for each operator."""
+    names: dict[str, list[str]] = {}
+    for name, operator in loop.reduced:
+        names.setdefault(operator, []).append(name)
+    return [f"reduction({o} : {', '.join(variables)})" for o, variables in names.items()]
+
+
+def _head(loop: For) -> str:
+    """The head of a loop, by the macros of `metanorm.h`."""
+    reductions = _reductions(loop) if loop.simd else []
+    simd = "SIMD " if loop.simd and not reductions else ""
+    if len(reductions) == 1:
+        simd = f"{reductions[0].replace('reduction', 'REDUCING', 1)} "
+    return f"{simd}{_range(loop)}"
+
+
+def _range(loop: For) -> str:
+    """What a loop goes over."""
+    macro, arguments = "STEPS", [loop.low, loop.high, loop.step]
+    if loop.step == Number(1):
+        macro, arguments = "FOR", [loop.low, loop.high]
+        match loop.low, loop.high:
+            case Element(Member(Name("r"), "lo"), axis), Element(Member(Name("r"), "hi"), same):
+                if axis == same:
+                    macro, arguments = "EACH", [axis]
+            case Apply("low", (_, axis)), Apply("high", (_, _, size)):
+                macro, arguments = "EACH_OF", [axis, size]
+    return f"{macro}({', '.join([loop.variable, *map(expression, arguments)])})"
 
 
 # ---- expressions

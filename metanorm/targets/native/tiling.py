@@ -20,8 +20,10 @@ from metanorm.targets.native.cir import (
 )
 from metanorm.targets.native.context import KernelContext
 from metanorm.targets.native.members import GROUPS_POINTER, end_of, first_of
+from metanorm.targets.native.named_indexes import with_named, with_single_uses
 
 ELEMENT, START, LENGTH, TILE = Name("i"), Name("start"), Name("length"), Name("TILE")
+POINT = Name("at")  # where the current row starts
 ZERO, ONE = Number(0), Number(1)
 
 
@@ -171,10 +173,8 @@ class Tiling:
         body = [For("start", low, high, tuple(body), step=TILE)]
         if self.rows:
             first, last = self._tile_bounds()
-            span = self._extent(self.vector)
-            tile_length = Apply("max", (Apply("min", (TILE, span)), ONE))
-            area = Infix("/", Name("TILE_AREA"), tile_length)
-            step = Declare("const int64_t", "rows", Apply("min", (Name("TILE_ROWS"), area)))
+            rows = Apply("tile_rows", (self._extent(self.vector),))
+            step = Declare("const int64_t", "rows", rows)
             end = Declare(
                 "const int64_t",
                 "end",
@@ -248,6 +248,7 @@ class Tiling:
 
     def over_rows(self, body: list[Stmt]) -> list[Stmt]:
         """The loop over the rows of a tile."""
+        body = with_named(POINT, "const int64_t *", self.row_point(), body)
         if not self.rows:
             return body
         first, last = Name("begin"), Name("end")
@@ -263,4 +264,5 @@ def key_of(group: tuple[str, ...]) -> str:
 
 def row_loop(body: Sequence[Stmt], reduced: tuple[tuple[str, str], ...] = ()) -> For:
     """The loop over the elements of a row."""
+    body = with_single_uses(body, "=")  # comments name the values that are accumulated
     return For("i", ZERO, LENGTH, tuple(body), simd=True, reduced=reduced)

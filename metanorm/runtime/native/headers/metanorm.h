@@ -131,6 +131,22 @@ static inline int64_t times(int64_t a, int64_t b) {
 static inline int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t max(int64_t a, int64_t b) { return a > b ? a : b; }
 
+/* Loops: over positions, over those of an axis in the range `r`, over those of an axis that is a
+ * loop in some layouts only, and in steps. SIMD stands before a loop whose iterations the compiler
+ * may take side by side, REDUCING before one that also joins values: `REDUCING(+ : sum)`. */
+#define FOR(i, from, to) for (int64_t i = (from); i < (to); i++)
+#define EACH(i, axis) FOR(i, r->lo[axis], r->hi[axis])
+#define EACH_OF(i, axis, size) FOR(i, low(r, axis), high(r, axis, size))
+#define STEPS(i, from, to, step) for (int64_t i = (from); i < (to); i += (step))
+#define PRAGMA(text) _Pragma(#text)
+#define SIMD PRAGMA(omp simd)
+#define REDUCING(...) PRAGMA(omp simd reduction(__VA_ARGS__))
+
+/* How many rows of a length are worked on together. */
+static inline int64_t tile_rows(int64_t length) {
+    return min(TILE_ROWS, TILE_AREA / max(min(TILE, length), 1));
+}
+
 #include "metanorm/rows.h"
 #include "metanorm/narrow.h"
 #include "metanorm/accumulators.h"

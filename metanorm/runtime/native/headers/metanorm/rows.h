@@ -184,6 +184,9 @@ static inline int64_t bytes_of(int64_t type) {
 /* A place: one index for each axis, of the vector axis that of the first element of a row. */
 #define AT(...) ((const int64_t[AXES]){__VA_ARGS__})
 
+/* A tensor, as it lies along the loops: a kernel defines STRIDES. */
+#define TENSOR(t) ((tensor){(t).data, (t).type, {STRIDES((t))}})
+
 static inline int64_t offset(const tensor *t, const int64_t *at) {
     int64_t found = 0;
     for (int axis = 0; axis < AXES; axis++) found += at[axis] * t->stride[axis];

@@ -27,6 +27,7 @@ typedef struct {
     int first, count;
 } stage;
 
+/* There may be nothing to do before the first sweep, or after the last one. */
 typedef struct {
     void (*prepare)(void *values, const void *call, arena *memory);
     void (*begin)(void *values);
@@ -38,6 +39,11 @@ typedef struct {
     unsigned islands; /* axes along which nothing is exchanged before the end */
     unsigned whole;   /* axes of which whoever works on an element needs all there is */
 } kernel;
+
+/* How long the loops are. */
+static void set_lengths(shape *s, const int64_t *lengths) {
+    memcpy(s->size, lengths, sizeof s->size);
+}
 
 /* Lay out the cells of a reduction, `length` of them along each axis, the vector axis innermost. */
 static int64_t lay_out(accumulator *a, const reduction *of, const int64_t *length) {
@@ -278,7 +284,7 @@ ONCE static int run(const kernel *k, void *values, const shape *s, int64_t threa
         if (!d.fused && now->finalize) now->finalize(values, &all, a);
     }
     const range all = everything(s);
-    k->finish(values, &all, a);
+    if (k->finish) k->finish(values, &all, a);
     free(memory), free(cells), free(a), free(d.bounds);
     return 0;
 out_of_memory:
@@ -319,9 +325,25 @@ ONCE static int launch(const kernel *k, void *values, const shape *s, const void
     usable &= !s->broken;
 #endif
     if (usable) {
-        k->begin(values);
+        if (k->begin) k->begin(values);
         outcome = run(k, values, s, threads) ? NO_MEMORY : DONE;
     }
     free(block);
     return outcome;
 }
+
+/* What a kernel file ends with: the function that is called, and, where something is kept for the
+ * backward call, the one that tells how many bytes. */
+#define ENTRY(function)                                                              \
+    EXPORTED int function(const call_fields *call) {                                 \
+        values v;                                                                    \
+        return launch(&plan, &v, &v.shape, call, call->threads);                     \
+    }
+
+#define KEPT()                                                                       \
+    EXPORTED int64_t kept(const call_fields *call) {                                 \
+        values v;                                                                    \
+        arena memory = {NULL, 0};                                                    \
+        prepare(&v, call, &memory);                                                  \
+        return (int64_t)v.kept;                                                      \
+    }

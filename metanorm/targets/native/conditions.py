@@ -1,0 +1,48 @@
+"""Say for which builds a text is: by the macros of their sections, of their layouts, or of both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from metanorm.targets.native.cir import Alternatives, Definition, Function, InLayouts, Stmt
+
+# A build is told by the macros that it defines, with a space between: a section and a layout.
+
+
+def with_conditions(definitions: Iterable[Definition], builds: Sequence[str]) -> list[Definition]:
+    """The definitions with the builds of alternatives told by as few macros as possible."""
+    return [_definition(d, builds) for d in definitions]
+
+
+def _definition(d: Definition, builds: Sequence[str]) -> Definition:
+    if isinstance(d, Alternatives):
+        cases = (
+            (simplified(of_case, builds), tuple(with_conditions(inner, of_case)))
+            for of_case, inner in d.cases
+        )
+        return Alternatives(tuple(cases))
+    if isinstance(d, Function):
+        return replace(d, body=tuple(_statement(s, builds) for s in d.body))
+    return d
+
+
+def _statement(s: Stmt, builds: Sequence[str]) -> Stmt:
+    if not isinstance(s, InLayouts):
+        return s
+    return InLayouts(tuple((simplified(of_case, builds), body) for of_case, body in s.cases))
+
+
+def simplified(chosen: Sequence[str], builds: Sequence[str]) -> tuple[str, ...]:
+    """Macros of which a build defines one if, and only if, it is chosen among all these builds."""
+    by_layout, by_section = (_told_by(number, chosen, builds) for number in (1, 0))
+    return min(by_layout, by_section, key=lambda macros: (len(macros), " ".join(macros).count(" ")))
+
+
+def _told_by(number: int, chosen: Sequence[str], builds: Sequence[str]) -> tuple[str, ...]:
+    """The macros with this number that only chosen builds define, and the builds that are left."""
+    macros = dict.fromkeys(build.split()[number] for build in chosen)
+    others = {build.split()[number] for build in builds if build not in chosen}
+    alone = [macro for macro in macros if macro not in others]
+    left = (build for build in chosen if build.split()[number] in others)
+    return (*alone, *left)
