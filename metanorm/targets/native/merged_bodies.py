@@ -109,11 +109,6 @@ def _statements(entries: Iterable[_Entry], layouts: tuple[str, ...]) -> list[Stm
     return statements
 
 
-def _are_others(names: Sequence[str], choice: InLayouts) -> bool:
-    """Whether a choice has no statements for any of these layouts."""
-    return all(set(names).isdisjoint(others) for others, _ in choice.cases)
-
-
 def _nodes(node: Any) -> int:
     """How large a statement is."""
     if isinstance(node, tuple):
