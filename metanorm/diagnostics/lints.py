@@ -90,14 +90,19 @@ class BatchDependent(Warn):
     span: Span
     axis: str
     declared: Span
+    is_scan: bool = False
 
     def message(self) -> str:
-        return f"statistics cross the batch axis `{self.axis}`: evaluation depends on the batch"
+        what = "a state moves along" if self.is_scan else "statistics cross"
+        return f"{what} the batch axis `{self.axis}`: evaluation depends on the batch"
 
     def secondary(self) -> tuple[Label, ...]:
         return (Label(span=self.declared, text="the batch axis"),)
 
     def helps(self) -> tuple[str, ...]:
+        if self.is_scan:
+            allow = f"`# norm: allow MN0702 -- {self.axis} is time`"
+            return (f"choose with `mode(train: m, eval: ...)`, or say that it is meant: {allow}",)
         return ("add `track momentum` to use running statistics in eval mode",)
 
 

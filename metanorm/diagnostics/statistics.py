@@ -54,6 +54,8 @@ class NeedsOver(Problem):
             return ("the axes of weight and bias stand behind `per`: `affine(x per C)`",)
         if self.function == "count":
             return ("say which axes are pooled: `count(over C)`",)
+        if self.function == "scan":
+            return ("say along which axis: `scan(x over T, decay = a)`",)
         if self.needs:
             return (f"say which axes are pooled: `{self.function}(x over C)`",)
         return ("only statistics pool: `metanorm list operations` shows them",)

@@ -18,6 +18,8 @@ from metanorm.ir.nodes import (
     Input,
     Inside,
     Map,
+    Number,
+    Op,
     Param,
     Pool,
     Ref,
@@ -26,6 +28,7 @@ from metanorm.ir.nodes import (
 from metanorm.ir.operands import operands
 from metanorm.ir.program import Program
 from metanorm.ir.ranges import ranges
+from metanorm.ir.scalar import Const
 
 
 def exposed_to_nan(program: Program) -> frozenset[Ref]:
@@ -41,6 +44,8 @@ def exposed_to_nan(program: Program) -> frozenset[Ref]:
                 may_be_zero[ref] = True
             case Count() | AxisMap("softmax", adjoint=None):
                 may_be_zero[ref] = False
+            case Map("where", (_, *choices)):  # a mask as a weight, where(keep, 1, 0)
+                may_be_zero[ref] = any(may_be_zero[c] or _is_zero(ops[c]) for c in choices)
             case _:
                 may_be_zero[ref] = any(may_be_zero[operand] for operand in operands(op))
 
@@ -66,6 +71,10 @@ def exposed_to_nan(program: Program) -> frozenset[Ref]:
             if isinstance(op, Repeat):
                 exposed.update(op.inside, (let.name for let in op.body))
     return frozenset(exposed)
+
+
+def _is_zero(op: Op) -> bool:
+    return isinstance(op, Number) and op.value == Const(0.0)
 
 
 # Functions that have a pole, or an infinite slope, at an argument of zero: its position.

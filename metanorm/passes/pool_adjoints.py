@@ -75,7 +75,7 @@ class PoolAdjoint:
         if pool.weight is not None:
             if ACCUMULATIONS[pool.statistic].weighs:
                 part = self.b.map("mul", part, pool.weight)
-            else:
+            if not ACCUMULATIONS[pool.statistic].weighs or self._meets_nan_of_others:
                 part = self.b.map("where", self.weighs, part, self.b.number(0))
         if pool.where is not None:
             part = self.b.map("where", pool.where, part, self.b.number(0))
@@ -101,6 +101,11 @@ class PoolAdjoint:
             return part
         zero = self.b.number(0)
         return self.b.map("where", self.b.map("eq", total, zero), zero, part)
+
+    @property
+    def _meets_nan_of_others(self) -> bool:
+        """Whether NaN of pools that do not hold an element reach its part: a scan centres all."""
+        return self.scan is not None and self.pool.value in self.b.exposed
 
     @property
     def weighs(self) -> Ref:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from metanorm.diagnostics.lints import BatchDependent
 from metanorm.diagnostics.model import Problem
 from metanorm.ir.batch import crosses_samples, leading_axis
+from metanorm.ir.nodes import Recurrence
 from metanorm.ir.program import Program
 from metanorm.semantics.lowering import CallScope, Lowering
 
@@ -17,4 +18,5 @@ def batch_dependent(program: Program, low: Lowering, scope: CallScope) -> Iterat
         return
     for let in crosses_samples(program, evaluating=True):
         axis = leading_axis(program.inputs[0], program.index.space)
-        yield BatchDependent(let.span, axis, low.table.declared[axis].span)
+        is_scan = isinstance(let.op, Recurrence)
+        yield BatchDependent(let.span, axis, low.table.declared[axis].span, is_scan)

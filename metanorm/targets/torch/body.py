@@ -334,10 +334,7 @@ class Body:
 
     def _axis_map(self, let: Let, op: AxisMap, out: list[Stmt]) -> None:
         """A map along an axis, such as softmax."""
-        value = self.ctx.not_none(op.value)
-        if value.may_lack_dims:
-            value = self.broadcaster.expanded(value, let.type.axes)
-        value = self.ctx.in_variable(self.ctx.as_number(op.value, value), out)
+        value = self.ctx.in_variable(self.broadcaster.with_all_dims(op.value), out)
         index = [d.axis for d in value.dims].index(op.axis)
         dim = self.ctx.layouts.position(value.dims, index)
         if op.function == "softmax":
@@ -349,7 +346,7 @@ class Body:
         self.ctx.bind(let, expr, value.dims, out, "share")
 
     def _lookup(self, let: Let, op: Lookup, out: list[Stmt]) -> None:
-        table = self.ctx.in_variable(self.ctx.as_number(op.table, self.ctx.not_none(op.table)), out)
+        table = self.ctx.in_variable(self.broadcaster.with_all_dims(op.table), out)
         index = [d.axis for d in table.dims].index(op.axis)
         dim = self.ctx.layouts.position(table.dims, index)
         other_dims = tuple(d for i, d in enumerate(table.dims) if i != index)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from metanorm.ir.aggregation import Blocks, ByIndex, Chunks, Grouping, Interleave
+from metanorm.ir.nodes import Ref
 from metanorm.targets.python.pyir import (
     Binary,
     Expr,
@@ -115,6 +116,12 @@ class Broadcaster:
             return value
         expr = self.ctx.layouts.aligned(value, dims)
         return Value(method(expr, "expand", self.ctx.lengths.shape(dims)), dims)
+
+    def with_all_dims(self, ref: Ref) -> Value:
+        """The value as numbers with each of its dimensions, whatever inputs a call leaves out."""
+        value = self.ctx.as_number(ref, self.ctx.not_none(ref))
+        axes = self.ctx.lets[ref].type.axes
+        return self.expanded(value, axes) if value.may_lack_dims else value
 
     def _spread(self, expr: Expr, matrix: Grouping, base: str, at: Expr) -> Expr:
         match matrix:

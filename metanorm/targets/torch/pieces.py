@@ -22,9 +22,7 @@ class PiecePrinter:
     def piece(self, let: Let, op: Piece, out: list[Stmt]) -> None:
         """`x[:, :half]`."""
         whole, start = self.ctx.space.cut(op.piece)
-        value = self.ctx.as_number(op.value, self.ctx.not_none(op.value))
-        if value.may_lack_dims:
-            value = self.broadcaster.expanded(value, self.ctx.lets[op.value].type.axes)
+        value = self.broadcaster.with_all_dims(op.value)
         index = [dim.axis for dim in value.dims].index(whole)
         dims = tuple(replace(d, axis=op.piece) if d.axis == whole else d for d in value.dims)
         expr = self._cut(value, index, start, op.piece)
