@@ -109,11 +109,11 @@ def test_a_masked_nan_reaches_no_gradient(name: str, before: int, after: int, ta
 
     leaf = x.nan_to_num(0).requires_grad_()  # its value counts nowhere but in its own result
     expected = of_kept(leaf, keep, before, after)
-    own = torch.zeros_like(keep)
-    own[0, 4] = True
-    expected[~own].sum().backward()
-    torch.testing.assert_close(y[~own], expected.detach()[~own])
-    assert y[own].isnan().all()
+    is_left_out = torch.zeros_like(keep)
+    is_left_out[0, 4] = True
+    expected[~is_left_out].sum().backward()
+    torch.testing.assert_close(y[~is_left_out], expected.detach()[~is_left_out])
+    assert y[is_left_out].isnan().all()
     torch.testing.assert_close(grad, leaf.grad)
 
 
