@@ -20,6 +20,7 @@ NOT_DERIVABLE = {  # what is torch's to derive
     "DoublyStochastic": "repeat",
     "IterNorm": "repeat",
     "Muon": "repeat",
+    "NewtonSchulz": "repeat",
     "RobustScaler": "order of the values",
     "DecorrelatedBatchNorm": "repeat",
     "SwitchableWhitening": "repeat",
