@@ -21,6 +21,7 @@ NOT_DERIVABLE = {  # what is torch's to derive
     "IterNorm": "repeat",
     "Muon": "repeat",
     "NewtonSchulz": "repeat",
+    "NorMuon": "repeat",
     "RobustScaler": "order of the values",
     "DecorrelatedBatchNorm": "repeat",
     "SwitchableWhitening": "repeat",
