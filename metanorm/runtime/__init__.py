@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from metanorm.runtime.arguments import (
+    demand_min_ranks,
     demand_ranks,
     demand_shapes,
     demand_tensors,
@@ -165,6 +166,7 @@ __all__ = [
     "count_batch",
     "counter_of",
     "demand_alone",
+    "demand_min_ranks",
     "demand_ranks",
     "demand_room",
     "demand_several",

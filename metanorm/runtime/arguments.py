@@ -104,6 +104,16 @@ def demand_ranks(rank: int, /, **tensors: Tensor | None) -> None:
             )
 
 
+def demand_min_ranks(rank: int, /, **tensors: Tensor | None) -> None:
+    """Refuse parameters and buffers with fewer dimensions: `ShapeError`."""
+    for name, tensor in tensors.items():
+        if tensor is not None and tensor.dim() < rank:
+            raise ShapeError(
+                f"{name} has shape {shape_text(tensor)}, expected at least {rank} dimensions: "
+                "was it replaced?"
+            )
+
+
 def demand_mask(mask: Tensor | None, name: str) -> None:
     """Refuse a mask that is not boolean: `TypeError`.
 

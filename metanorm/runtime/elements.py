@@ -76,4 +76,6 @@ def _tensors(a: Tensor | float, b: Tensor | float) -> tuple[Tensor, Tensor]:
     if not isinstance(a, Tensor):
         b = torch.as_tensor(b)
         return torch.as_tensor(a, dtype=b.dtype, device=b.device), b
+    if isinstance(b, Tensor) and a.dim() == 0 and a.device.type == "cpu":
+        return a.to(b.device), b.to(a.dtype)  # single numbers may lie on the CPU
     return a, torch.as_tensor(b, dtype=a.dtype, device=a.device)

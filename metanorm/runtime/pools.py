@@ -60,7 +60,8 @@ class Pools:
 
     def mean(self, x: Tensor) -> Tensor:
         """The mean of each pool, zero if it is empty or weighs nothing."""
-        return over(self.total(x), self.size(x))
+        size = self.size(x)  # first: a graph that torch compiled raises IndexError for labels here
+        return over(self.total(x), size)
 
     def mean_square(self, x: Tensor) -> Tensor:
         """The mean of squares of each pool."""

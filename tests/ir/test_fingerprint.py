@@ -24,6 +24,7 @@ from metanorm.source import Source, Span
 from metanorm.syntax import ast
 from metanorm.syntax.parse import parse
 from metanorm.syntax.text_from_ast import text_from_ast
+from metanorm.syntax.words import TARGETS
 
 OPTIMISED = {name: optimize(program) for name, program in PROGRAMS.items()}
 DIGESTS = {name: fingerprint(program) for name, program in OPTIMISED.items()}
@@ -31,13 +32,12 @@ ELSEWHERE = Let("%elsewhere", Number(Const(12345.0)), Type("real"), Span("a.norm
 
 
 def digest(text: str) -> str:
-    """The digest of the one norm of a text, which may use the library."""
+    """The digest of the last norm of a text, which may use the library."""
     root = str(PurePath(LIBRARY.roots[0]).with_name("a.norm"))
     checked = check({**LIBRARY.sources, root: Source.of(root, text)}, [root])
     wrong = [d.message for d in checked.diagnostics if d.severity is Severity.ERROR]
     assert wrong == []
-    (norm,) = checked.norms[root]
-    return fingerprint(optimize(norm.program))
+    return fingerprint(optimize(checked.norms[root][-1].program))
 
 
 # ---- other names
@@ -45,7 +45,18 @@ def digest(text: str) -> str:
 
 # Names that mean something where they stand: of functions and sorts, and what `reduce` and `track`
 # find by their names.
-MEANT = {*CALLABLE, *MATRICES, "eps", "momentum", "mask", "index", "edges", "matrix", "eye"}
+MEANT = {
+    *CALLABLE,
+    *MATRICES,
+    *TARGETS,
+    "eps",
+    "momentum",
+    "mask",
+    "index",
+    "edges",
+    "matrix",
+    "eye",
+}
 
 
 def called(node: Any, names: Mapping[str, str]) -> Any:
@@ -66,13 +77,16 @@ def called(node: Any, names: Mapping[str, str]) -> Any:
 
 
 def norms_under_other_names(source: Source) -> Iterator[tuple[str, str]]:
-    """Each norm of a file by its name, as the text of a norm in which all is called otherwise."""
+    """Each norm of a file by its name, as a text in whose last norm all is called otherwise.
+
+    Those of the file, which it may call, stand before it.
+    """
     file = parse(source, Collector()).file
     for norm in file.norms:
         free = sorted(defined_in(norm) - MEANT)
         names = {name: f"q{i}_{name[::-1]}" for i, name in enumerate(free)}
         other = replace(called(norm, names), name=replace(norm.name, name="Other"))
-        yield norm.name.name, text_from_ast(replace(file, norms=(other,)))
+        yield norm.name.name, text_from_ast(replace(file, norms=(*file.norms, other)))
 
 
 OTHERWISE = {

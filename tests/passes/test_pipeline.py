@@ -189,6 +189,8 @@ def test_the_names_of_the_passes_are_those_of_their_modules() -> None:
     rest |= {
         "compositions",
         "divided",
+        "gradients_of_messages",
+        "joint_messages",
         "pool_adjoints",
         "integral",
         "local_sweeps",

@@ -8,6 +8,7 @@ from programs import after, same
 from metanorm.passes.moments import moments
 from metanorm.passes.share import share
 from metanorm.passes.simplify import simplify
+from metanorm.passes.unbiased import unbiased
 
 INPUTS = """input x[N, C, *S], y[N, C, *S], k: mask[N, *S], l: mask[N, *S], w[N, *S], a[N],
     U: matrix[N, N], V: matrix[C, C]
@@ -128,7 +129,7 @@ def test_blocks_of_a_hyperparameter_are_not_known_to_fit() -> None:
 def test_an_unbiased_variance_is_shared_once_it_is_written_by_the_biased_one() -> None:
     text = "input x[N, C, *S]\noutput x, a = var(x over *S, ddof = 1), b = var(x over N, *S)"
     same(
-        after(text, simplify, moments, share),
+        after(text, simplify, unbiased, moments, share),
         """
         %1 : [N, C] = mean(x over S)
         %2 : [N, C] = var(x over S)

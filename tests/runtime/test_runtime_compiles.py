@@ -239,6 +239,7 @@ NOT_COMPUTING = {
     "var_from_sums",
     "call_path",
     "who_adds",
+    "demand_min_ranks",
     "demand_ranks",
     "demand_shapes",
     "demand_tensors",

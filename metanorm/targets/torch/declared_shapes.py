@@ -26,11 +26,13 @@ def demand_declared_shapes(program: Program) -> list[Stmt]:
 def demand_declared_ranks(program: Program) -> list[Stmt]:
     """Checks of ranks alone, so that later checks can read the lengths of dimensions."""
     space = program.index.space
-    return [
-        ExprStmt(call("runtime.demand_ranks", integer(len(dims)), **names))
-        for dims, names in _on_axes(program).items()
-        if dims and not any(space[dim].variadic for dim in dims)
-    ]
+    demands: list[Stmt] = []
+    for dims, names in _on_axes(program).items():
+        single = [dim for dim in dims if not space[dim].variadic]
+        if single:
+            function = "demand_ranks" if len(single) == len(dims) else "demand_min_ranks"
+            demands.append(ExprStmt(call(f"runtime.{function}", integer(len(single)), **names)))
+    return demands
 
 
 def _on_axes(program: Program) -> Mapping[tuple[str, ...], Mapping[str, Expr]]:
