@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from metanorm.ir.ops import ELEMENTWISE
 from metanorm.oracle.dense import F64
 
 
@@ -67,3 +68,4 @@ FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "root": root,
     "unbiased": unbiased,
 }
+assert FUNCTIONS.keys() == ELEMENTWISE.keys(), FUNCTIONS.keys() ^ ELEMENTWISE.keys()

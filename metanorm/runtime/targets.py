@@ -75,6 +75,7 @@ KERNEL_TARGETS: Mapping[str, KernelTarget] = {
     )
 }  # fmt: skip
 TARGET_OF_DEVICE = {row.device: row for row in KERNEL_TARGETS.values()}
+assert len(TARGET_OF_DEVICE) == len(KERNEL_TARGETS), "two targets for one type of device"
 DEFAULT_TARGET = next(iter(KERNEL_TARGETS.values()))  # says why other devices have no kernels
 GRAPH_TARGET = next(row for row in KERNEL_TARGETS.values() if row.in_graphs)
 CALL_PATH_TARGET = next(row for row in KERNEL_TARGETS.values() if row.through_c)

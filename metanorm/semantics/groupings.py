@@ -11,6 +11,7 @@ from metanorm.diagnostics.pools import BadMatrixArgument, UnknownMatrix, WrongAx
 from metanorm.diagnostics.segments import NoOffsets
 from metanorm.diagnostics.suggest import listing
 from metanorm.ir.aggregation import (
+    REGULAR,
     Blocks,
     ByIndex,
     Causal,
@@ -55,7 +56,10 @@ GROUPINGS: Mapping[str, Callable[[Scalar | None, str], Grouping]] = {
     "window": _window,
     "causal": lambda size, edge: Causal(size),
 }
-assert GROUPINGS.keys() == MATRICES.keys(), "a grouping that specs can name, without a row here"
+assert GROUPINGS.keys() == MATRICES.keys(), GROUPINGS.keys() ^ MATRICES.keys()
+# The number of a regular partition that has to divide the length of its axis: a row for each.
+DIVISORS: Mapping[type[Grouping], str] = {Blocks: "count", Interleave: "count", Chunks: "size"}
+assert DIVISORS.keys() == {*REGULAR}, DIVISORS.keys() ^ {*REGULAR}
 
 
 class GroupingLowering:
@@ -87,7 +91,7 @@ class GroupingLowering:
                 hint = f"pool one of these, or several, by name: `over {axes[-1]}`"
             self.problems.add(WrongAxis(matrix.span, matrix.name, shown, reason, hint))
             return None
-        divisor = {Blocks: "count", Interleave: "count", Chunks: "size"}.get(type(built))
+        divisor = DIVISORS.get(type(built))
         if divisor:
             check = Divisible(axes[0], getattr(built, divisor))
             if not self._check_divides(check, matrix):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import get_args
 
 from metanorm.ir.program import Program
 from metanorm.nest.eligibility import NoKernels
@@ -77,6 +78,7 @@ KERNEL_TARGETS: Mapping[str, KernelTarget] = {
         ),
     )
 }
+assert {PLAIN_TARGET, *KERNEL_TARGETS} == {*get_args(Target)}, "a target without a row or an option"
 # What `metanorm list targets` says.
 TARGET_DESCRIPTIONS: Mapping[str, str] = {
     **{row.name: row.description for row in KERNEL_TARGETS.values()},

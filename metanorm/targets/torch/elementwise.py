@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from metanorm.ir.ops import ELEMENTWISE
 from metanorm.ir.ranges import Range, range_of_scalar
 from metanorm.ir.scalar import Apply, Const, Hyper, Scalar, SizeOf, leaves
 from metanorm.targets.python.pyir import Binary, Expr, IfElse, Literal, Name, Unary
@@ -68,6 +69,14 @@ FUNCTIONS_WITH_SLOPE: Mapping[str, str] = {
     **{name: f"nn.functional.{name}" for name in ("softplus", "silu", "gelu")},
     "root": "runtime.root",
 }
+# Functions that need no guard: their slope is a constant or a choice, or they guard themselves.
+FUNCTIONS_WITHOUT_SLOPE = frozenset(
+    "add sub neg lt le eq ne ge gt sign round relu clamp min max where rescale unbiased".split()
+)
+# `square` is printed for a product, and `rsqrt` is guarded as a quotient.
+CLASSIFIED = {*FUNCTIONS_WITH_SLOPE, "rsqrt", *FUNCTIONS_WITHOUT_SLOPE} - {"square"}
+assert ELEMENTWISE.keys() == TENSOR_FUNCTIONS.keys(), TENSOR_FUNCTIONS.keys() ^ ELEMENTWISE.keys()
+assert ELEMENTWISE.keys() == CLASSIFIED, CLASSIFIED ^ ELEMENTWISE.keys()
 
 
 def guarded(function: str, *arguments: Expr) -> Expr:

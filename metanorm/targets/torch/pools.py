@@ -55,6 +55,7 @@ NAMES = {
     "max": "largest",
     "min": "smallest",
 }
+NORM_ORDERS = {"l1": 1, "l2": 2}
 POWERS = {"gaps": 1, "squares": 2}  # exponents of the terms of a sum
 # Pairs of statistics that one call returns, in this order.
 PAIRED_STATISTICS = {
@@ -178,9 +179,8 @@ class PoolPrinter:
         name = FUNCTIONS.get(op.statistic, op.statistic)
         moments = {"var": "moments", "exact_mean": "exact_moments"}
         name = {"second": "mean_square", **moments}.get(name, name)
-        extra_arguments = [integer(int(op.statistic[1]))] if op.statistic in ("l1", "l2") else []
-        if op.statistic in POWERS:
-            extra_arguments = [integer(POWERS[op.statistic])]
+        exponent = {**NORM_ORDERS, **POWERS}.get(op.statistic)
+        extra_arguments = [] if exponent is None else [integer(exponent)]
         if op.share is not None:
             extra_arguments = [self.ctx.lengths.number(op.share)]
         if is_overlapping(op):
@@ -320,6 +320,8 @@ class PoolPrinter:
                     sizes, parts = (rest_size, self.ctx.lengths.number(size)), (cells, rest_dim)
                 case Interleave(count):
                     sizes, parts = (rest_size, self.ctx.lengths.number(count)), (rest_dim, cells)
+                case _:
+                    raise TypeError(f"{matrix} does not split an axis")
             position = self.layouts.position(value.dims, index)
             expr = call("torch.unflatten", value.expr, position, Tuple(sizes))
             value = replace(
