@@ -158,8 +158,8 @@ def observed(weight, mean, squares, value, share):
 
 @triton.jit
 def observed_alike(mean, squares, value, inside, turn):
-    """The same where each turn brings one value more, unless it lies outside; of how many values
-    these are the moments, `turns` tells."""
+    """Moments with one more value each, unless it is not `inside`. All values weigh one, and this
+    is value number `turn`, counted from one. `turns` counts the values of each lane."""
     gap = tl.where(inside, value - mean, 0)
     step = gap * (1 / turn)
     return mean + step, squares + gap * (gap - step)
@@ -167,7 +167,7 @@ def observed_alike(mean, squares, value, inside, turn):
 
 @triton.jit
 def turns(count, LANES: tl.constexpr):
-    """How many of `count` values, which lie in turn on so many LANES, each of them has met."""
+    """The number of values on each lane, if `count` values go to so many LANES in rotation."""
     return (count - tl.arange(0, LANES) + LANES - 1) // LANES
 
 
