@@ -185,6 +185,7 @@ def test_a_composition_is_a_row_its_oracle_and_its_name_in_torch(copy: Copy) -> 
     assert "logsigmoid" not in kernels
 
 
+@pytest.mark.needs_torch  # which the oracle imports
 @pytest.mark.parametrize("left_out", ASKED_AT_IMPORT)
 def test_a_place_that_was_forgotten_is_named_at_once(left_out: str, copy: Copy) -> None:
     copy.add("metanorm/ir/ops.py", BEFORE_IN_OPS, ACTIVATION["metanorm/ir/ops.py"])
