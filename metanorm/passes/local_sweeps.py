@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from metanorm.ir.aggregation import Ones
+from metanorm.ir.division import message_depths
 from metanorm.ir.dump import operation_name
 from metanorm.ir.mode_placement import ModeBranch, mode_placement
 from metanorm.ir.nodes import (
@@ -88,13 +89,17 @@ class _LocalSweeps:
         return is_pool and not self.norm.is_wide(let.name)
 
     def _measured(self) -> list[list[Let]]:
-        """The statistics of each sweep: those that wait for as many, and are needed together."""
-        groups: dict[tuple[int, ModeBranch | None], list[Let]] = {}
+        """The statistics of each sweep: those that wait for as many, and are needed together.
+
+        They wait for as many messages, too, or what one sends would wait for what another reads.
+        """
+        messages = message_depths(self.program)
+        groups: dict[tuple[int, int, ModeBranch | None], list[Let]] = {}
         for let in self.program.body:
             if self._is_measured(let):
-                key = (self.depth[let.name], self.placement[let.name])
+                key = (self.depth[let.name], messages[let.name], self.placement[let.name])
                 groups.setdefault(key, []).append(let)
-        return [groups[key] for key in sorted(groups, key=lambda key: key[0])]
+        return [groups[key] for key in sorted(groups, key=lambda key: key[:2])]
 
     # ---- the two kinds of sweeps
 

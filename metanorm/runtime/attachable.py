@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from metanorm.runtime.optimizer_state import OptimizerState, State
 from metanorm.runtime.parameter_filter import ParameterFilter
@@ -42,6 +43,22 @@ class AttachableNorm(nn.Module):
     def _optimizer_state(self, name: str | None) -> OptimizerState:
         return OptimizerState(name or type(self).__name__, self.state_names)
 
+    def _result_for(
+        self,
+        optimizer: Optimizer,
+        parameter: Tensor,
+        inputs: Sequence[Tensor],
+        optimizer_state: OptimizerState,
+    ) -> Tensor:
+        """The result for a parameter, whose state in the optimizer moves on."""
+        if not self.state_names:
+            result: Tensor = self(*inputs)
+            return result
+        kept_before = optimizer_state.find(optimizer, parameter)
+        result, state = self._with_state(kept_before, inputs)
+        optimizer_state.keep(optimizer, parameter, state)
+        return result
+
     def _with_state(self, state: State | None, inputs: Sequence[Tensor]) -> tuple[Tensor, State]:
         """The result of a call that reads and writes this state instead of the module's own.
 
@@ -62,10 +79,10 @@ class AttachableNorm(nn.Module):
         self._buffers.update(lent)
         try:
             result = compute()
-            kept = {name: self._buffers[name] for name in self.state_names}
+            kept = {name: getattr(self, name) for name in self.state_names}
         finally:
             self._buffers.update(module_state)
-        return result, kept  # type: ignore[return-value]
+        return result, kept
 
     def _load_from_state_dict(
         self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any

@@ -73,9 +73,14 @@ def unbiased(variance: Tensor, count: Tensor | int) -> Tensor:
 
 
 def _tensors(a: Tensor | float, b: Tensor | float) -> tuple[Tensor, Tensor]:
+    """Both as tensors, in the dtype of the first that is one, on one device.
+
+    As in torch's arithmetic, a single number may lie on the CPU beside a tensor elsewhere.
+    """
     if not isinstance(a, Tensor):
         b = torch.as_tensor(b)
         return torch.as_tensor(a, dtype=b.dtype, device=b.device), b
-    if isinstance(b, Tensor) and a.dim() == 0 and a.device.type == "cpu":
-        return a.to(b.device), b.to(a.dtype)  # single numbers may lie on the CPU
-    return a, torch.as_tensor(b, dtype=a.dtype, device=a.device)
+    b = torch.as_tensor(b, dtype=a.dtype)
+    if a.is_cpu and a.dim() == 0:
+        return a.to(b.device), b
+    return a, b.to(a.device)

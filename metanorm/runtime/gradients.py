@@ -101,7 +101,8 @@ class GradientNorm(AttachableNorm):
         parameter = reference()
         if parameter is None or not self._can_take(grad):
             return None
-        return self(*self._inputs(grad, parameter))  # type: ignore[no-any-return]
+        result: Tensor = self(*self._inputs(grad, parameter))
+        return result
 
 
 @dataclass(frozen=True)
@@ -142,10 +143,5 @@ class _StepHooks:
         """The gradient of a parameter, normalized, and as large as the optimizer expects it."""
         scale = grad_scale(optimizer)
         inputs = self.norm._inputs(grad if scale is None else grad / scale, parameter)
-        if not self.norm.state_names:
-            result: Tensor = self.norm(*inputs)
-        else:
-            kept_before = self.state.find(optimizer, parameter)
-            result, state = self.norm._with_state(kept_before, inputs)
-            self.state.keep(optimizer, parameter, state)
+        result = self.norm._result_for(optimizer, parameter, inputs, self.state)
         return result if scale is None else result * scale

@@ -11,7 +11,7 @@ from torch import Tensor
 from metanorm.runtime import pools
 from metanorm.runtime.mean_and_variance import Moments
 from metanorm.runtime.pools import Pools, R_co
-from metanorm.runtime.weighing import coefficients, total_weight, weighed
+from metanorm.runtime.weighing import coefficients, over, total_weight, weighed
 
 if TYPE_CHECKING:
     from metanorm.runtime.groups import Groups
@@ -45,6 +45,13 @@ class GroupPools(Pools):
         else:
             weights = self.groups.sum_along(weights, self.dim)
         return self._without_others(weights)
+
+    def mean(self, x: Tensor) -> Tensor:
+        """The mean of each pool, zero if it is empty or weighs nothing."""
+        # In a graph of torch.compile only torch checks labels: with IndexError where it counts
+        # them, with RuntimeError where it adds up what they label. So sizes come first.
+        size = self.size(x)
+        return over(self.total(x), size)
 
     def moments(self, x: Tensor) -> Moments:
         """Mean and biased variance of each pool, in two passes."""
@@ -100,10 +107,12 @@ class GroupPools(Pools):
 class OverGroups(Protocol[R_co]):
     """A statistic of each group, along `dim` and over the dimensions `also`."""
 
-    def __call__(  # noqa: D102
+    def __call__(
         self, x: Tensor, dim: int, also: Iterable[int] = (),
         where: Tensor | None = None, weight: Tensor | None = None,
-    ) -> R_co: ...  # fmt: skip
+    ) -> R_co:  # fmt: skip
+        """Pool `x`: in the result `dim` enumerates groups, and the dimensions `also` are gone."""
+        ...
 
 
 class _Method(Protocol[R_co]):

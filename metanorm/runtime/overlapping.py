@@ -174,10 +174,12 @@ class MatrixPools(Pools):
 class AlongMatrices(Protocol[R_co]):
     """A statistic by the matrices `along` their dimensions, and over the dimensions `dim`."""
 
-    def __call__(  # noqa: D102
+    def __call__(
         self, x: Tensor, along: MatrixByDim, dim: Iterable[int] = (), keepdim: bool = False,
         where: Tensor | None = None, weight: Tensor | None = None,
-    ) -> R_co: ...  # fmt: skip
+    ) -> R_co:  # fmt: skip
+        """Pool `x`: dimensions `along` matrices stay, those of `dim` go unless `keepdim`."""
+        ...
 
 
 def _along(statistic: Callable[[MatrixPools, Tensor], R_co]) -> AlongMatrices[R_co]:

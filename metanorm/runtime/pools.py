@@ -60,8 +60,7 @@ class Pools:
 
     def mean(self, x: Tensor) -> Tensor:
         """The mean of each pool, zero if it is empty or weighs nothing."""
-        size = self.size(x)  # first: a graph that torch compiled raises IndexError for labels here
-        return over(self.total(x), size)
+        return over(self.total(x), self.size(x))
 
     def mean_square(self, x: Tensor) -> Tensor:
         """The mean of squares of each pool."""
@@ -161,10 +160,12 @@ class DimensionPools(Pools):
 class OverDimensions(Protocol[R_co]):
     """A statistic over the dimensions `dim`; `where` and `weight` broadcast against `x`."""
 
-    def __call__(  # noqa: D102
+    def __call__(
         self, x: Tensor, dim: Iterable[int], keepdim: bool = False,
         where: Tensor | None = None, weight: Tensor | None = None,
-    ) -> R_co: ...  # fmt: skip
+    ) -> R_co:  # fmt: skip
+        """Pool `x` over `dim`: dimensions that go, or stay with length one if `keepdim`."""
+        ...
 
 
 def _over_dimensions(statistic: Callable[[DimensionPools, Tensor], R_co]) -> OverDimensions[R_co]:

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from metanorm.runtime.attachable import AttachableNorm
 from metanorm.runtime.hooks import Attached
-from metanorm.runtime.optimizer_state import OptimizerState, changes_nothing
+from metanorm.runtime.optimizer_state import OptimizerState, State, changes_nothing
 from metanorm.runtime.parameter_filter import ParameterFilter
 
 
@@ -76,12 +76,14 @@ class _StepHooks:
         self.state.claim(optimizer, self._taken(optimizer))
         with torch.no_grad():
             for parameter in self._taken(optimizer):
-                if self.norm.state_names and self.state.find(optimizer, parameter) is not None:
-                    continue  # it goes on where it was
                 inputs = self.norm._inputs(parameter, parameter.detach().clone())
-                state = self.norm._first_state(inputs)
-                self.state.keep(optimizer, parameter, state)
-                unused = {name: tensor.clone() for name, tensor in state.items()}
+                unused: State = {}  # what the norm keeps of this call
+                if self.norm.state_names:
+                    if self.state.find(optimizer, parameter) is not None:
+                        continue  # it goes on where it was
+                    state = self.norm._first_state(inputs)
+                    self.state.keep(optimizer, parameter, state)
+                    unused = {name: tensor.clone() for name, tensor in state.items()}
                 parameter.copy_(self.norm._with_state(unused, inputs)[0])
 
     def before_step(self, optimizer: Optimizer, *_: Any) -> None:
@@ -92,18 +94,14 @@ class _StepHooks:
 
     def after_step(self, optimizer: Optimizer, *_: Any) -> None:
         """Replace the weights that the step has changed."""
-        if changes_nothing(optimizer):
-            self.weights_before.clear()
-            return
+        stepped = [] if changes_nothing(optimizer) else self._taken(optimizer)
         with torch.no_grad():
-            for parameter in self._taken(optimizer):
+            for parameter in stepped:
                 if parameter.grad is not None:
-                    before = self.weights_before.pop(parameter, parameter)
+                    before = self.weights_before.get(parameter, parameter)
                     inputs = self.norm._inputs(parameter, before)
-                    kept_before = self.state.find(optimizer, parameter)
-                    result, state = self.norm._with_state(kept_before, inputs)
+                    result = self.norm._result_for(optimizer, parameter, inputs, self.state)
                     parameter.copy_(result)
-                    self.state.keep(optimizer, parameter, state)
         self.weights_before.clear()
 
     def _taken(self, optimizer: Optimizer) -> list[Tensor]:

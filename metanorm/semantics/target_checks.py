@@ -16,19 +16,21 @@ from metanorm.syntax import ast
 
 
 @dataclass(frozen=True)
-class Given:
-    """What an optimizer gives to a norm, which may take the second input, and why they have the
-    same axes."""
+class OptimizerInputs:
+    """The two inputs that an optimizer has for a norm, and why their axes are the same. A norm may
+    leave out the second."""
 
     first: str
     second: str
-    alike: str
+    same_axes: str
 
 
 # By target: norms that an optimizer calls for each of its parameters.
-GIVEN = {
-    "gradient": Given("the gradient", "the weight", "the weight has the axes of its gradient"),
-    "step": Given(
+OPTIMIZER_INPUTS = {
+    "gradient": OptimizerInputs(
+        "the gradient", "the weight", "the weight has the axes of its gradient"
+    ),
+    "step": OptimizerInputs(
         "the weight", "the weight before the step", "a step keeps the axes of the weight"
     ),
 }
@@ -40,7 +42,7 @@ def check_target(norm: ast.Norm, low: Lowering, problems: Collector) -> None:
     if low.target in FOR_WEIGHTS:
         for span, lacks, hint in _extra_inputs_and_outputs(norm, low):
             problems.add(NotForTarget(span, low.target, lacks, hint))
-    if low.target in GIVEN:
+    if low.target in OPTIMIZER_INPUTS:
         hint = f"a number is a hyperparameter: `norm Name(strength = 0.1) for {low.target}`"
         for span in {low.spans.get(param.name, norm.name.span): None for param in low.params}:
             problems.add(NotForTarget(span, low.target, "no parameters", hint))
@@ -61,17 +63,19 @@ def _extra_inputs_and_outputs(norm: ast.Norm, low: Lowering) -> Iterator[tuple[S
     inputs = [i for s in norm.statements if isinstance(s, ast.Input) for i in s.items]
     outputs = [i for s in norm.statements if isinstance(s, ast.Output) for i in s.items]
     first, *further = zip(inputs, low.inputs)
-    roles = GIVEN.get(low.target)
-    if roles is not None and further:
+    provided_inputs = OPTIMIZER_INPUTS.get(low.target)
+    if provided_inputs is not None and further:
         (item, decl), *further = further
         dims = ", ".join(low.table.shown(dim) for dim in first[1].dims)
         if decl.sort != "tensor" or not decl.required or decl.dims != first[1].dims:
-            hint = f"write `{item.name.name}[{dims}]`: {roles.alike}"
-            yield item.span, f"no second input but {roles.second}", hint
-    lacks = "two inputs" if roles else "one input"
-    provided = f"{roles.first} and {roles.second} are" if roles else "the weight is"
+            hint = f"write `{item.name.name}[{dims}]`: {provided_inputs.same_axes}"
+            yield item.span, f"no second input but {provided_inputs.second}", hint
+    if provided_inputs is None:
+        first_input, lacks, provided = "the weight", "one input", "the weight is"
+    else:
+        first_input, lacks = provided_inputs.first, "two inputs"
+        provided = f"{first_input} and {provided_inputs.second} are"
     for item, _ in further:
         yield item.span, lacks, f"{provided} all that it is given"
-    replaced = roles.first if roles else "the weight"
     for output in outputs[1:]:
-        yield output.span, "one output", f"it takes the place of {replaced}"
+        yield output.span, "one output", f"it takes the place of {first_input}"

@@ -23,9 +23,9 @@ from metanorm.verify.agreement import (
     difference,
     expected_dtype,
 )
-from metanorm.verify.beginning import begin
 from metanorm.verify.cases import F64, Example, NoExample, Setting, make_example
 from metanorm.verify.finding import ILL_CONDITIONED, OK, REFUSED, UNDEFINED, Finding
+from metanorm.verify.initial_state import initialize_state
 from metanorm.verify.initial_values import check_initial_values
 from metanorm.verify.layouts import to_device
 from metanorm.verify.reference import Reference, combined_loss, reference
@@ -127,11 +127,11 @@ def make_module(
 ) -> nn.Module:
     """The module with random parameters, so that none has its neutral initial value.
 
-    The state of a norm for weights begins with its inputs first.
+    State that has the lengths of an input is made from it first.
     """
     switches = {s.name: setting.switches.get(s.name, s.default) for s in program.switches}
     norm: nn.Module = getattr(module, program.norm_name)(**example.arguments, **switches).double()
-    begin(program, norm, example.inputs)
+    initialize_state(program, norm, example.inputs)
     if hasattr(norm, "has_begun"):
         norm.has_begun = True  # type: ignore[assignment]
     generator = torch.Generator().manual_seed(1)

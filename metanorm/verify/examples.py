@@ -22,11 +22,11 @@ from metanorm.source import Source
 from metanorm.targets.live import module_from_files
 from metanorm.targets.registry import target_for_device
 from metanorm.verify.agreement import expected_dtype
-from metanorm.verify.beginning import begin
 from metanorm.verify.cases import F64, Setting
 from metanorm.verify.cases import Example as Call
 from metanorm.verify.compare import call_module
 from metanorm.verify.example_results import ORACLE, ExampleResult
+from metanorm.verify.initial_state import initialize_state
 from metanorm.verify.kernels import has_kernels
 from metanorm.verify.reference import reference
 
@@ -124,7 +124,7 @@ class _Run:
         }
         arguments = {name: _argument(value) for name, value in example.arguments.items()}
         norm: nn.Module = getattr(module, program.name)(**arguments).double()
-        begin(program, norm, inputs)
+        initialize_state(program, norm, inputs)
         if hasattr(norm, "has_begun"):
             norm.has_begun = True  # type: ignore[assignment] # what is not given is as declared
         with torch.no_grad():

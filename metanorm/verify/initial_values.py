@@ -17,8 +17,8 @@ from metanorm.oracle.call import Call
 from metanorm.oracle.initial import initial
 from metanorm.oracle.interpret import interpret
 from metanorm.verify.agreement import TOLERANCE, conditioning, difference
-from metanorm.verify.beginning import begin
 from metanorm.verify.cases import F64, Example, Setting
+from metanorm.verify.initial_state import initialize_state
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def check_initial_values(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         norm: nn.Module = getattr(module, program.name)(**example.arguments, **switches)
-        begin(program, norm, example.inputs)
+        initialize_state(program, norm, example.inputs)
         torch.manual_seed(0)
         for name, expected in _expected_values(program, norm, example, setting):
             actual = getattr(norm, name)

@@ -159,7 +159,7 @@ BUILDS = ("A S", "A C", "B S", "B C")
 
 
 @pytest.mark.parametrize(
-    ("chosen", "among", "told"),
+    ("chosen", "among", "macros"),
     [
         (("A S", "B S"), BUILDS, ("S",)),
         (("A S", "A C"), BUILDS, ("A",)),
@@ -169,17 +169,17 @@ BUILDS = ("A S", "A C", "B S", "B C")
         (("A S", "B C"), BUILDS, ("A S", "B C")),
     ],
 )
-def test_builds_are_told_by_few_macros(
-    chosen: tuple[str, ...], among: tuple[str, ...], told: tuple[str, ...]
+def test_builds_are_named_by_few_macros(
+    chosen: tuple[str, ...], among: tuple[str, ...], macros: tuple[str, ...]
 ) -> None:
-    assert simplified(chosen, among) == told
+    assert simplified(chosen, among) == macros
     defines_one = {
-        build: any(set(name.split()) <= set(build.split()) for name in told) for build in among
+        build: any(set(name.split()) <= set(build.split()) for name in macros) for build in among
     }
     assert [build for build in among if defines_one[build]] == [b for b in among if b in chosen]
 
 
-def test_a_directive_tells_both_macros_of_a_build() -> None:
+def test_a_directive_names_both_macros_of_a_build() -> None:
     text = text_from_cir([Alternatives(((("A S", "C"), (A,)), (("B",), (B,))))])
     assert text.splitlines()[0] == "#if (defined A && defined S) || defined C"
     assert "#elif defined B" in text

@@ -43,18 +43,11 @@ def agree(compiled: Any, module: nn.Module, arguments: dict[str, Any], name: str
         torch.testing.assert_close(ours, eager, rtol=1e-9, atol=1e-9)
 
 
-# Norms whose buffers take their lengths from the first gradient refuse another size.
-OF_ONE_SIZE = {
-    name
-    for name, p in PROGRAMS.items()
-    if p.target in ("gradient", "step") and any(buffer.dims for buffer in p.buffers)
-}
 # Whether a norm is one graph shows before any backend has it; half of the time is the backend's.
 MODES = [
     *((name, training, "aot_eager") for name, p in PROGRAMS.items() for training in modes(p)),
     *((name, True, "eager") for name in covering(PROGRAMS)),
 ]
-MODES = [mode for mode in MODES if mode[0] not in OF_ONE_SIZE]
 QUICK = [mode for mode in MODES if mode[2] == "eager"]
 QUICK += [(name, True, "aot_eager") for name in ("BatchNorm", "GraphNorm", "SwitchNorm")]
 
@@ -75,8 +68,8 @@ def test_one_graph_for_all_sizes(mode: tuple[str, bool, str], library: ModuleTyp
     for buffer, eager_buffer in zip(twin.buffers(), module.buffers()):
         torch.testing.assert_close(buffer, eager_buffer)
     groups = {axis.name for axis in program.axes if axis.variadic}
-    if program.target == "weight" and any(groups & set(decl.dims) for decl in program.state):
-        return  # what has been made for one weight fits no larger one
+    if program.for_weights and any(groups & set(decl.dims) for decl in program.state):
+        return  # what has been made for one weight, or its gradient, fits no larger one
     _, larger = sample(program, library, training=training, space=(5, 4))
     agree(compiled, module, larger, name)
 

@@ -51,6 +51,37 @@ def test_a_sweep_measures_moments_from_which_sums_follow() -> None:
                    for let in swept_norm.program.body)  # fmt: skip
 
 
+# One statistic waits for a message, and another does not.
+WAITING = """
+input x[N, C]
+let n = size(N)
+let largest = max(l1((n - x) over C), mode(train: size(C), eval: n))
+output x * var((largest - x) over N, C, about = 0.5) + n
+"""
+
+
+def measured_depths(swept_norm: LocalSweeps) -> list[set[int]]:
+    """For each sweep that measures, how many messages its results wait for."""
+    depths = message_depths(swept_norm.program)
+    results = [(let.name, let.op) for let in swept_norm.program.body]
+    return [
+        {depths[ref] for ref, op in results if isinstance(op, Swept) and op.sweep == number}
+        for number, sweep in enumerate(swept_norm.sweeps, 1)
+        if not sweep.writes
+    ]
+
+
+@pytest.mark.parametrize("axes", [("N",), ("C",), ("N", "C")], ids=str)
+def test_what_one_sweep_measures_waits_for_as_many_messages(axes: tuple[str, ...]) -> None:
+    """Else one message could wait for another that waits for it."""
+    assert all(len(depths) == 1 for depths in measured_depths(swept(WAITING, *axes)))
+
+
+def test_a_norm_whose_statistics_wait_for_different_messages_compiles() -> None:
+    text = f"norm Waiting {{\n{WAITING}}}\n"
+    assert metanorm.loads(text).Waiting()
+
+
 def test_sweeps_change_no_message() -> None:
     """What is sent, in which order and over which axes, is that of the program without sweeps."""
 

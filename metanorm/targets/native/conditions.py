@@ -1,4 +1,4 @@
-"""Say for which builds a text is: by the macros of their sections, of their layouts, or of both."""
+"""The conditions of `#if`: which builds a text is for, by as few macros as possible."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import replace
 
 from metanorm.targets.native.cir import Alternatives, Definition, Function, InLayouts, Stmt
 
-# A build is told by the macros that it defines, with a space between: a section and a layout.
+# A build is named by the two macros that it defines, with a space between: section and layout.
 
 
 def with_conditions(definitions: Iterable[Definition], builds: Sequence[str]) -> list[Definition]:
-    """The definitions with the builds of alternatives told by as few macros as possible."""
+    """The definitions with the builds of alternatives named by as few macros as possible."""
     return [_definition(d, builds) for d in definitions]
 
 
@@ -35,12 +35,12 @@ def _statement(s: Stmt, builds: Sequence[str]) -> Stmt:
 
 def simplified(chosen: Sequence[str], builds: Sequence[str]) -> tuple[str, ...]:
     """Macros of which a build defines one if, and only if, it is chosen among all these builds."""
-    by_layout, by_section = (_told_by(number, chosen, builds) for number in (1, 0))
+    by_layout, by_section = (_distinguishing(number, chosen, builds) for number in (1, 0))
     return min(by_layout, by_section, key=lambda macros: (len(macros), " ".join(macros).count(" ")))
 
 
-def _told_by(number: int, chosen: Sequence[str], builds: Sequence[str]) -> tuple[str, ...]:
-    """The macros with this number that only chosen builds define, and the builds that are left."""
+def _distinguishing(number: int, chosen: Sequence[str], builds: Sequence[str]) -> tuple[str, ...]:
+    """The macros at this place that only chosen builds define; the other builds in full."""
     macros = dict.fromkeys(build.split()[number] for build in chosen)
     others = {build.split()[number] for build in builds if build not in chosen}
     alone = [macro for macro in macros if macro not in others]

@@ -71,8 +71,8 @@ def _merged_function(first: Function, functions: Mapping[str, Function]) -> Func
     entries: list[_Entry] = []
     for name, function in functions.items():
         entries = _with_body(entries, function.body, name)
-    shared = sum(_nodes(e.statement) for e in entries if len(e.layouts) == len(functions))
-    if shared < LEAST_SHARED * sum(_nodes(e.statement) for e in entries):
+    shared = sum(_node_count(e.statement) for e in entries if len(e.layouts) == len(functions))
+    if shared < LEAST_SHARED * sum(_node_count(e.statement) for e in entries):
         return None
     return replace(first, body=tuple(_statements(entries, tuple(functions))))
 
@@ -109,10 +109,10 @@ def _statements(entries: Iterable[_Entry], layouts: tuple[str, ...]) -> list[Stm
     return statements
 
 
-def _nodes(node: Any) -> int:
-    """How large a statement is."""
+def _node_count(node: Any) -> int:
+    """The size of a statement: the number of its nodes in the C tree."""
     if isinstance(node, tuple):
-        return sum(map(_nodes, node))
+        return sum(map(_node_count, node))
     if not is_dataclass(node):
         return 0
-    return 1 + sum(_nodes(getattr(node, field.name)) for field in dataclasses.fields(node))
+    return 1 + sum(_node_count(getattr(node, field.name)) for field in dataclasses.fields(node))

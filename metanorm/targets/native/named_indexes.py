@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
@@ -29,7 +29,7 @@ def with_named(name: Name, type_: str, value: Expr, statements: list[Stmt]) -> l
     """The statements of one block, with a variable for a value that occurs several times."""
     if _count(value, tuple(statements)) < 2:
         return statements
-    named: tuple[Stmt, ...] = _with(name, value, tuple(statements))
+    named: tuple[Stmt, ...] = _replaced(tuple(statements), {value: name})
     return [Declare(type_, name.text, value), *named]
 
 
@@ -50,19 +50,6 @@ def with_single_uses(statements: Sequence[Stmt], operators: str = "= +=") -> lis
 
 def _count(value: Expr, node: Any) -> int:
     return 1 if node == value else sum(_count(value, child) for child in _children(node))
-
-
-def _with(name: Name, value: Expr, node: Any) -> Any:
-    """The node with a value replaced by a variable."""
-    if node == value:
-        return name
-    if isinstance(node, tuple):
-        return tuple(_with(name, value, child) for child in node)
-    if not is_dataclass(node) or isinstance(node, type):
-        return node
-    return replace(
-        node, **{f.name: _with(name, value, getattr(node, f.name)) for f in fields(node)}
-    )
 
 
 def _indexes(node: Any) -> Iterator[Expr]:
@@ -87,13 +74,13 @@ def _variables(index: Expr) -> list[str]:
     return [index.text] if isinstance(index, Name) else []
 
 
-def _replaced(node: Any, names: dict[Expr, Name]) -> Any:
-    """The node with indexes replaced by their variables."""
+def _replaced(node: Any, names: Mapping[Any, Name]) -> Any:
+    """The node with values replaced by their variables."""
     if isinstance(node, tuple):
         return tuple(_replaced(child, names) for child in node)
     if not is_dataclass(node) or isinstance(node, type):
         return node
-    if isinstance(node, Element) and node.index in names:
-        return replace(node, array=_replaced(node.array, names), index=names[node.index])
+    if node in names:
+        return names[node]
     changed = {f.name: _replaced(getattr(node, f.name), names) for f in fields(node)}
     return replace(node, **changed)

@@ -12,13 +12,15 @@ from metanorm.ir.program import Program
 class NormKind:
     """The base class, the docstring of `forward`, and how the class is used, as templates.
 
-    An attached one is called for each parameter of an optimizer. `second` is the class attribute
-    that says whether it takes a second input, `with_second` the sentence about that.
+    An attached one is called for each parameter of an optimizer, with one of the `tensors`.
+    `second` is the class attribute that says whether it takes a second input, `with_second` the
+    sentence about that.
     """
 
     base: str
     call_doc: str
     usage: str = ""
+    tensors: str = ""
     second: str = ""
     with_second: str = ""
 
@@ -42,6 +44,7 @@ NORM_KINDS = {
         "The gradient that is learned from, for the one that arrives.",
         "`{name}(...).attach(to)` has it applied to the gradients of a parameter, a model or an "
         "optimizer.",
+        tensors="Gradients",
         second="takes_weight",
         with_second="It is given each parameter beside its gradient.",
     ),
@@ -49,6 +52,7 @@ NORM_KINDS = {
         "runtime.StepNorm",
         "What becomes of a weight, for the one that a step has left.",
         "`{name}(...).attach(optimizer)` has each weight replaced so, at once and after each step.",
+        tensors="Weights",
         second="takes_before",
         with_second="It is given each weight as it was before the step, too.",
     ),
@@ -59,7 +63,7 @@ NORM_KINDS = {
     ),
 }
 MADE_LATER = "Its parameters get their lengths and first values from the weight that it is put on."
-LEFT_ALONE = "{What} with fewer dimensions than {fewest} are left alone."
+LEFT_ALONE = "{tensors} with fewer dimensions than {fewest} are left alone."
 WITH_STATE = (
     "What it keeps is kept for each parameter, in the optimizer's state; called by itself, for the "
     "tensors of one."
@@ -79,8 +83,12 @@ def norm_kind(program: Program) -> NormKind:
         usage += f" {kind.with_second}"
     if kind.is_attached and program.buffers:
         usage += f" {WITH_STATE}"
-    replacements = {"name": program.name, "input": program.inputs[0].name, "fewest": str(fewest)}
-    replacements["What"] = "Gradients" if program.target == "gradient" else "Weights"
+    replacements = {
+        "name": program.name,
+        "input": program.inputs[0].name,
+        "fewest": str(fewest),
+        "tensors": kind.tensors,
+    }
     return replace(
         kind, call_doc=kind.call_doc.format(**replacements), usage=usage.format(**replacements)
     )

@@ -1,0 +1,23 @@
+"""The initial state of norms whose parameters and buffers have the lengths of an input."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from metanorm.ir.program import Program
+
+
+def initialize_state(
+    program: Program, norm: nn.Module, inputs: Mapping[str, Tensor | None]
+) -> None:
+    """Make the parameters and buffers of a norm for weights, gradients or steps from these inputs.
+
+    Torch does that when it puts a parametrization on a weight, and a first call does it for
+    gradients and steps. The constructors of other norms make theirs: nothing is done.
+    """
+    if hasattr(norm, "right_inverse"):
+        norm.right_inverse(inputs[program.inputs[0].name])  # type: ignore[operator]
+    elif hasattr(norm, "begin_state"):
+        norm.begin_state(*(inputs[decl.name] for decl in program.inputs))  # type: ignore[operator]
