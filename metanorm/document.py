@@ -7,7 +7,7 @@ only `render` decides about line ends. A group is printed on one line if it fits
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Union
 
@@ -43,6 +43,7 @@ class IfBroken:
 
 
 Doc = Union[str, Line, Group, Indent, IfBroken, tuple["Doc", ...]]
+_Item = tuple[int, bool, Doc]  # the indent, whether it is printed flat, and what
 
 LINE = Line()
 SOFT = Line("")
@@ -60,7 +61,7 @@ def render(doc: Doc, width: int) -> str:
     """Lay the document out in `width` columns. Lines have no trailing blanks."""
     out: list[str] = []
     column = 0
-    stack: list[tuple[int, bool, Doc]] = [(0, False, doc)]
+    stack: list[_Item] = [(0, False, doc)]
     while stack:
         indent, flat, top = stack.pop()
         if isinstance(top, str):
@@ -74,7 +75,7 @@ def render(doc: Doc, width: int) -> str:
             if not flat:
                 stack.append((indent, flat, top.text))
         elif isinstance(top, Group):
-            fits = flat or _fits(width - column, [*stack, (indent, True, top.body)])
+            fits = flat or _fits(width - column, (indent, True, top.body), stack)
             stack.append((indent, fits, top.body))
         elif flat and not top.hard:
             out.append(top.flat)
@@ -87,11 +88,36 @@ def render(doc: Doc, width: int) -> str:
     return "".join(out)
 
 
-def _fits(room: int, stack: list[tuple[int, bool, Doc]]) -> bool:
-    """Whether the top of the stack, and the text after it up to a line end, fit."""
+def one_line(doc: Doc) -> str:
+    """The document without line ends, whatever its width. It has no hard ones."""
+    parts: list[str] = []
+    stack: list[Doc] = [doc]
+    while stack:
+        top = stack.pop()
+        if isinstance(top, str):
+            parts.append(top)
+        elif isinstance(top, tuple):
+            stack.extend(reversed(top))
+        elif isinstance(top, (Group, Indent)):
+            stack.append(top.body)
+        elif isinstance(top, Line):
+            parts.append(top.flat)
+    return "".join(parts)
+
+
+def _fits(room: int, first: _Item, rest: Sequence[_Item]) -> bool:
+    """Whether an item, and the text after it up to a line end, fit.
+
+    `rest` has what follows, the next one last, and is not changed. It may be long, so it is not
+    copied either.
+    """
+    stack, below = [first], len(rest)
     while room >= 0:
         if not stack:
-            return True
+            if not below:
+                return True
+            below -= 1
+            stack.append(rest[below])
         indent, flat, top = stack.pop()
         if isinstance(top, str):
             room -= len(top)

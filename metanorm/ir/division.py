@@ -101,6 +101,7 @@ class Division:
         self.space = Space(program.axes)
         self.axes = frozenset(program.divided)
         self.tables = {i.name for i in program.inputs if i.sort == "index" and i.table is not None}
+        self._divided_axes: dict[tuple[str, ...], DividedAxes] = {}
 
     def divides(self, axis: str) -> bool:
         """Whether each process has a piece of an axis, or of its cells."""
@@ -108,7 +109,11 @@ class Division:
 
     def divided_axes(self, axes: Iterable[str]) -> DividedAxes:
         """The divided axes among those of a value."""
-        return frozenset(self.space.base(axis) for axis in axes if self.divides(axis))
+        key = tuple(axes)
+        if key not in self._divided_axes:
+            divided = frozenset(self.space.base(axis) for axis in key if self.divides(axis))
+            self._divided_axes[key] = divided
+        return self._divided_axes[key]
 
     def _is_shared(self, axis: str) -> bool:
         """Whether an axis enumerates cells that all processes have, such as domains."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from metanorm.document import LINE, SOFT, Doc, Group, Indent, join, render
+from metanorm.document import LINE, SOFT, Doc, Group, Indent, join, one_line, render
 from metanorm.syntax import ast
 
 WIDTH = 100
@@ -314,7 +314,7 @@ def _affine(affine: ast.Affine) -> Doc:
 
 def expr_text(expr: ast.Expr) -> str:
     """An expression on one line."""
-    return render(Group(_expr(expr)), 1_000_000)
+    return one_line(_expr(expr))
 
 
 def _expr(expr: ast.Expr, context: int = COMPARE) -> Doc:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from metanorm.document import LINE, SOFT, Doc, Group, IfBroken, Indent, join, render
+from metanorm.document import LINE, SOFT, Doc, Group, IfBroken, Indent, join, one_line, render
 from metanorm.targets.python.pyir import (
     Assign,
     Attribute,
@@ -62,7 +62,7 @@ def text_from_pyir(module: Module) -> str:
 
 def flat(expr: Expr) -> str:
     """An expression on one line."""
-    return render(Group(_doc(expr)), 1_000_000)
+    return one_line(_doc(expr))
 
 
 # ---- statements

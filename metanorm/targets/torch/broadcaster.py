@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from metanorm.ir.aggregation import Blocks, ByIndex, Chunks, Grouping, Interleave
@@ -27,22 +27,22 @@ class Broadcaster:
         They are those of an operand that has all axes; else those of an input, if an operand keeps
         dimensions of length one in its shape; else the axes of the result, in order.
         """
-        bases = {self.ctx.space.base(a) for a in result_axes}
+        axis_by_base = {self.ctx.space.base(a): a for a in reversed(result_axes)}
+        bases = axis_by_base.keys()
         for value in values:
             if bases <= {self.ctx.space.base(d.axis) for d in value.dims}:
-                return tuple(replace(d, axis=self._finest(d.axis, result_axes)) for d in value.dims)
+                return self._with_finest_axes(value.dims, axis_by_base)
         if any(not d.full for value in values for d in value.dims):
             for decl in self.ctx.program.inputs:
                 full_dims = self.ctx.layouts.full_dims(decl.dims)
                 if bases <= {d.axis for d in full_dims} and decl.sort == "tensor":
-                    return tuple(
-                        replace(d, axis=self._finest(d.axis, result_axes)) for d in full_dims
-                    )
+                    return self._with_finest_axes(full_dims, axis_by_base)
         return tuple(Dim(axis) for axis in result_axes)
 
-    def _finest(self, axis: str, axes: Sequence[str]) -> str:
-        base = self.ctx.space.base(axis)
-        return next((a for a in axes if self.ctx.space.base(a) == base), axis)
+    def _with_finest_axes(self, dims: Dims, axis_by_base: Mapping[str, str]) -> Dims:
+        """The dimensions with the axes of the result, which may be cells of those of an operand."""
+        axes = (axis_by_base.get(self.ctx.space.base(d.axis), d.axis) for d in dims)
+        return tuple(d if axis == d.axis else replace(d, axis=axis) for d, axis in zip(dims, axes))
 
     def broadcast(self, values: Sequence[Value], axes: Sequence[str]) -> tuple[list[Expr], Dims]:
         """Operands that broadcast against each other, and the dimensions of the result."""

@@ -197,9 +197,9 @@ class Layouts:
 
     def dim_index(self, full_dims: Dims, axis: str) -> int:
         """The index of an axis in `full_dims`; for an axis of cells, that of the divided axis."""
-        axes = [d.axis for d in full_dims]
-        if axis in axes:
-            return axes.index(axis)
+        for i, dim in enumerate(full_dims):
+            if dim.axis == axis:
+                return i
         base = self.space.base(axis)
         return next(i for i, d in enumerate(full_dims) if self.space.base(d.axis) == base)
 
