@@ -34,6 +34,21 @@ class Members(PoolMatrix):
         return self.groups.largest(x, dim).masked_fill(empty, -torch.inf)
 
 
+def edge_ends(edges: Tensor, nodes: int, loop: bool) -> tuple[Tensor, Tensor]:
+    """The source and the target of each edge, and with `loop` of one from each node to itself.
+
+    Raises `TypeError` for edges that are not whole numbers, `IndexError` for nodes out of range.
+    """
+    demand_whole(edges, "edges are numbers of nodes")
+    source, target = edges.long().unbind()
+    for ends, what in ((source, SOURCES), (target, TARGETS)):
+        demand_in_range(ends, nodes, what, "nodes")
+    if loop:
+        all_nodes = torch.arange(nodes, device=edges.device)
+        source, target = torch.cat((source, all_nodes)), torch.cat((target, all_nodes))
+    return source, target
+
+
 class Neighbours(Members):
     """The sources of all edges that end in a node, and with `loop` the node itself.
 
@@ -43,13 +58,7 @@ class Neighbours(Members):
     """
 
     def __init__(self, edges: Tensor, nodes: int, loop: bool = False) -> None:
-        demand_whole(edges, "edges are numbers of nodes")
-        source, target = edges.long().unbind()
-        for ends, what in ((source, SOURCES), (target, TARGETS)):
-            demand_in_range(ends, nodes, what, "nodes")
-        if loop:
-            all_nodes = torch.arange(nodes, device=edges.device)
-            source, target = torch.cat((source, all_nodes)), torch.cat((target, all_nodes))
+        source, target = edge_ends(edges, nodes, loop)
         self.source = source
         edge_groups = Groups(target, nodes, target.shape[0], TARGETS, "nodes", fresh=True)
         super().__init__(edge_groups)

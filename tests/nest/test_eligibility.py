@@ -132,7 +132,7 @@ ONE_TARGET = {
         KERNEL_TARGETS, "groups of the axis along which memory is contiguous"
     ),
     "input x[V, C], batch: index[V]\nreduce V: batch": {},
-    "input x[V, C], e: edges[V]\nreduce V: e, C": {"triton": "neighbours in a graph"},
+    "input x[V, C], e: edges[V]\nreduce V: e, C": {},
 }
 
 

@@ -148,7 +148,7 @@ def _contiguous_dim(step: Mapping[str, Any]) -> str:
 
 def _triton_type(kind: str) -> str:
     """The type of an argument in a signature of Triton."""
-    if kind in ("starts", "order", "index"):
+    if kind in ("starts", "order", "index", "links"):
         return "*i64"
     return {"tensor": "*fp32", "value": "*fp32", "part": "*fp32", "momentum": "fp64"}.get(
         kind, "i32"

@@ -15,6 +15,7 @@ from metanorm.runtime.kernels.binding import CallBinding, ResultSlot, hyperparam
 from metanorm.runtime.kernels.errors import Unsupported
 from metanorm.runtime.kernels.table import Field, KernelEntry, Table
 from metanorm.runtime.triton import tiles
+from metanorm.runtime.triton.groups import SortedEdges
 from metanorm.runtime.triton.launches import Launch
 from metanorm.runtime.triton.prepared import PreparedLaunches
 from metanorm.runtime.triton.tiles import DataPass, LaunchShape
@@ -22,7 +23,7 @@ from metanorm.runtime.triton.tiles import DataPass, LaunchShape
 SIDES = ("outer", "rows", "columns", "cell")
 FLOAT64 = str(torch.float64)
 WHOLE = ("size ", "reach ", "width ")  # how keys of whole numbers start
-CALL_VALUES = ("tensor", "value", "part", "momentum", "starts", "order", "index")
+CALL_VALUES = ("tensor", "value", "part", "momentum", "starts", "order", "index", "links")
 
 
 class TritonBinding(CallBinding):
@@ -141,6 +142,8 @@ class TritonBinding(CallBinding):
         """Add an operand or a momentum to the prepared call."""
         prepared, name = self.prepared, field.name
         match field.kind:
+            case "edges":
+                self._add_edges(name)
             case "momentum":
                 prepared.momenta.append(f"momentum {name}")
             case "wide" | "narrow" | "index" if not name.startswith("to."):
@@ -157,6 +160,19 @@ class TritonBinding(CallBinding):
                     raise Unsupported("a narrow tensor that does not lie in one piece")
                 if field.kind == "wide" and tensor is None:
                     self.numbers.update(dict.fromkeys(self._stride_keys(name), 0))
+
+    def _add_edges(self, name: str) -> None:
+        """Add an edge list, which each call sorts as its kernels need it."""
+        ends, edges = self.table.tensors[name]
+        if self.sizes[ends] != 2:
+            raise Unsupported("edges that are no pairs")
+        nodes = self.sizes[self.table.edges[name]]
+        self.numbers[f"degree {name}"] = self.sizes[edges] // max(nodes, 1) + 1
+        self.prepared.edge_lists += [
+            SortedEdges(name, self.order[name], nodes, loop, way)
+            for loop in (False, True)
+            for way in ("into", "out")
+        ]
 
     def _stride_keys(self, name: str) -> list[str]:
         dims = self.table.tensors[self.first]

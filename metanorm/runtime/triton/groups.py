@@ -1,25 +1,68 @@
-"""What kernels need of an index: computed once, since it synchronizes with the GPU."""
+"""What kernels need of an index or edge list: computed once, as it synchronizes with the GPU."""
 
 from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
 from metanorm.runtime.kernels.errors import Unsupported
+from metanorm.runtime.neighbours import edge_ends
 from metanorm.runtime.tensors import is_capturing
 from metanorm.runtime.triton import driver
 
 MAX_CACHED = 8  # indices; every layer of a network gets the same one
 
-SortedRows = tuple[Tensor, "Tensor | None"]
+Operands = Sequence["Tensor | None"]  # of a call
 P = ParamSpec("P")
 T = TypeVar("T")
 IndexFunction = Callable[Concatenate[Tensor, P], T]
+
+
+@dataclass(frozen=True)
+class SortedRows:
+    """An operand of a call that is an index, whose rows kernels read group by group."""
+
+    operand: int
+    n_groups: int
+    keys = ("starts", "order")
+
+    def tensors(self, operands: Operands) -> tuple[Tensor, Tensor | None]:
+        """What kernels are given for the keys."""
+        index = operands[self.operand]
+        assert index is not None
+        return rows_of_groups(index, self.n_groups)
+
+
+@dataclass(frozen=True)
+class SortedEdges:
+    """An operand of a call that is an edge list, of which kernels follow the edges of each node.
+
+    `way` is `into` for edges sorted by target, `out` for those sorted by source.
+    """
+
+    name: str
+    operand: int
+    nodes: int
+    loop: bool
+    way: str
+
+    @property
+    def keys(self) -> tuple[str, str]:
+        """The keys of where the edges of a node start, and of the other ends."""
+        start = f"links {self.name} {int(self.loop)} {self.way}"
+        return f"{start} starts", f"{start} nodes"
+
+    def tensors(self, operands: Operands) -> tuple[Tensor, Tensor]:
+        """What kernels are given for the keys."""
+        edges = operands[self.operand]
+        assert edges is not None
+        return sorted_edges(edges, self.nodes, self.loop, self.way == "into")
 
 
 def cached_by_version(find: IndexFunction[P, T]) -> IndexFunction[P, T]:
@@ -58,18 +101,21 @@ def label_range(index: Tensor) -> tuple[int, int]:
     return low, high
 
 
-def rows_of_groups(index: Tensor, count: int) -> SortedRows:
+def rows_of_groups(index: Tensor, count: int) -> tuple[Tensor, Tensor | None]:
     """The offsets of groups among sorted rows, shape [groups + 1], and the order that sorts rows.
 
     The order is `None` if rows are sorted.
     """
-    device = index.device
-    # A value that one stream computes is not ready for another.
-    return _rows(index, count, driver.stream(device) if device.type == "cuda" else 0)
+    return _rows(index, count, _stream(index))
+
+
+def _stream(tensor: Tensor) -> int:
+    """The current stream: a value that one stream computes is not ready for another."""
+    return driver.stream(tensor.device) if tensor.device.type == "cuda" else 0
 
 
 @cached_by_version
-def _rows(index: Tensor, count: int, stream: int) -> SortedRows:
+def _rows(index: Tensor, count: int, stream: int) -> tuple[Tensor, Tensor | None]:
     index = index.reshape(-1).contiguous()  # that of a table may have several dimensions
     order: Tensor | None = None
     ordered = index
@@ -77,3 +123,21 @@ def _rows(index: Tensor, count: int, stream: int) -> SortedRows:
         ordered, order = torch.sort(index, stable=True)
     starts = torch.searchsorted(ordered, torch.arange(count + 1, device=index.device))
     return starts, order
+
+
+def sorted_edges(edges: Tensor, nodes: int, loop: bool, into: bool) -> tuple[Tensor, Tensor]:
+    """The edges of shape [2, E], sorted by target (`into`) or by source.
+
+    Returns where the edges of each node start, shape [nodes + 1], and the other end of each edge,
+    shape [E], or [E + nodes] with `loop`, an edge from each node to itself.
+    """
+    return _edges(edges, nodes, loop, into, _stream(edges))
+
+
+@cached_by_version
+def _edges(edges: Tensor, nodes: int, loop: bool, into: bool, stream: int) -> tuple[Tensor, Tensor]:
+    source, target = edge_ends(edges, nodes, loop)
+    sorted_by, others = (target, source) if into else (source, target)
+    ordered, order = torch.sort(sorted_by, stable=True)
+    starts = torch.searchsorted(ordered, torch.arange(nodes + 1, device=edges.device))
+    return starts, others[order]

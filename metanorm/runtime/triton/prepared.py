@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -13,7 +14,7 @@ from metanorm.runtime.kernels.binding import ResultSlot
 from metanorm.runtime.kernels.errors import CannotBuild, Unsupported, warn_once
 from metanorm.runtime.tensors import is_capturing
 from metanorm.runtime.triton import direct, driver
-from metanorm.runtime.triton.groups import rows_of_groups
+from metanorm.runtime.triton.groups import SortedEdges, SortedRows
 from metanorm.runtime.triton.interpreter import is_interpreting
 from metanorm.runtime.triton.launches import (
     ArenaSlice,
@@ -47,6 +48,7 @@ class PreparedLaunches:
     constants: Tensors
     momenta: list[str]
     index: tuple[str, int, int] | None  # its name, the number of groups, and that of rows
+    edge_lists: list[SortedEdges] = field(default_factory=list)
     results: list[ResultSlot] = field(default_factory=list)
     result_keys: list[str] = field(default_factory=list)
     arrays: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -98,16 +100,21 @@ class LaunchSequence:
         numbers = dict(zip(prepared.result_keys, range(n_results)))
         numbers.update((key, n_results + number) for key, number in prepared.operands)
         constants = dict(prepared.constants)
-        self.index_operand: int | None = None
+        self.sorted: list[SortedRows | SortedEdges] = []
         if prepared.index is not None:
-            name, _, n_rows = prepared.index
-            self.index_operand = dict(prepared.operands).get(f"tensor {name}")
-            if self.index_operand is None:
+            name, n_groups, n_rows = prepared.index
+            operand = dict(prepared.operands).get(f"tensor {name}")
+            if operand is None:
                 one_group = torch.tensor([0, n_rows], device="cpu")
                 constants.update(starts=one_group, order=None, index=None)
             else:
-                end = n_results + len(operands)
-                numbers.update(starts=end, order=end + 1, index=n_results + self.index_operand)
+                self.sorted.append(SortedRows(operand, n_groups))
+                numbers["index"] = n_results + operand
+        used_keys = {key for step in prepared.steps for _, key in step.keys}
+        self.sorted += [edges for edges in prepared.edge_lists if used_keys & {*edges.keys}]
+        sorted_keys = [key for tensor in self.sorted for key in tensor.keys]
+        numbers.update(zip(sorted_keys, itertools.count(n_results + len(operands))))
+        self.order_number = numbers.get("order")
         # A copy from the CPU has ended when it returns, so that any stream may read it.
         moved = {k: c if c is None else c.to(prepared.device) for k, c in constants.items()}
         self.has_constants = any(c is not None for c in moved.values())
@@ -131,10 +138,8 @@ class LaunchSequence:
         """Run one call. Raises `CannotBuild` and `Unsupported` before anything has happened."""
         prepared = self.prepared
         tensors: tuple[Tensor | None, ...] = (*results, *operands)
-        if self.index_operand is not None:
-            index = operands[self.index_operand]
-            assert index is not None and prepared.index is not None
-            tensors += rows_of_groups(index, prepared.index[1])
+        for sorted_operand in self.sorted:
+            tensors += sorted_operand.tensors(operands)
         arena = None
         if self.arena_numel:
             arena = torch.empty(self.arena_numel, dtype=prepared.real, device=prepared.device)
@@ -151,7 +156,8 @@ class LaunchSequence:
     def _launch(self, inputs: CallInputs) -> None:
         """Launch the kernels past Triton's dispatcher, where that is possible."""
         arguments, misaligned = self.arguments.addresses(inputs)
-        rows_are_sorted = self.index_operand is not None and inputs.tensors[-1] is None
+        order = self.order_number
+        rows_are_sorted = order is not None and inputs.tensors[order] is None
         specialization = (misaligned, rows_are_sorted)
         if specialization not in self.compiled:
             if is_capturing(self.prepared.device):

@@ -13,6 +13,7 @@ from metanorm.ir.aggregation import ByIndex
 from metanorm.ir.index import closure
 from metanorm.ir.nodes import Map, Pool, Ref
 from metanorm.ir.operands import operands
+from metanorm.nest.links import followed_link
 from metanorm.nest.vanishing import vanishes_with
 from metanorm.targets.native import cir
 from metanorm.targets.native.cir import (
@@ -56,7 +57,7 @@ class PoolPrinter:
         self.axes = [leaf for axis, _ in op.over for leaf in self.ctx.space.leaves(axis)]
         by_index = (axis for axis, matrix in op.over if isinstance(matrix, ByIndex))
         self.grouped = next(by_index, None)  # the axis of which each group is pooled
-        self.link = self._link()
+        self.followed = followed_link(self.ctx.program, op, self.axes)
         self.at = values.loop_positions([*self.let.type.axes, *self.axes])
         self.locals = {
             ref: Name(self.ctx.name(ref))
@@ -99,8 +100,9 @@ class PoolPrinter:
     @property
     def work(self) -> Expr | None:
         """The number of terms in all, if a given matrix or edges mix positions; else `None`."""
-        if self.link is not None:
-            return product(self._edges("start", self.ctx.size(self.other)), self._volume())
+        if self.followed is not None:
+            nodes = self.ctx.size(self.followed.other)
+            return product(self._edges("start", nodes), self._volume())
         if any(set(axes) & set(self.axes) for axes in self.ctx.matrices.values()):
             return self.ctx.volume([*self.let.type.axes, *self.axes])
         return None
@@ -163,7 +165,7 @@ class PoolPrinter:
             inner = number == 0
             reduced = tuple(joined) if inner else ()
             variable = self.ctx.variables[axis]
-            if axis == self.linked:
+            if self.followed is not None and axis == self.followed.pooled:
                 body = [self._along_edges(axis, body)]
                 continue
             if axis == self.grouped:
@@ -175,33 +177,23 @@ class PoolPrinter:
             body = [For(variable, low, high, tuple(body), simd=inner, reduced=reduced)]
         return body
 
-    def _link(self) -> Ref | None:
-        """The link whose edges the pool follows from one end, if there is one."""
-        for ref, link in self.ctx.links.items():
-            pooled = [axis for axis in (link.source, link.target) if axis in self.axes]
-            if len(pooled) == 1 and vanishes_with(self.values.lets, self.op, ref):
-                (self.linked,) = pooled
-                self.other = link.target if self.linked == link.source else link.source
-                return ref
-        self.linked = self.other = ""
-        return None
-
     def _edges(self, part: str, index: Expr) -> Expr:
         """An element of the array `part` of the sorted edge list that the pool follows."""
-        assert self.link is not None
-        direction = "to" if self.linked == self.ctx.links[self.link].source else "from"
-        return Element(cir.dot(shared(self.ctx.name(self.link)), direction, part), index)
+        assert self.followed is not None
+        direction = "to" if self.followed.into else "from"
+        return Element(cir.dot(shared(self.ctx.name(self.followed.ref)), direction, part), index)
 
     def _along_edges(self, axis: str, body: Sequence[Stmt]) -> Stmt:
         """The loop over the edges of the current node."""
-        position = self.at[self.other]
+        assert self.followed is not None
+        position = self.at[self.followed.other]
         low, high = (self._edges("start", n) for n in (position, Infix("+", position, ONE)))
         end = Declare("const int64_t", self.ctx.variables[axis], self._edges("other", Name("edge")))
         return For("edge", low, high, (end, *body))
 
     def _volume(self) -> Expr:
         """The number of pooled elements; with edges, per edge."""
-        counted_apart = (self.grouped, self.linked)
+        counted_apart = (self.grouped, self.followed.pooled if self.followed else None)
         volume = self.ctx.volume(axis for axis in self.axes if axis not in counted_apart)
         if self.grouped is None:
             return volume

@@ -20,6 +20,7 @@ from metanorm.ir.nodes import (
     Input,
     Inside,
     Let,
+    Link,
     Map,
     Number,
     Param,
@@ -144,7 +145,7 @@ class KernelContext:
 
     def is_inline(self, ref: Ref) -> bool:
         """Whether every kernel can compute a value without reading memory."""
-        return self.is_number(ref) or isinstance(self.lets[ref].op, (Position, Inside))
+        return self.is_number(ref) or isinstance(self.lets[ref].op, (Position, Inside, Link))
 
     def is_recomputable(self, ref: Ref) -> bool:
         """Whether a narrow value is elementwise in tensors of the call, so that each kernel that

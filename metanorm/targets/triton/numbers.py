@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from metanorm.ir.aggregation import Reach
-from metanorm.ir.nodes import Number, Op
+from metanorm.ir.nodes import Link, Number, Op
 from metanorm.ir.program import Program
 from metanorm.ir.scalar import Apply, Const, Hyper, Scalar, SizeOf, scalar_text
 from metanorm.nest.arguments import dimensions, size_argument_dims
@@ -63,6 +63,16 @@ def width_of(reach: Reach) -> Scalar | None:
 def width_key(width: Scalar) -> str:
     """The key of how many positions are within reach."""
     return f"width {scalar_text(width)}"
+
+
+def links_key(link: Link, into: bool, part: str) -> str:
+    """The key of an array of an edge list that is sorted by targets, or else by sources."""
+    return f"links {link.edges} {int(link.loop)} {'into' if into else 'out'} {part}"
+
+
+def degree_key(link: Link) -> str:
+    """The key of the number of edges of a node, on average."""
+    return f"degree {link.edges}"
 
 
 def scan_numbers(op: Op) -> Iterator[tuple[str, Scalar]]:

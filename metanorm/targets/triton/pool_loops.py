@@ -10,12 +10,14 @@ from dataclasses import dataclass, replace
 
 from metanorm.ir.accumulation import ACCUMULATIONS, WEIGHT, Part
 from metanorm.ir.aggregation import ByIndex, Reach
-from metanorm.ir.nodes import AxisMap, Count, Pool, Ref
+from metanorm.ir.nodes import AxisMap, Count, Link, Pool, Ref
 from metanorm.ir.scalar import Const, Scalar
+from metanorm.nest.links import FollowedLink, followed_link
 from metanorm.nest.nest import reach_of
 from metanorm.targets.python.pyir import Assign, Expr, Literal, Name, Stmt, Tuple
+from metanorm.targets.triton.edges import EdgesOfCells
 from metanorm.targets.triton.joining import identity, joined, joined_in_tile
-from metanorm.targets.triton.numbers import reach_key, width_key, width_of
+from metanorm.targets.triton.numbers import degree_key, reach_key, width_key, width_of
 from metanorm.targets.triton.scope import ROW, Scope, Sides
 from metanorm.targets.triton.terms import (
     ONE,
@@ -29,6 +31,7 @@ from metanorm.targets.triton.terms import (
     minus,
     number,
     plus,
+    times,
 )
 from metanorm.targets.triton.tile_indices import group_of_row
 
@@ -37,7 +40,18 @@ KEEP_DIMS = {"keep_dims": Literal(True)}
 LOWEST = call("float", Literal("-inf"))
 
 
-Domain = tuple[tuple[str, ...], Reach | None]
+@dataclass(frozen=True)
+class Domain:
+    """The elements that a pool of a cell takes: all positions along some axes, or some of them.
+
+    With `by_group` only the rows of the cell's group count, with a `reach` only what is near the
+    cell, with a `followed` link only the nodes that its edges lead to.
+    """
+
+    axes: tuple[str, ...]
+    by_group: bool = False
+    reach: Reach | None = None
+    followed: FollowedLink | None = None
 
 
 @dataclass(frozen=True)
@@ -77,14 +91,14 @@ class PoolPrinter:
             sums_by_op[same] = replace(
                 sums_by_op[same], results={**sums_by_op[same].results, kind: ref}
             )
-        axes, reach = self.domain(refs[0])
+        domain = self.domain(refs[0])
 
         def collect(in_pool: Expr) -> list[Stmt]:
             return [one for each in sums_by_op.values() for one in self._added(each, in_pool)]
 
-        self._loop(axes, collect, refs, self._by_group(refs[0]), reach)
+        self._loop(domain, collect, refs)
         for each in sums_by_op.values():
-            self._finished(each, axes)
+            self._finished(each, domain.axes)
 
     def _parts(self, op: Pool | Count, moments: bool) -> tuple[Part, ...]:
         """The parts to accumulate. The weight is left out if all elements weigh the same."""
@@ -99,28 +113,25 @@ class PoolPrinter:
         return not any(isinstance(matrix, (ByIndex, Reach)) for _, matrix in op.over)
 
     def domain(self, ref: Ref) -> Domain:
-        """The axes over which a statistic is taken, and how far it reaches if its pools overlap."""
+        """The elements over which a statistic is taken."""
         op = self.ctx.lets[ref].op
         assert isinstance(op, (Pool, Count))
+        axes = self.ctx.leaves(axis for axis, _ in op.over)
+        by_group = any(isinstance(matrix, ByIndex) for _, matrix in op.over)
         scan = reach_of(op)
-        return self.ctx.leaves(axis for axis, _ in op.over), scan[1] if scan else None
-
-    def _by_group(self, ref: Ref) -> bool:
-        """Whether a statistic takes the rows of each group."""
-        op = self.ctx.lets[ref].op
-        assert isinstance(op, (Pool, Count))
-        return any(isinstance(matrix, ByIndex) for _, matrix in op.over)
+        followed = followed_link(self.ctx.program, op, axes) if isinstance(op, Pool) else None
+        return Domain(axes, by_group, scan[1] if scan else None, followed)
 
     def softmax(self, ref: Ref, op: AxisMap) -> None:
         """Compute the softmax of values along an axis, in two loops."""
-        axes = (op.axis,)
+        domain = Domain((op.axis,))
         largest = self._accumulator("largest", LOWEST)
 
         def raised(in_pool: Expr) -> list[Stmt]:
             value = call("tl.where", in_pool, self.scope.value(op.value), LOWEST)
             return [Assign((largest,), call("tl.maximum", largest, value))]
 
-        self._loop(axes, raised, [ref])
+        self._loop(domain, raised, [ref])
         self.scope.body.append(Assign((largest,), call("tl.max", largest, ZERO, **KEEP_DIMS)))
         total = self._accumulator("total")
 
@@ -129,7 +140,7 @@ class PoolPrinter:
             value = call("tl.where", in_pool, share, ZERO)
             return [Assign((total,), infix("+", total, value))]
 
-        self._loop(axes, added, [ref])
+        self._loop(domain, added, [ref])
         exponential = call("tl.exp", infix("-", self.scope.value(op.value), largest))
         self._keep(ref, infix("/", exponential, _sum(total)))
 
@@ -146,7 +157,7 @@ class PoolPrinter:
         s, op, sums = self.scope, pool_sums.op, pool_sums.sums
         counts = in_pool if op.where is None else infix("&", in_pool, s.value(op.where))
         weight: Expr = cast(counts, "REAL")
-        if op.weight is not None:
+        if op.weight is not None and not self._is_link(op.weight):
             weight_value = s.value(op.weight)
             counts = infix("&", counts, infix("!=", weight_value, ZERO))
             weight = call("tl.where", counts, weight_value, ZERO)
@@ -158,12 +169,17 @@ class PoolPrinter:
                 value = call("tl.where", counts, value, ZERO)
                 return [Assign(names, call("arithmetic.observed", *names, value, weight))]
             row = ACCUMULATIONS[op.statistic]
-            value = infix("*", weight, value) if op.weight is not None and row.weighs else value
+            if op.weight is not None and row.weighs and not self._is_link(op.weight):
+                value = infix("*", weight, value)
             last = row.parts[-1]
             added_values[last.name] = call("tl.where", counts, value, identity(last))
             parts = {part.name: part for part in row.parts}
             return [Assign((n,), joined(parts[p], n, added_values[p])) for p, n in sums.items()]
         return [Assign((n,), infix("+", n, added_values[part])) for part, n in sums.items()]
+
+    def _is_link(self, ref: Ref) -> bool:
+        """Whether a weight is one for each edge that the loop goes along."""
+        return isinstance(self.ctx.lets[ref].op, Link)
 
     def _finished(self, pool_sums: PoolSums, axes: tuple[str, ...]) -> None:
         """Bind the results after the loop."""
@@ -197,37 +213,45 @@ class PoolPrinter:
     # ---- loops
 
     def _loop(
-        self, axes: tuple[str, ...], collect: Callable[[Expr], list[Stmt]], refs: Sequence[Ref],
-        by_group: bool = False, reach: Reach | None = None,
-    ) -> None:  # fmt: skip
-        """Print a loop over all positions along some axes, `PARTS` at a time.
+        self, domain: Domain, collect: Callable[[Expr], list[Stmt]], refs: Sequence[Ref]
+    ) -> None:
+        """Print a loop over the elements of a domain, `PARTS` at a time.
 
-        `collect` gives the body from the mask of positions that count. With `by_group`, only the
-        rows of the cell's group count; with a `reach`, only what is near the cell.
+        `collect` gives the body from the mask of positions that count.
         """
         s, names = self.scope, self.scope.arguments.names
+        axes, reach, followed = domain.axes, domain.reach, domain.followed
+        if followed is not None:
+            axes = tuple(axis for axis in axes if axis != followed.pooled)
         size = self.ctx.size(s.arguments, axes)
         begin: Expr = ZERO
         end = size
         if reach is not None:
             here, sides_here = s.at[axes[0]], s.sides[axes[0]]
             begin, end = self._bounds(reach, here, size)
-        s.enter_loop(axes)
-        variable = Name(names.fresh("place" if len(axes) > 1 else axes[0].lower()))
+        if followed is not None:
+            edges = EdgesOfCells.begin(s, followed)
+            end = times(edges.most, size)
+        s.enter_loop(domain.axes)
+        variable = Name(names.fresh(axes[0].lower() if len(axes) == 1 else "position"))
         start = names.fresh("offset")
         lane = plus(Name(start), as_column(call("tl.arange", ZERO, Name("PARTS"))))
         s.body.append(Assign((variable,), lane))
         remaining: Expr = variable
         for n, axis in reversed(list(enumerate(axes))):
             extent = self.ctx.size(s.arguments, (axis,))
-            s.set_position(axis, infix("%", remaining, extent) if n else remaining, ROW)
+            is_outermost = n == 0 and followed is None
+            s.set_position(axis, remaining if is_outermost else infix("%", remaining, extent), ROW)
             remaining = infix("//", remaining, extent)
         in_pool = Name(names.fresh("in_pool"))
-        s.body.append(Assign((in_pool,), infix("<", variable, size)))
-        s.masks["row"] = in_pool
+        if followed is not None:
+            s.body.append(Assign((in_pool,), edges.enter(remaining)))
+        else:
+            s.body.append(Assign((in_pool,), infix("<", variable, size)))
+            s.masks["row"] = in_pool
         counts = Name(names.fresh("counted"))
         condition = both(in_pool, s.masks.get("column"))
-        if by_group:
+        if domain.by_group:
             assert self.ctx.group_axis is not None
             group, _ = group_of_row(s)
             condition = both(condition, infix("==", group, s.at[self.ctx.group_axis]))
@@ -238,7 +262,7 @@ class PoolPrinter:
         arrays = {*s.local, *getattr(s, "available", ())}
         if (
             self.ctx.nest.grouped_axis in axes
-            and not by_group
+            and not domain.by_group
             and self.ctx.reads_groups(refs, arrays)
         ):
             assert self.ctx.group_axis is not None
@@ -247,11 +271,15 @@ class PoolPrinter:
             s.body.append(Assign((name,), group))
             s.set_position(self.ctx.group_axis, name, sides)
         s.masks["both"] = counts
+        if followed is not None:
+            edges.set_node()
         s.body.extend(collect(counts))
         s.leave_loop(start, (begin, end, Name("PARTS")))
         width = width_of(reach) if reach is not None else None
-        sizes = tuple(f"size {axis}" for axis in axes)
-        self.pooled.append(sizes if width is None else (width_key(width),))
+        lengths = [f"size {axis}" for axis in axes] if width is None else [width_key(width)]
+        if followed is not None:
+            lengths.append(degree_key(followed.link))
+        self.pooled.append(tuple(lengths))
 
     def _distance(self, distance: Scalar) -> Expr:
         """How many positions a pool reaches back or ahead."""

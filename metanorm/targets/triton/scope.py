@@ -19,6 +19,7 @@ from metanorm.ir.nodes import (
     Expand,
     Input,
     Inside,
+    Link,
     Lookup,
     Map,
     Number,
@@ -238,6 +239,8 @@ class Scope:
                 whole = self.ctx.whole_axis(piece)
                 inside = self.is_inside(piece, self.offset((whole,)))
                 return inside if self.sides.get(whole) else infix("!=", as_tile(inside), ZERO)
+            case Link():  # a loop goes along edges, and each edge counts as one
+                return as_tile(ONE)
             case Count(over=over) if self.ctx.is_number(ref):
                 axes = self.ctx.leaves(axis for axis, _ in over)
                 return as_tile(self.ctx.size(self.arguments, axes))

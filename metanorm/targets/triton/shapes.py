@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from metanorm.ir.aggregation import ByIndex
-from metanorm.ir.nodes import AxisMap, Link, Recurrence
+from metanorm.ir.nodes import AxisMap, Recurrence
 from metanorm.nest.layouts import AxisGroup
 from metanorm.nest.nest import Nest
 from metanorm.plan.sweeps import Reduction
@@ -57,11 +57,9 @@ class TileShape:
 
 def unsupported_in_triton(nest: Nest) -> Iterator[str]:
     """The reasons why Triton alone has no kernel for a nest, such as states that move along an
-    axis, or loops along the edges of a node."""
+    axis."""
     if any(isinstance(let.op, Recurrence) for let in nest.program.body):
         yield "a state that moves along an axis"
-    if any(isinstance(let.op, Link) for let in nest.program.body):
-        yield "neighbours in a graph"
     if nest.extra_axes:
         yield "a value larger than the input"
     axis_maps = (let.op for let in nest.program.body if isinstance(let.op, AxisMap))

@@ -26,6 +26,7 @@ from metanorm.workspace import STDIN, load
 __all__ = ["quiet"]  # a fixture for every test
 
 BATCH = torch.tensor([2, 0, 2, 5, 0, 0])
+EDGES = torch.tensor([[5, 0, 3, 3, 1, 2, 0], [1, 2, 2, 2, 4, 4, 0]])
 
 # A norm, the arguments of its class, the shape of its input, its other inputs.
 NORMS: dict[str, tuple[str, dict[str, int], tuple[int, ...], dict[str, Tensor]]] = {
@@ -169,6 +170,29 @@ NORMS: dict[str, tuple[str, dict[str, int], tuple[int, ...], dict[str, Tensor]]]
         """,
         {}, (3, 5),
         {"h": torch.linspace(-3, 7, 5).double(), "z": torch.linspace(1, 2, 15).view(3, 5).half()},
+    ),
+    "neighbours, of which some nodes have none and one has two edges from the same": (
+        """
+        input  x[V, C], e: edges[V]
+        let    m = moments(x over V: e, C)
+        let    high = max(x over V: e with self, C)
+        output (x - m.mean) / sqrt(m.var + 1) + high * count(over V: e)
+        """,
+        {}, (6, 3), {"e": EDGES},
+    ),
+    "neighbours that weigh": (
+        """
+        input  x[V, T, C], e: edges[V], trust[V] = 1
+        output x - mean(x over V: e, T, C weight 1 + trust^2) * std(x over V: e with self, T, C)
+        """,
+        {}, (6, 2, 3), {"e": EDGES, "trust": torch.linspace(-1, 2, 6).double()},
+    ),
+    "more neighbours than a tile has": (
+        """
+        input  x[V, C], e: edges[V]
+        reduce V: e, C
+        """,
+        {}, (40, 2), {"e": torch.cartesian_prod(torch.arange(40), torch.arange(0, 40, 3)).T},
     ),
     "lengths that positions are compared with": (
         """
