@@ -25,13 +25,14 @@ from metanorm.ir.nodes import (
     Number,
     Param,
     Position,
+    Recurrence,
     Ref,
 )
 from metanorm.ir.operands import operands
 from metanorm.ir.program import Program
 from metanorm.ir.roles import roles
 from metanorm.nest.arguments import start_of
-from metanorm.nest.nest import Nest
+from metanorm.nest.nest import Nest, reach_of
 from metanorm.plan.sweeps import Reduction
 from metanorm.targets.python.pyir import Expr, Name
 from metanorm.targets.triton.terms import ONE
@@ -113,6 +114,16 @@ class KernelContext:
     def axis_order(self, ref: Ref) -> tuple[str, ...]:
         """The axes of a value as its array has them."""
         return self._axis_orders.get(ref, self.lets[ref].type.axes)
+
+    def phase_axes(self, ref: Ref) -> tuple[str, ...]:
+        """The axes of the cells of a phase that computes a value. A state moves along another."""
+        op, order = self.lets[ref].op, self.axis_order(ref)
+        return tuple(a for a in order if not (isinstance(op, Recurrence) and a == op.axis))
+
+    def is_along_axis(self, ref: Ref) -> bool:
+        """Whether a value reads other positions of an axis that it has itself."""
+        op = self.lets[ref].op
+        return isinstance(op, Recurrence) or reach_of(op) is not None
 
     def is_wide(self, ref: Ref) -> bool:
         """Whether a value is as large as the data."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from metanorm.ir.nodes import POINTWISE, AxisMap, Pool, Ref
-from metanorm.nest.nest import reach_of
 from metanorm.targets.python.pyir import Expr
 from metanorm.targets.triton.context import Arguments, KernelContext
 from metanorm.targets.triton.scope import NotInTile, Scope
@@ -31,8 +30,8 @@ class IslandScope(Scope):
                 raise NotInTile("a map along an axis")
             if not isinstance(op, POINTWISE) and not self.ctx.is_inline(ref):
                 raise NotInTile("a value at another place")
-        if reach_of(op) is not None and self.ctx.depends_on_statistics(ref):
-            raise NotInTile("a pool that overlaps, of what depends on statistics")
+        if self.ctx.is_along_axis(ref) and self.ctx.depends_on_statistics(ref):
+            raise NotInTile("other positions of what depends on statistics")
         return super().expression(ref)
 
     def is_computed_in_place(self, ref: Ref) -> bool:

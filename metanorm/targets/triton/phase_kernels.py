@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from metanorm.ir.aggregation import Ones
 from metanorm.ir.index import closure
 from metanorm.ir.momenta import momenta
-from metanorm.ir.nodes import POINTWISE, AxisMap, Count, Pool, Ref
+from metanorm.ir.nodes import POINTWISE, AxisMap, Count, Pool, Recurrence, Ref
 from metanorm.ir.operands import operands
 from metanorm.ir.program import Update
 from metanorm.plan.sweeps import Reduction
@@ -22,7 +22,8 @@ from metanorm.targets.triton.joining import joining_function
 from metanorm.targets.triton.kernel import kernel_function
 from metanorm.targets.triton.phases import RELOCATIONS, Phase
 from metanorm.targets.triton.pool_loops import PoolPrinter
-from metanorm.targets.triton.scope import COLUMN, Scope
+from metanorm.targets.triton.scope import COLUMN, Array, Scope, stored_array
+from metanorm.targets.triton.states import print_states
 from metanorm.targets.triton.steps import Keys, Parts, PhasesStep, PhaseStep
 from metanorm.targets.triton.terms import (
     ONE,
@@ -57,8 +58,9 @@ class PhasePrinter:
         self.scope = CellScope(context, self.arguments, available=frozenset(available))
         self.scope.enter_loop()
         self.pools = PoolPrinter(self.scope)
-        self.axes = context.axis_order(phase.members[0])
-        self.arrays: list[tuple[str, Keys]] = []
+        self.lengths_of_steps: list[Keys] = []
+        self.axes = context.phase_axes(phase.members[0])
+        self.arrays: list[Array] = []
         cells = self._cell_positions()
         for ref in phase.members:
             self._compute_member(ref)
@@ -79,7 +81,7 @@ class PhasePrinter:
             function,
             (*keys, "REAL", "INDEX", *META),
             sizes,
-            tuple(dict.fromkeys(self.pools.pooled)),
+            tuple(dict.fromkeys([*self.pools.pooled, *self.lengths_of_steps])),
             tuple(self.arrays),
             self.changes,
         )
@@ -127,10 +129,14 @@ class PhasePrinter:
                 self._join_parts(*self.ctx.measured[ref])
             elif isinstance(op, AxisMap):
                 self.pools.softmax(ref, op)
+            elif isinstance(op, Recurrence):
+                self.arrays.append(print_states(s, ref, op))
+                self.lengths_of_steps.append((f"size {op.axis}",))
+                return
             elif self._is_narrow_pool(ref):
                 self.pools.pools(self._pools_in_same_loop(ref))
         if ref in self.phase.stored:
-            self._store_value(ref, s.value(ref))
+            self.arrays.append(stored_array(s, ref, s.value(ref)))
 
     def _is_narrow_pool(self, ref: Ref) -> bool:
         """Whether a value is a statistic of narrow values."""
@@ -193,13 +199,6 @@ class PhasePrinter:
             self.scope.bind(ref, names[statistic])
 
     # ---- results
-
-    def _store_value(self, ref: Ref, value: Expr) -> None:
-        order = self.ctx.axis_order(ref)
-        pointer = self.arguments(f"value {ref}", f"{self.scope.preferred_name(ref)}_of")
-        sides = self.scope.sides_of(order)
-        self.scope.body.append(self.scope.store(pointer, self.scope.offset(order), sides, value))
-        self.arrays.append((f"value {ref}", tuple(f"size {axis}" for axis in order)))
 
     def _update_buffer(self, update: Update, value: Expr) -> None:
         """Write a value to a buffer, or move the buffer towards it by the momentum."""

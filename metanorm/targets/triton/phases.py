@@ -1,8 +1,9 @@
-"""Schedule the narrow values between two passes over the data in phases, and pools that overlap.
+"""Schedule the narrow values between two passes over the data in phases, and what reads the data at
+other positions: pools that overlap, and states that move along an axis.
 
 A phase computes values on the same axes, cell by cell: statistics joined from the parts of tiles,
-and pools of values that earlier phases stored. An elementwise value is computed wherever it is
-read, unless a phase on its own axes computes it.
+and pools of values that earlier phases stored. A state has a cell for each line along its axis. An
+elementwise value is computed wherever it is read, unless a phase on its own axes computes it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from metanorm.ir.nodes import (
     Lookup,
     Piece,
     Pool,
+    Recurrence,
     Ref,
     Rename,
 )
@@ -43,7 +45,7 @@ class Phases:
     def __init__(self, context: KernelContext) -> None:
         self.ctx = context
         self.op = {name: let.op for name, let in context.lets.items()}
-        self.axes = {name: frozenset(let.type.axes) for name, let in context.lets.items()}
+        self.axes = {name: frozenset(context.phase_axes(name)) for name in context.lets}
 
     def schedule(
         self, required: Collection[Ref], followed: Collection[Ref], available: Collection[Ref],
@@ -115,7 +117,8 @@ class Phases:
             """Whether the phase has a value, also at other positions along `moving_axis`."""
             if ref in available or self.ctx.is_external(ref) or self.ctx.is_inline(ref):
                 return True
-            if ref in members and moving_axis not in self.axes[ref]:
+            is_state = isinstance(self.op[ref], Recurrence)  # which has more axes than its phase
+            if ref in members and moving_axis not in self.axes[ref] and not is_state:
                 return True
             if (ref, moving_axis) not in known_at:
                 known_at[ref, moving_axis] = not self.is_phase_boundary(ref) and is_computable(
@@ -133,7 +136,9 @@ class Phases:
                 return op.function == "softmax" and is_available(op.value, op.axis)
             if isinstance(op, Pool) and (scan := reach_of(op)) is not None:
                 return all(is_available(operand, scan[0]) for operand in operands(op))
-            known_op = isinstance(op, (*POINTWISE, Pool, Count)) or self.ctx.is_inline(ref)
+            known_op = isinstance(op, (*POINTWISE, Pool, Count, Recurrence)) or self.ctx.is_inline(
+                ref
+            )
             return known_op and all(is_available(o, moving_axis) for o in operands(op))
 
         for ref in refs:  # in the order of the program, in which operands come first
@@ -146,7 +151,7 @@ class Phases:
         op = self.op[ref]
         if isinstance(op, Count):
             return not self.ctx.is_inline(ref) and not self.ctx.is_group_size(self.ctx.lets[ref])
-        return ref in self.ctx.measured or isinstance(op, (Pool, AxisMap))
+        return ref in self.ctx.measured or isinstance(op, (Pool, AxisMap, Recurrence))
 
     def _break_count(self, refs: Iterable[Ref], refs_to_count: Collection[Ref]) -> int:
         return sum(ref in refs_to_count and self.is_phase_boundary(ref) for ref in refs)

@@ -170,7 +170,7 @@ class _Schedule:
         return list(updates_by_axes.values())
 
     def _axes_suffix(self, phase: Phase, number: int) -> str:
-        axes = self.ctx.lets[phase.members[0]].type.axes
+        axes = self.ctx.phase_axes(phase.members[0])
         per = re.sub(r"\W+", "_", "_".join(axes).lower())
         return f"{number}_per_{per}" if axes else f"{number}_of_all"
 
@@ -178,5 +178,5 @@ class _Schedule:
         names = ", ".join(r for r in phase.members if not r.startswith("%"))
         first = phase.members[0]
         kind = "Values" if self.ctx.is_wide(first) else "Narrow values"
-        doc = f"{kind} per {', '.join(self.ctx.lets[first].type.axes) or 'all'}"
+        doc = f"{kind} per {', '.join(self.ctx.phase_axes(first)) or 'all'}"
         return f"{doc}: {names}." if names else f"{doc}."

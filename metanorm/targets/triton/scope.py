@@ -32,7 +32,6 @@ from metanorm.ir.nodes import (
 from metanorm.ir.operands import operands
 from metanorm.ir.rename import role_of
 from metanorm.ir.scalar import Const, Hyper, scalar_text
-from metanorm.nest.nest import reach_of
 from metanorm.targets.python.pyir import (
     Assign,
     Expr,
@@ -74,6 +73,7 @@ ROW, COLUMN = frozenset(("row",)), frozenset(("column",))
 # that differ inside the loop.
 ScopeState = tuple[dict[str, Expr], dict[str, Sides], dict[str, Expr], dict[str, int]]
 Hidden = dict[Ref, tuple[Expr, int]]
+Array = tuple[str, tuple[str, ...]]  # the key of an array, and the keys of its lengths
 
 
 @dataclass
@@ -254,7 +254,7 @@ class Scope:
 
     def is_computed_in_place(self, ref: Ref) -> bool:
         """Whether each kernel computes a value itself: it is wide, a number, or cheap."""
-        if reach_of(self.ctx.lets[ref].op) is not None:  # it reads other positions
+        if self.ctx.is_along_axis(ref):
             return False
         return self.ctx.is_wide(ref) or self.ctx.is_number(ref) or self.ctx.is_recomputable(ref)
 
@@ -389,3 +389,11 @@ class Scope:
             value = self.load_elsewhere(ref, piece, place, sides, inside)
             chosen = call("tl.where", inside, value, chosen)
         return chosen
+
+
+def stored_array(scope: Scope, ref: Ref, value: Expr) -> Array:
+    """Print the store of a value into an array that later kernels read. Returns the array."""
+    order = scope.ctx.axis_order(ref)
+    pointer = scope.arguments(f"value {ref}", f"{scope.preferred_name(ref)}_of")
+    scope.body.append(scope.store(pointer, scope.offset(order), scope.sides_of(order), value))
+    return f"value {ref}", tuple(f"size {axis}" for axis in order)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from metanorm.ir.aggregation import ByIndex
-from metanorm.ir.nodes import AxisMap, Recurrence
+from metanorm.ir.nodes import AxisMap
 from metanorm.nest.layouts import AxisGroup
 from metanorm.nest.nest import Nest
 from metanorm.plan.sweeps import Reduction
@@ -56,10 +56,7 @@ class TileShape:
 
 
 def unsupported_in_triton(nest: Nest) -> Iterator[str]:
-    """The reasons why Triton alone has no kernel for a nest, such as states that move along an
-    axis."""
-    if any(isinstance(let.op, Recurrence) for let in nest.program.body):
-        yield "a state that moves along an axis"
+    """The reasons why Triton alone has no kernel for a nest."""
     if nest.extra_axes:
         yield "a value larger than the input"
     axis_maps = (let.op for let in nest.program.body if isinstance(let.op, AxisMap))

@@ -1,4 +1,5 @@
-"""Pools that overlap: kernels look at what is near each cell or element, tile by tile."""
+"""Pools that overlap: kernels look at what is near each cell or element, tile by tile. States that
+move along an axis: kernels take one step after the other, many lines side by side."""
 
 from __future__ import annotations
 
@@ -40,6 +41,17 @@ IN_SEGMENTS = """
   let    m = moments(x over C, V: causal within ends)
   let    near = mean(x over C, V: window(w) within ends)
   output (x - m.mean) / sqrt(m.var + 0.1) + near
+"""
+
+# A state of elements with a decay for each, one of cells against the direction, which is a result,
+# and one without other axes, before each step.
+STATES = """
+  input  x[N, C, T], state[N, C] = 0, leak[T] = 0.5
+  let    m = scan(0.2 * x over T, decay = sigmoid(x), start = state)
+  let    level = scan(mean(x over C) over T, decay = leak, start = mean(state over C), {direction})
+  let    steps = scan(leak over T, decay = 0.9)
+  output (x - m.before) / sqrt(m^2 + 1) + level{moment} * steps.before, last = m[T = -1],
+         level = level
 """
 
 
@@ -100,3 +112,20 @@ def test_scans_in_planes(width: int) -> None:
 def test_scans_in_segments(width: int) -> None:
     ends = torch.tensor([0, 1, 1, 4, 9])
     check(IN_SEGMENTS, width, torch.randn(9, C, dtype=torch.float64), {"ends": ends})
+
+
+@pytest.mark.parametrize("moment", ["", ".before"])
+@pytest.mark.parametrize(
+    "direction", ["reverse = true", pytest.param("reverse = false", marks=pytest.mark.extended)]
+)
+@pytest.mark.parametrize(
+    "shape",
+    [(N, C, T), *(pytest.param(s, marks=pytest.mark.extended) for s in ((3, 5, 1), (1, 1, 33)))],
+)
+def test_states_along_an_axis(shape: tuple[int, ...], direction: str, moment: str) -> None:
+    others = {
+        "state": torch.randn(shape[:2], dtype=torch.float64),
+        "leak": torch.rand(shape[2], dtype=torch.float64),
+    }
+    x = torch.randn(shape, dtype=torch.float64)
+    check(STATES.format(direction=direction, moment=moment), 1, x, others)
