@@ -5,7 +5,7 @@ One loop takes all statistics over the same axes that do not depend on each othe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from metanorm.ir.accumulation import ACCUMULATIONS, WEIGHT, Part
@@ -259,17 +259,8 @@ class PoolPrinter:
             condition = self._near(condition, reach, variable, here, sides_here)
         assert condition is not None
         s.body.append(Assign((counts,), condition))
-        arrays = {*s.local, *getattr(s, "available", ())}
-        if (
-            self.ctx.nest.grouped_axis in axes
-            and not domain.by_group
-            and self.ctx.reads_groups(refs, arrays)
-        ):
-            assert self.ctx.group_axis is not None
-            name = Name(names.fresh(self.ctx.group_axis.lower()))
-            group, sides = group_of_row(s)
-            s.body.append(Assign((name,), group))
-            s.set_position(self.ctx.group_axis, name, sides)
+        if not domain.by_group:
+            self._set_group(axes, refs)
         s.masks["both"] = counts
         if followed is not None:
             edges.set_node()
@@ -277,9 +268,20 @@ class PoolPrinter:
         s.leave_loop(start, (begin, end, Name("PARTS")))
         width = width_of(reach) if reach is not None else None
         lengths = [f"size {axis}" for axis in axes] if width is None else [width_key(width)]
-        if followed is not None:
-            lengths.append(degree_key(followed.link))
-        self.pooled.append(tuple(lengths))
+        degrees = [degree_key(followed.link)] if followed is not None else []
+        self.pooled.append((*lengths, *degrees))
+
+    def _set_group(self, axes: Collection[str], refs: Sequence[Ref]) -> None:
+        """Set the position along the axis of groups, if a loop over rows reads values of groups."""
+        s, group_axis = self.scope, self.ctx.group_axis
+        arrays = {*s.local, *getattr(s, "available", ())}
+        if self.ctx.nest.grouped_axis not in axes or not self.ctx.reads_groups(refs, arrays):
+            return
+        assert group_axis is not None
+        name = Name(s.arguments.names.fresh(group_axis.lower()))
+        group, sides = group_of_row(s)
+        s.body.append(Assign((name,), group))
+        s.set_position(group_axis, name, sides)
 
     def _distance(self, distance: Scalar) -> Expr:
         """How many positions a pool reaches back or ahead."""
