@@ -89,7 +89,7 @@ def render(doc: Doc, width: int) -> str:
 
 
 def one_line(doc: Doc) -> str:
-    """The document without line ends, whatever its width. It has no hard ones."""
+    """The document on one line, whatever its width. A hard line is printed flat, too."""
     parts: list[str] = []
     stack: list[Doc] = [doc]
     while stack:

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-SECONDS = 30  # of the processor: most inputs take under 1 s, the largest 8 s and twice that beside
-# other work that shares its core, under Python 3.10
+# Of the processor. Most inputs take under 1 s and the largest 8 s, but twice that under Python 3.10
+# beside other work that shares a core.
+SECONDS = 30
 BYTES = 500 * 1024 * 1024
 HANGS = 600  # seconds after which a command hangs; it may have to share a slow machine
 

@@ -101,7 +101,7 @@ class Division:
         self.space = Space(program.axes)
         self.axes = frozenset(program.divided)
         self.tables = {i.name for i in program.inputs if i.sort == "index" and i.table is not None}
-        self._divided_axes: dict[tuple[str, ...], DividedAxes] = {}
+        self._divided_axes_cache: dict[tuple[str, ...], DividedAxes] = {}
 
     def divides(self, axis: str) -> bool:
         """Whether each process has a piece of an axis, or of its cells."""
@@ -110,10 +110,10 @@ class Division:
     def divided_axes(self, axes: Iterable[str]) -> DividedAxes:
         """The divided axes among those of a value."""
         key = tuple(axes)
-        if key not in self._divided_axes:
+        if key not in self._divided_axes_cache:
             divided = frozenset(self.space.base(axis) for axis in key if self.divides(axis))
-            self._divided_axes[key] = divided
-        return self._divided_axes[key]
+            self._divided_axes_cache[key] = divided
+        return self._divided_axes_cache[key]
 
     def _is_shared(self, axis: str) -> bool:
         """Whether an axis enumerates cells that all processes have, such as domains."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
@@ -17,7 +17,9 @@ def initialize_state(
     Torch does that when it puts a parametrization on a weight, and a first call does it for
     gradients and steps. The constructors of other norms make theirs: nothing is done.
     """
-    if hasattr(norm, "right_inverse"):
-        norm.right_inverse(inputs[program.inputs[0].name])  # type: ignore[operator]
-    elif hasattr(norm, "begin_state"):
-        norm.begin_state(*(inputs[decl.name] for decl in program.inputs))  # type: ignore[operator]
+    for_weight: Callable[..., object] | None = getattr(norm, "right_inverse", None)
+    for_first_call: Callable[..., object] | None = getattr(norm, "begin_state", None)
+    if for_weight is not None:
+        for_weight(inputs[program.inputs[0].name])
+    elif for_first_call is not None:
+        for_first_call(*(inputs[decl.name] for decl in program.inputs))

@@ -119,6 +119,14 @@ class CallBinding:
             self.shapes.setdefault(dim, (length,))
         self.real = torch.float64 if self.x.dtype == torch.float64 else torch.float32
 
+    def edges_dim(self, edges: str) -> str:
+        """The dimension of an edge list `[2, E]` that enumerates edges. Raises `Unsupported` if it
+        has no pairs."""
+        ends, edges_dim = self.table.tensors[edges]
+        if self.sizes[ends] != 2:
+            raise Unsupported("edges that are no pairs")
+        return edges_dim
+
     def _cut(self, run: str, whole: str, start: Scalar, length: Scalar) -> None:
         """Set the length of a run of positions, and where it starts."""
         numbers = (whole_number(scalar, self.values, self.sizes) for scalar in (start, length))

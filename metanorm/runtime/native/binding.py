@@ -110,9 +110,7 @@ class NativeBinding(CallBinding):
 
     def _edge_words(self, field: Field, offset: int) -> list[Any]:
         """The pointer, the dtype and the number of edges."""
-        ends, edges = self.table.tensors[field.name]
-        if self.sizes[ends] != 2:
-            raise Unsupported("edges that are no pairs")
+        edges = self.edges_dim(field.name)
         self.pointers.append((offset, self.order[field.name]))
         self.layout_words.append(LayoutWord(offset + 2, "size", self.spans[edges][0]))
         return [0, DTYPE_CODES[torch.int64], self.sizes[edges]]

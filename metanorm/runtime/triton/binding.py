@@ -163,15 +163,13 @@ class TritonBinding(CallBinding):
 
     def _add_edges(self, name: str) -> None:
         """Add an edge list, which each call sorts as its kernels need it."""
-        ends, edges = self.table.tensors[name]
-        if self.sizes[ends] != 2:
-            raise Unsupported("edges that are no pairs")
+        edges = self.edges_dim(name)
         nodes = self.sizes[self.table.edges[name]]
         self.numbers[f"degree {name}"] = self.sizes[edges] // max(nodes, 1) + 1
         self.prepared.edge_lists += [
-            SortedEdges(name, self.order[name], nodes, loop, way)
+            SortedEdges(name, self.order[name], nodes, loop, into)
             for loop in (False, True)
-            for way in ("into", "out")
+            for into in (True, False)
         ]
 
     def _stride_keys(self, name: str) -> list[str]:

@@ -6,7 +6,7 @@ import functools
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -30,7 +30,7 @@ class SortedRows:
 
     operand: int
     n_groups: int
-    keys = ("starts", "order")
+    keys: ClassVar[tuple[str, str]] = ("starts", "order")
 
     def tensors(self, operands: Operands) -> tuple[Tensor, Tensor | None]:
         """What kernels are given for the keys."""
@@ -41,28 +41,26 @@ class SortedRows:
 
 @dataclass(frozen=True)
 class SortedEdges:
-    """An operand of a call that is an edge list, of which kernels follow the edges of each node.
-
-    `way` is `into` for edges sorted by target, `out` for those sorted by source.
-    """
+    """An operand of a call that is an edge list, of which kernels follow the edges of each node:
+    those `into` it, or those out of it. With `loop` one leads from each node to itself."""
 
     name: str
     operand: int
     nodes: int
     loop: bool
-    way: str
+    into: bool
 
     @property
     def keys(self) -> tuple[str, str]:
         """The keys of where the edges of a node start, and of the other ends."""
-        start = f"links {self.name} {int(self.loop)} {self.way}"
-        return f"{start} starts", f"{start} nodes"
+        prefix = f"links {self.name} {int(self.loop)} {'into' if self.into else 'out'}"
+        return f"{prefix} starts", f"{prefix} nodes"
 
     def tensors(self, operands: Operands) -> tuple[Tensor, Tensor]:
         """What kernels are given for the keys."""
         edges = operands[self.operand]
         assert edges is not None
-        return sorted_edges(edges, self.nodes, self.loop, self.way == "into")
+        return sorted_edges(edges, self.nodes, self.loop, self.into)
 
 
 def cached_by_version(find: IndexFunction[P, T]) -> IndexFunction[P, T]:
@@ -126,7 +124,7 @@ def _rows(index: Tensor, count: int, stream: int) -> tuple[Tensor, Tensor | None
 
 
 def sorted_edges(edges: Tensor, nodes: int, loop: bool, into: bool) -> tuple[Tensor, Tensor]:
-    """The edges of shape [2, E], sorted by target (`into`) or by source.
+    """Edges of shape [2, E], sorted by target (`into`) or by source. Raises as `edge_ends` does.
 
     Returns where the edges of each node start, shape [nodes + 1], and the other end of each edge,
     shape [E], or [E + nodes] with `loop`, an edge from each node to itself.

@@ -120,7 +120,7 @@ class KernelContext:
         op, order = self.lets[ref].op, self.axis_order(ref)
         return tuple(a for a in order if not (isinstance(op, Recurrence) and a == op.axis))
 
-    def is_along_axis(self, ref: Ref) -> bool:
+    def reads_along_axis(self, ref: Ref) -> bool:
         """Whether a value reads other positions of an axis that it has itself."""
         op = self.lets[ref].op
         return isinstance(op, Recurrence) or reach_of(op) is not None

@@ -30,7 +30,7 @@ class IslandScope(Scope):
                 raise NotInTile("a map along an axis")
             if not isinstance(op, POINTWISE) and not self.ctx.is_inline(ref):
                 raise NotInTile("a value at another place")
-        if self.ctx.is_along_axis(ref) and self.ctx.depends_on_statistics(ref):
+        if self.ctx.reads_along_axis(ref) and self.ctx.depends_on_statistics(ref):
             raise NotInTile("other positions of what depends on statistics")
         return super().expression(ref)
 

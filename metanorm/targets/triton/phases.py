@@ -136,10 +136,10 @@ class Phases:
                 return op.function == "softmax" and is_available(op.value, op.axis)
             if isinstance(op, Pool) and (scan := reach_of(op)) is not None:
                 return all(is_available(operand, scan[0]) for operand in operands(op))
-            known_op = isinstance(op, (*POINTWISE, Pool, Count, Recurrence)) or self.ctx.is_inline(
-                ref
-            )
-            return known_op and all(is_available(o, moving_axis) for o in operands(op))
+            has_rule = isinstance(op, (*POINTWISE, Pool, Count, Recurrence))
+            if not has_rule and not self.ctx.is_inline(ref):
+                return False
+            return all(is_available(o, moving_axis) for o in operands(op))
 
         for ref in refs:  # in the order of the program, in which operands come first
             if self.axes[ref] == axes and is_computable(ref):

@@ -254,7 +254,7 @@ class Scope:
 
     def is_computed_in_place(self, ref: Ref) -> bool:
         """Whether each kernel computes a value itself: it is wide, a number, or cheap."""
-        if self.ctx.is_along_axis(ref):
+        if self.ctx.reads_along_axis(ref):
             return False
         return self.ctx.is_wide(ref) or self.ctx.is_number(ref) or self.ctx.is_recomputable(ref)
 

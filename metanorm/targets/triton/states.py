@@ -15,7 +15,10 @@ STATE_DTYPE = "tl.float64"
 
 
 def print_states(scope: Scope, ref: Ref, op: Recurrence) -> Array:
-    """Print the loop along the axis, which stores the state of each step. Returns the array."""
+    """Print the loop along the axis, which stores the state of each step. Returns the array.
+
+    The cells of the phase are the columns of the tile; the axis of the recurrence is none of them.
+    """
     names, column = scope.arguments.names, scope.masks.get("column")
     has_cells = any(scope.sides.values())
     if not has_cells:  # a single state, which needs no mask
@@ -35,11 +38,11 @@ def print_states(scope: Scope, ref: Ref, op: Recurrence) -> Array:
     scope.set_position(op.axis, position, frozenset())
     scope.masks = {} if column is None else {"column": column, "both": column}
     value, decay = scope.value(op.value), scope.value(op.decay)
-    moved = Assign((state,), plus(times(decay, state), value))
+    move_state = Assign((state,), plus(times(decay, state), value))
     if not op.before:
-        scope.body.append(moved)
+        scope.body.append(move_state)
     array = stored_array(scope, ref, cast(state, "REAL"))
     if op.before:
-        scope.body.append(moved)
+        scope.body.append(move_state)
     scope.leave_loop(step, (ZERO, length))
     return array

@@ -18,6 +18,7 @@ from layers import agree, everything, weighted
 from metanorm.driver import compile_specs
 from metanorm.module_names import module_name
 from metanorm.options import Options
+from metanorm.runtime import use
 from metanorm.runtime.triton import tiles
 from metanorm.runtime.triton.tiles import DataPass
 from metanorm.targets.live import module_from_files
@@ -240,6 +241,37 @@ def test_results_for_groups_of_rows(result: str) -> None:
     x = torch.randn(6, 3, dtype=torch.float64)
     expected = everything("torch", module, x, {"batch": BATCH}, weighted)
     agree(everything("triton", module, x, {"batch": BATCH}, weighted), expected)
+
+
+def test_neighbours_are_those_of_an_adjacency_matrix() -> None:
+    """Moments and largest values of the sources of edges, and their gradients, beside a matrix."""
+    body = """
+        input  x[V, C], e: edges[V]
+        let    m = moments(x over V: e with self, C)
+        let    high = max(x over V: e, C)
+        output (x - m.mean) / sqrt(m.var + 1) + high
+    """
+    module = module_of_norm(body, {})
+    x = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
+    links = torch.zeros(6, 6, dtype=torch.float64)
+    for source, target in EDGES.T.tolist():
+        links[target, source] += 1
+    looped = links + torch.eye(6, dtype=torch.float64)
+    count = looped.sum(1, keepdim=True) * 3
+    mean = (looped @ x).sum(1, keepdim=True) / count
+    gaps = (x[None] - mean[:, None]) ** 2
+    var = (looped[..., None] * gaps).sum((1, 2))[:, None] / count
+    highest = x.amax(1).expand(6, 6).masked_fill(links == 0, -torch.inf).amax(1)
+    high = torch.where(links.sum(1) > 0, highest, 0)[:, None]  # zero where no edge ends
+    wanted = (x - mean) / (var + 1).sqrt() + high
+    with use("triton"):
+        ours = module(x, EDGES)
+        seed = torch.randn_like(ours)
+        (gradient,) = torch.autograd.grad(ours, x, seed)
+    torch.testing.assert_close(ours, wanted, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        gradient, *torch.autograd.grad(wanted, x, seed), rtol=1e-8, atol=1e-8
+    )
 
 
 def test_a_few_wide_rows() -> None:

@@ -43,8 +43,8 @@ IN_SEGMENTS = """
   output (x - m.mean) / sqrt(m.var + 0.1) + near
 """
 
-# A state of elements with a decay for each, one of cells against the direction, which is a result,
-# and one without other axes, before each step.
+# A state for each line of elements, whose decays are their own; one for each line of cells, in
+# either direction, which is returned; and a single one, read before each step.
 STATES = """
   input  x[N, C, T], state[N, C] = 0, leak[T] = 0.5
   let    m = scan(0.2 * x over T, decay = sigmoid(x), start = state)
@@ -129,3 +129,32 @@ def test_states_along_an_axis(shape: tuple[int, ...], direction: str, moment: st
     }
     x = torch.randn(shape, dtype=torch.float64)
     check(STATES.format(direction=direction, moment=moment), 1, x, others)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_states_are_those_of_a_loop(reverse: bool) -> None:
+    """Before and after each step, and their gradients, beside a loop over positions in torch."""
+    norm = triton_module(f"""
+        norm Leaky {{
+          input  x[N, C, T], start[N] = 0
+          let    m = scan(x over T, decay = sigmoid(x), start = start,
+                          reverse = {str(reverse).lower()})
+          output after = m, before = m.before
+        }}
+    """).Leaky()
+    x = torch.randn(N, C, T, dtype=torch.float64, requires_grad=True)
+    start = torch.randn(N, dtype=torch.float64, requires_grad=True)
+    with use("triton"):
+        ours = norm(x, start)
+        loss = (ours.after * ours.before.cos()).sum()
+        gradients = torch.autograd.grad(loss, (x, start))
+    state = start[:, None].expand(N, C)
+    before, after = [state] * T, [state] * T
+    for t in reversed(range(T)) if reverse else range(T):
+        before[t] = state
+        state = after[t] = torch.sigmoid(x[..., t]) * state + x[..., t]
+    by_loop = torch.stack(after, -1), torch.stack(before, -1)
+    torch.testing.assert_close((ours.after, ours.before), by_loop, rtol=1e-9, atol=1e-9)
+    loop_loss = (by_loop[0] * by_loop[1].cos()).sum()
+    for ours_, theirs in zip(gradients, torch.autograd.grad(loop_loss, (x, start))):
+        torch.testing.assert_close(ours_, theirs, rtol=1e-8, atol=1e-8)
