@@ -17,7 +17,6 @@ GUIDE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 # What each section follows, as the code writes it.
 FOLLOWED = (
     ("An operation", r'"softplus"'),
-    ("An operation", r"^    Interleave,$|^from .* import .*\bInterleave\b|^class Interleave\b"),
     ("An operation", r"^    Causal,$|^from .* import .*\bCausal\b|^class Causal\b"),
     ("A dtype", r"\bbfloat16\b"),
     ("An error", r"\bBadMatrixArgument\b"),
@@ -304,8 +303,8 @@ NAMED_GROUPINGS = {
         '    _matrix("near", "W: near", "A position and the one on either side."),',
     ),
     "metanorm/semantics/groupings.py": (
-        '    "blocks": ',
-        '    "pairs": lambda size, edge: Chunks(Const(2)),\n'
+        '    "window": ',
+        '    "pairs": lambda size, edge: REGULAR["chunks"](Const(2)),\n'
         '    "near": lambda size, edge: Window(Const(3), "truncate"),',
     ),
 }
@@ -324,3 +323,66 @@ def test_a_partition_and_an_overlapping_pool_are_two_rows_each(copy: Copy) -> No
         copy.add(file, before, line)
         assert f"`{file}`" in section("An operation")
     demand_good_kernels(copy, "paired.norm")
+
+
+# A regular partition of its own: the class, its matrix in the oracle, and a row of the language.
+PARTITION = {
+    "metanorm/ir/partitions.py": (
+        "class Interleave(",
+        "class Strided(RegularPartition):\n"
+        '    """As many positions as `number` says, which are equally far apart."""\n\n'
+        '    name = "strided"\n    counts_pools = False\n    is_consecutive = False\n\n',
+    ),
+    "metanorm/oracle/dense.py": (
+        "    Interleave: ",
+        "    Strided: lambda position, number: (\n"
+        "        position % max(len(position) // number, 1), len(position) // number\n    ),",
+    ),
+    "metanorm/ir/ops.py": (
+        '    _matrix("interleave"',
+        '    _matrix("strided", "C: strided(k)", "k positions, equally far apart.", "k"),',
+    ),
+}
+STRIDED = """norm Strided(k: int) {
+  input  x[N, C, T]
+  let    m = moments(x over C: strided(k), T)
+  let    s = max(x over C, T: strided(2))
+  output (x - m.mean) / sqrt(m.var + 1e-5) + s, mean = cells(m.mean)
+}
+"""
+
+
+@pytest.mark.needs_torch
+def test_a_partition_is_a_class_its_oracle_and_a_row(copy: Copy) -> None:
+    """The check of lengths, kernels, gradients, the docstring and processes follow."""
+    classes = {ROOT / "metanorm/ir/partitions.py", ROOT / "metanorm/oracle/dense.py"}
+    assert {*files_with(r"\bInterleave\b")} == classes
+    (copy.folder / "strided.norm").write_text(STRIDED)
+    for file, (before, line) in PARTITION.items():
+        copy.add(file, before, line)
+        assert f"`{file}`" in section("An operation")
+    oracle = copy.folder / "metanorm/oracle/dense.py"
+    oracle.write_text(oracle.read_text().replace("Interleave, Reg", "Interleave, Strided, Reg", 1))
+    demand_good_kernels(copy, "strided.norm")
+    module = copy.run("compile", "strided.norm", "--stdout").stdout
+    assert "if k < 1 or shape[1] % k:" in module and "[N, size(C) // k]" in module
+    use = "norm Called { input x[N, C] output strided(x) }"
+    (copy.folder / "called.norm").write_text(use)
+    assert "`mean(x over C: strided(k))`" in copy.run("check", "called.norm").stderr
+
+
+@pytest.mark.needs_torch  # which the oracle imports
+@pytest.mark.parametrize(
+    ("left_out", "module"),
+    [("metanorm/oracle/dense.py", "metanorm.oracle.dense"),
+     ("metanorm/ir/ops.py", "metanorm.semantics.groupings")],
+)  # fmt: skip
+def test_a_place_that_a_partition_lacks_is_named_at_once(
+    left_out: str, module: str, copy: Copy
+) -> None:
+    for file, (before, line) in PARTITION.items():
+        if file != left_out:
+            copy.add(file, before, line)
+    command = [sys.executable, "-c", f"import {module}"]
+    imported = subprocess.run(command, cwd=copy.folder, capture_output=True, text=True)
+    assert "AssertionError: " in imported.stderr and "trided" in imported.stderr

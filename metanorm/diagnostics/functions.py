@@ -71,16 +71,6 @@ NOT_AVAILABLE = {
 }  # fmt: skip
 
 
-# Matrices, where a person calls one.
-POOLING = {
-    "blocks": "C: blocks(g)",
-    "causal": "T: causal",
-    "chunks": "C: chunks(k)",
-    "interleave": "C: interleave(g)",
-    "window": "W: window(k)",
-}
-
-
 @problem("MN0202")
 @dataclass(frozen=True)
 class UnknownFunction(Problem):
@@ -117,6 +107,7 @@ class UnknownFunction(Problem):
     candidates: tuple[str, ...]
     statistics: tuple[str, ...] = ()  # all of them, if the call pools
     meanings: Mapping[str, str] = field(default_factory=dict, compare=False)  # of the candidates
+    pooling: str = ""  # how a pool has it, if it is a matrix
 
     def message(self) -> str:
         return f"unknown function `{self.name}`"
@@ -130,8 +121,8 @@ class UnknownFunction(Problem):
             return (f"it is written `{SPELLED_OUT[self.name]}`",)
         if self.name in NOT_AVAILABLE:
             return (f"there is none: {NOT_AVAILABLE[self.name]}",)
-        if self.name in POOLING:
-            return (f"it says how an axis is pooled: `mean(x over {POOLING[self.name]})`",)
+        if self.pooling:
+            return (f"it says how an axis is pooled: `mean(x over {self.pooling})`",)
         if guess:
             return guess
         if self.name[:1].isupper():
@@ -141,7 +132,7 @@ class UnknownFunction(Problem):
         return ("`metanorm list operations` shows what there is",)
 
     def fixes(self) -> tuple[Fix, ...]:
-        if self.name in SPELLED_OUT or self.name in NOT_AVAILABLE or self.name in POOLING:
+        if self.name in SPELLED_OUT or self.name in NOT_AVAILABLE or self.pooling:
             return ()
         if self.name in NAMES_ELSEWHERE:
             ours, difference = NAMES_ELSEWHERE[self.name]

@@ -10,33 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Union
 
-from metanorm.ir.scalar import Const, Scalar, scalar_text
+from metanorm.ir.partitions import RegularPartition
+from metanorm.ir.scalar import Scalar, scalar_text
 
 
 @dataclass(frozen=True, slots=True)
 class Ones:
     """One pool of all positions."""
-
-
-@dataclass(frozen=True, slots=True)
-class Blocks:
-    """`count` equal consecutive blocks."""
-
-    count: Scalar
-
-
-@dataclass(frozen=True, slots=True)
-class Chunks:
-    """Consecutive blocks of `size`."""
-
-    size: Scalar
-
-
-@dataclass(frozen=True, slots=True)
-class Interleave:
-    """Positions that are equal modulo `count`."""
-
-    count: Scalar
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,15 +82,11 @@ class Reach:
         return Reach(self.ahead, self.back, self.within)
 
 
-Grouping = Union[
-    Ones, Blocks, Chunks, Interleave, ByIndex, Dense, Window, Causal, Neighbours, Reach
-]  # fmt: skip
+Grouping = Union[Ones, RegularPartition, ByIndex, Dense, Window, Causal, Neighbours, Reach]
 Aggregation = tuple[tuple[str, Grouping], ...]  # (axis, grouping), axes in the order of the program
 
 # Groupings into disjoint pools that cover the axis, other than the single pool of `Ones`.
-PARTITIONS = (Blocks, Chunks, Interleave, ByIndex)
-# Partitions into cells of equal length, which do not depend on data.
-REGULAR = (Blocks, Chunks, Interleave)
+PARTITIONS = (RegularPartition, ByIndex)
 # Groupings with a pool for each position, which overlaps with others.
 OVERLAPPING = (Window, Causal, Neighbours, Reach)
 
@@ -134,18 +110,14 @@ def refines(fine: Grouping | None, coarse: Grouping) -> bool:
     """Whether every pool of `coarse` is a union of pools of `fine`; `None` is one pool each."""
     if fine is None or fine == coarse or (isinstance(coarse, Ones) and is_partition(fine)):
         return True
-    for kind in (Blocks, Interleave):
-        if isinstance(fine, kind) and isinstance(coarse, kind):
-            return _divides(coarse.count, fine.count)
-    if isinstance(fine, Chunks) and isinstance(coarse, Chunks):
-        return _divides(fine.size, coarse.size)
-    return False
-
-
-def _divides(small: Scalar, large: Scalar) -> bool:
-    if not (isinstance(small, Const) and isinstance(large, Const)):
+    if not (isinstance(fine, RegularPartition) and isinstance(coarse, RegularPartition)):
         return False
-    return small.value > 0 and large.value % small.value == 0
+    return fine.refines(coarse)
+
+
+def pool_size(grouping: Grouping, length: Scalar) -> Scalar:
+    """The number of positions in each pool of an axis; all of them if it is not regular."""
+    return grouping.pool_size(length) if isinstance(grouping, RegularPartition) else length
 
 
 def grouping_text(grouping: Grouping) -> str:
@@ -153,12 +125,8 @@ def grouping_text(grouping: Grouping) -> str:
     match grouping:
         case Ones():
             return "ones"
-        case Blocks(count):
-            return f"blocks({scalar_text(count)})"
-        case Chunks(size):
-            return f"chunks({scalar_text(size)})"
-        case Interleave(count):
-            return f"interleave({scalar_text(count)})"
+        case RegularPartition(number):
+            return f"{grouping.name}({scalar_text(number)})"
         case ByIndex(name) | Dense(name):
             return name
         case Window(width, edge, within):

@@ -14,9 +14,7 @@ from dataclasses import dataclass, replace
 
 from metanorm.ir.aggregation import (
     Aggregation,
-    Blocks,
     ByIndex,
-    Chunks,
     Grouping,
     Neighbours,
     Ones,
@@ -51,6 +49,7 @@ from metanorm.ir.nodes import (
     Type,
 )
 from metanorm.ir.operands import operands
+from metanorm.ir.partitions import RegularPartition
 from metanorm.ir.program import Program
 from metanorm.ir.scalar import Const, Scalar, SizeOf
 from metanorm.ir.scalar import leaves as leaves_of
@@ -134,7 +133,9 @@ class Division:
         """
         if segments_of(grouping) is not None:
             return True
-        return isinstance(grouping, (Blocks, Chunks, Neighbours)) or (
+        if isinstance(grouping, RegularPartition):
+            return grouping.is_consecutive
+        return isinstance(grouping, Neighbours) or (
             isinstance(grouping, ByIndex) and grouping.index not in self.tables
         )
 

@@ -9,13 +9,10 @@ from functools import cached_property
 
 from metanorm.ir.aggregation import (
     Aggregation,
-    Blocks,
     ByIndex,
     Causal,
-    Chunks,
     Dense,
     Grouping,
-    Interleave,
     Neighbours,
     Ones,
     Reach,
@@ -51,6 +48,7 @@ from metanorm.ir.nodes import (
     Repeat,
 )
 from metanorm.ir.operands import operands
+from metanorm.ir.partitions import RegularPartition
 from metanorm.ir.program import BufferDecl, ParamDecl, Program, Update
 from metanorm.ir.scalar import Apply, Const, Hyper, Scalar, SizeOf
 
@@ -160,7 +158,7 @@ class Fingerprint:
         match grouping:
             case Ones():
                 return "ones"
-            case Blocks(number) | Chunks(number) | Interleave(number):
+            case RegularPartition(number):
                 return f"{type(grouping).__name__} {self._scalar(number)}"
             case ByIndex(name) | Dense(name):
                 return self._source(name)

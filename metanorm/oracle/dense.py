@@ -13,21 +13,26 @@ import torch
 from torch import Tensor
 
 from metanorm.ir.aggregation import (
-    Blocks,
     ByIndex,
     Causal,
-    Chunks,
     Dense,
     Grouping,
-    Interleave,
     Neighbours,
     Ones,
     Reach,
     Window,
 )
+from metanorm.ir.partitions import REGULAR, Blocks, Chunks, Interleave, RegularPartition
 from metanorm.ir.scalar import Scalar
 
 F64 = torch.float64
+# The cell of each position, and how many cells there are, from the number of a regular partition.
+CELLS: Mapping[type[RegularPartition], Callable[[Tensor, int], tuple[Tensor, int]]] = {
+    Blocks: lambda position, number: (position // max(len(position) // number, 1), number),
+    Chunks: lambda position, number: (position // number, len(position) // number),
+    Interleave: lambda position, number: (position % number, number),
+}
+assert CELLS.keys() == {*REGULAR.values()}, CELLS.keys() ^ {*REGULAR.values()}
 
 
 @dataclass(frozen=True)
@@ -47,15 +52,8 @@ def pooling_matrix(grouping: Grouping, n: int, data: GroupingData) -> tuple[Tens
     match grouping:
         case Ones():
             return torch.ones(1, n, dtype=F64), 0
-        case Blocks(count):
-            groups = int(data.number(count))
-            return one_hot(position // max(n // groups, 1), groups), 0
-        case Chunks(size):
-            width = int(data.number(size))
-            return one_hot(position // width, n // width), 0
-        case Interleave(count):
-            groups = int(data.number(count))
-            return one_hot(position % groups, groups), 0
+        case RegularPartition(number):
+            return one_hot(*CELLS[type(grouping)](position, int(data.number(number)))), 0
         case ByIndex(name):
             return one_hot(data.indices[name], data.groups[name]), 0
         case Dense(name):
@@ -110,11 +108,7 @@ def structured(name: str, n: int) -> Tensor:
     if kind == "ones":
         return torch.ones(n, n, dtype=F64)
     number = int(argument.rstrip(")"))
-    cell = {
-        "blocks": position // max(n // number, 1),
-        "chunks": position // number,
-        "interleave": position % number,
-    }[kind]
+    cell, _ = CELLS[REGULAR[kind]](position, number)
     return (cell[:, None] == cell[None, :]).to(F64)
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from metanorm.ir.aggregation import Blocks
 from metanorm.ir.batch import sample_axes
 from metanorm.ir.division import exchanges
 from metanorm.ir.nodes import Count, Exchange, Let, Near, Op, Pool
 from metanorm.ir.operands import every_let
 from metanorm.ir.outputs import output_dims
+from metanorm.ir.partitions import RegularPartition
 from metanorm.ir.program import Check, Divisible, Equal, Holds, MinimumPoolSize, Program
 from metanorm.ir.scalar import Hyper, Scalar, SizeOf, hyperparameters_in, leaves
 from metanorm.ir.space import Space
@@ -187,7 +187,8 @@ def _counts_of_blocks(program: Program, axis: str) -> set[Scalar]:
     """How many blocks the pools of an axis that is not split have."""
     ops = (let.op for let in every_let(program.body))
     over = [pair for op in ops if isinstance(op, (Pool, Count)) for pair in op.over]
-    return {m.count for name, m in over if name == axis and isinstance(m, Blocks)}
+    regular = (m for name, m in over if name == axis and isinstance(m, RegularPartition))
+    return {m.number for m in regular if m.counts_pools and m.is_consecutive}
 
 
 def _is_read(program: Program, count: Hyper, axis: str) -> bool:

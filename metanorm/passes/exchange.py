@@ -8,11 +8,21 @@ exchange, so every target sends the same messages.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, get_args
 
-from metanorm.ir.aggregation import Causal, Dense, Grouping, Interleave, Ones, Window, is_partition
+from metanorm.ir.aggregation import (
+    ByIndex,
+    Causal,
+    Dense,
+    Grouping,
+    Neighbours,
+    Ones,
+    Reach,
+    Window,
+    is_partition,
+)
 from metanorm.ir.division import Division, IllDivided, parts_of
 from metanorm.ir.nodes import (
     AxisMap,
@@ -36,6 +46,7 @@ from metanorm.ir.nodes import (
 )
 from metanorm.ir.operands import operands
 from metanorm.ir.ops import ELEMENTWISE
+from metanorm.ir.partitions import RegularPartition
 from metanorm.ir.program import Program
 from metanorm.ir.reachable import outputs_without_first_input
 from metanorm.ir.rename import map_operands
@@ -291,7 +302,7 @@ class _Exchange:
             ):
                 raise CannotDivide(axis, f"{function} along an axis needs the whole of it")
             case Recurrence(axis=axis) if self.division.divides(axis):
-                raise CannotDivide(axis, _reason(Causal(None)))
+                raise CannotDivide(axis, NONLOCAL[Causal])
             case Lookup(_, axis, _) if self.division.divides(axis):
                 raise CannotDivide(axis, "rows are chosen along it, which are on other processes")
             case Concat(axis=axis) if self.division.divides(axis):
@@ -325,13 +336,18 @@ def _spread_statistics(op: Pool) -> tuple[Pool, ...]:
     return tuple(replace(op, statistic=name) for name in ("var", "std"))
 
 
+# Why no sum over pieces gives the pools of a divided axis: a row for each grouping with such pools.
+NONLOCAL: Mapping[type[Grouping], str] = {
+    RegularPartition: "pools of every so many positions lie on several processes",
+    Dense: "it is pooled by a matrix, which needs the values of all processes",
+    Window: "a window needs neighbours from other processes",
+    Reach: "a window needs neighbours from other processes",
+    Causal: "every position needs those of other processes before it",
+}
+ALWAYS_DIVISIBLE = {Ones, ByIndex, Neighbours}
+assert NONLOCAL.keys() | ALWAYS_DIVISIBLE == {*get_args(Grouping)}, "a grouping has no reason"
+
+
 def _reason(grouping: Grouping) -> str:
-    match grouping:
-        case Dense():
-            return "it is pooled by a matrix, which needs the values of all processes"
-        case Window():
-            return "a window needs neighbours from other processes"
-        case Interleave():
-            return "pools of every so many positions lie on several processes"
-        case _:
-            return "every position needs those of other processes before it"
+    kind = RegularPartition if isinstance(grouping, RegularPartition) else type(grouping)
+    return NONLOCAL[kind]

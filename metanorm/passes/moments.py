@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from metanorm.ir.aggregation import (
-    REGULAR,
     Aggregation,
     ByIndex,
     Dense,
@@ -20,6 +19,7 @@ from metanorm.ir.aggregation import (
     is_partition,
 )
 from metanorm.ir.nodes import Count, Let, Map, Pool, Ref
+from metanorm.ir.partitions import RegularPartition
 from metanorm.ir.program import Program
 from metanorm.ir.rename import map_operands
 from metanorm.passes.affine import Affine, Form
@@ -89,7 +89,9 @@ class _Moments:
         axes = self.b.types[op.value].axes
         present = {*axes, *(self.b.space.base(axis) for axis in axes)}
         over = tuple(
-            (a, m) for a, m in op.over if a in present or not isinstance(m, (Ones, *REGULAR))
+            (a, m)
+            for a, m in op.over
+            if a in present or not isinstance(m, (Ones, RegularPartition))
         )
         if len(over) == len(op.over):
             return None

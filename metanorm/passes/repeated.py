@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from metanorm.ir.aggregation import REGULAR, Aggregation, Ones, is_partition
+from metanorm.ir.aggregation import Aggregation, Ones, is_partition
 from metanorm.ir.nodes import Count, Detach, Map, Pool, Ref
+from metanorm.ir.partitions import RegularPartition
 from metanorm.ir.program import Program
 from metanorm.ir.rename import map_operands
 from metanorm.passes.builder import Builder
@@ -81,7 +82,7 @@ class _Repeated:
         inner: Aggregation = tuple(
             (axis, matrix)
             for axis, matrix in op.over
-            if isinstance(matrix, (Ones, *REGULAR))
+            if isinstance(matrix, (Ones, RegularPartition))
             and axis in value_axes
             and all(space.is_constant(axes, axis, matrix) for axes in weights)
         )

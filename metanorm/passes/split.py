@@ -9,15 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from metanorm.ir.aggregation import (
-    REGULAR,
-    Aggregation,
-    Blocks,
-    Chunks,
-    Grouping,
-    Interleave,
-    Ones,
-)
+from metanorm.ir.aggregation import Aggregation, Grouping, Ones
 from metanorm.ir.nodes import (
     Axis,
     AxisMap,
@@ -35,9 +27,10 @@ from metanorm.ir.nodes import (
     Rename,
     Repeat,
 )
+from metanorm.ir.partitions import RegularPartition
 from metanorm.ir.program import Divisible, Program
 from metanorm.ir.rename import map_operands
-from metanorm.ir.scalar import Apply, Scalar, SizeOf
+from metanorm.ir.scalar import SizeOf
 from metanorm.ir.space import Space, cell_name
 from metanorm.ir.unused_splits import is_single_part_in_evaluation, is_unused_in_evaluation
 from metanorm.passes.builder import Builder
@@ -50,7 +43,7 @@ def split(program: Program) -> Program:
     return program
 
 
-def _splittable(program: Program) -> dict[str, Grouping]:
+def _splittable(program: Program) -> dict[str, RegularPartition]:
     groupings: dict[str, set[Grouping]] = {}
     blocked: set[str] = set()
     space = program.index.space
@@ -62,7 +55,7 @@ def _splittable(program: Program) -> dict[str, Grouping]:
     for check in program.checks:  # else evaluation would split an axis of any length
         if isinstance(check, Divisible) and is_unused_in_evaluation(check, program):
             blocked |= set() if is_single_part_in_evaluation(check, program) else {check.axis}
-    partition_by_axis: dict[str, Grouping] = {}
+    partition_by_axis: dict[str, RegularPartition] = {}
     for declared in program.axes:
         partitions = groupings.get(declared.name, set()) - {Ones()}
         is_single = not (declared.parts or declared.variadic or declared.cells_of)
@@ -70,7 +63,7 @@ def _splittable(program: Program) -> dict[str, Grouping]:
         if (
             is_single
             and len(partitions) == 1
-            and isinstance(partition := next(iter(partitions)), REGULAR)
+            and isinstance(partition := next(iter(partitions)), RegularPartition)
         ):
             partition_by_axis[declared.name] = partition
     return partition_by_axis
@@ -103,7 +96,7 @@ def _axes_in_loop(let: Let, space: Space) -> Iterator[str]:
         yield from (axis for axis, _ in let.op.over)
 
 
-def _split(program: Program, axis: str, partition: Grouping) -> Program:
+def _split(program: Program, axis: str, partition: RegularPartition) -> Program:
     outer, inner, pooled = _parts(axis, partition)
     axes: list[Axis] = []
     for declared in program.axes:
@@ -153,26 +146,22 @@ def _with_parts(output: Ref, parts: set[str], builder: Builder) -> Ref:
     return builder.emit(Expand(ref, missing)) if missing else ref
 
 
-def _parts(axis: str, partition: Grouping) -> tuple[Axis, Axis, str]:
+def _parts(axis: str, partition: RegularPartition) -> tuple[Axis, Axis, str]:
     """The outer part, the inner part, and the name of the one that pools run over."""
 
-    def quotient(size: Scalar) -> Scalar:
-        return Apply("floordiv", (SizeOf(axis), size))
-
     first, second = f"{axis}.outer", f"{axis}.inner"
-    match partition:
-        case Blocks(count):
-            return Axis(first, size=count), Axis(second, size=quotient(count)), second
-        case Chunks(size):
-            return Axis(first, size=quotient(size)), Axis(second, size=size), second
-        case Interleave(count):
-            return Axis(first, size=quotient(count)), Axis(second, size=count), first
-        case _:
-            raise TypeError(f"{partition} does not split an axis")
+    outer_size, inner_size = partition.part_sizes(SizeOf(axis))
+    pooled = second if partition.is_consecutive else first
+    return Axis(first, size=outer_size), Axis(second, size=inner_size), pooled
 
 
 def _repooled(
-    let: Let, axis: str, partition: Grouping, parts: tuple[str, str], pooled: str, builder: Builder
+    let: Let,
+    axis: str,
+    partition: RegularPartition,
+    parts: tuple[str, str],
+    pooled: str,
+    builder: Builder,
 ) -> Op | None:
     """A pool over the parts instead of the axis; `None` for other operations."""
     if not isinstance(let.op, (Pool, Count)):

@@ -17,6 +17,7 @@ from metanorm.ir.ops import (
     DRAWS,
     FORMS,
     FUNCTIONS,
+    MATRICES,
     OPERATORS,
     STATISTICS,
     operations,
@@ -223,7 +224,8 @@ class Expressions:
         statistics = tuple(STATISTICS) if pools else ()
         meanings = {} if capital else {n: operations(n)[0].summary for n in known_names}
         span = call.function.span
-        self.problems.add(UnknownFunction(span, name, known_names, statistics, meanings))
+        pooling = MATRICES[name].usage if name in MATRICES else ""
+        self.problems.add(UnknownFunction(span, name, known_names, statistics, meanings, pooling))
         return POISON
 
     def _call_norm(self, call: ast.Call) -> Value:

@@ -11,19 +11,16 @@ from metanorm.diagnostics.pools import BadMatrixArgument, UnknownMatrix, WrongAx
 from metanorm.diagnostics.segments import NoOffsets
 from metanorm.diagnostics.suggest import listing
 from metanorm.ir.aggregation import (
-    REGULAR,
-    Blocks,
     ByIndex,
     Causal,
-    Chunks,
     Dense,
     Grouping,
-    Interleave,
     Neighbours,
     Ones,
     Window,
 )
 from metanorm.ir.ops import MATRICES
+from metanorm.ir.partitions import REGULAR, RegularPartition
 from metanorm.ir.program import Divisible
 from metanorm.ir.scalar import Const, Scalar
 from metanorm.semantics.lowering import UNKNOWN, CallScope, Lowering
@@ -50,16 +47,11 @@ def _window(size: Scalar | None, edge: str) -> Grouping:
 
 # The groupings that a spec can name: from the number and the edge in the spec to the grouping.
 GROUPINGS: Mapping[str, Callable[[Scalar | None, str], Grouping]] = {
-    "blocks": _of_size(Blocks),
-    "chunks": _of_size(Chunks),
-    "interleave": _of_size(Interleave),
+    **{name: _of_size(kind) for name, kind in REGULAR.items()},
     "window": _window,
     "causal": lambda size, edge: Causal(size),
 }
 assert GROUPINGS.keys() == MATRICES.keys(), GROUPINGS.keys() ^ MATRICES.keys()
-# The number of a regular partition that has to divide the length of its axis: a row for each.
-DIVISORS: Mapping[type[Grouping], str] = {Blocks: "count", Interleave: "count", Chunks: "size"}
-assert DIVISORS.keys() == {*REGULAR}, DIVISORS.keys() ^ {*REGULAR}
 
 
 class GroupingLowering:
@@ -91,9 +83,8 @@ class GroupingLowering:
                 hint = f"pool one of these, or several, by name: `over {axes[-1]}`"
             self.problems.add(WrongAxis(matrix.span, matrix.name, shown, reason, hint))
             return None
-        divisor = DIVISORS.get(type(built))
-        if divisor:
-            check = Divisible(axes[0], getattr(built, divisor))
+        if isinstance(built, RegularPartition):
+            check = Divisible(axes[0], built.number)
             if not self._check_divides(check, matrix):
                 return None
             if check not in self.low.checks:

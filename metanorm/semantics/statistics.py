@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from metanorm.diagnostics.statistics import BadOption
 from metanorm.diagnostics.values import WrongKind
-from metanorm.ir.aggregation import PARTITIONS, REGULAR, Ones
+from metanorm.ir.aggregation import PARTITIONS, Ones
 from metanorm.ir.nodes import Count, Mode, Pool
+from metanorm.ir.partitions import RegularPartition
 from metanorm.ir.program import MinimumPoolSize
 from metanorm.ir.scalar import Const, Scalar
 from metanorm.semantics.lowering import CallScope, Lowering
@@ -103,7 +104,7 @@ class Statistics:
                 reason = "a share is between 0 and 1"
                 self.low.problems.add(BadOption(expr.span, "q", name, reason, hint=hint))
                 share = None
-        if not all(isinstance(matrix, (Ones, *REGULAR)) for _, matrix in pool.over):
+        if not all(isinstance(matrix, (Ones, RegularPartition)) for _, matrix in pool.over):
             hint = f"it pools whole axes, and blocks of them: `{name}(x over N, C: blocks(8))`"
             actual = "an index, a window or a matrix"
             self.low.problems.add(WrongKind(pool.span, actual, "whole axes or blocks", hint))

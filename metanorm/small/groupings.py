@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from metanorm.ir.aggregation import (
-    Blocks,
     ByIndex,
     Causal,
-    Chunks,
     Dense,
     Grouping,
-    Interleave,
     Neighbours,
     Ones,
     Reach,
     Window,
 )
+from metanorm.ir.partitions import RegularPartition
+from metanorm.ir.scalar import Const
 from metanorm.small.call import Call
 
 Row = dict[int, float]  # the weight of each position that a pool holds
@@ -25,15 +24,12 @@ def cells(grouping: Grouping, n: int, call: Call) -> tuple[list[int], int]:
     match grouping:
         case Ones():
             return [0] * n, 1
-        case Blocks(count):
-            groups = int(call.number(count))
-            return [position // max(n // groups, 1) for position in range(n)], groups
-        case Chunks(size):
-            width = int(call.number(size))
-            return [position // width for position in range(n)], n // width
-        case Interleave(count):
-            groups = int(call.number(count))
-            return [position % groups for position in range(n)], groups
+        case RegularPartition():
+            count = int(call.number(grouping.pool_count(Const(n))))
+            size = int(call.number(grouping.pool_size(Const(n))))
+            if grouping.is_consecutive:
+                return [position // size for position in range(n)], count
+            return [position % count for position in range(n)], count
         case ByIndex(name):
             return call.cells_of_index(name)
     raise NotImplementedError(f"{grouping} is no partition")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from metanorm.ir.aggregation import Blocks, Chunks, Interleave
+from metanorm.ir.aggregation import pool_size
 from metanorm.ir.program import MinimumPoolSize, Program
 from metanorm.ir.reachable import pools_in_evaluation
-from metanorm.ir.scalar import Scalar, evaluate
+from metanorm.ir.scalar import Apply, Const, Scalar, SizeOf, evaluate
 from metanorm.verify.cases import Example, Setting
 
 
@@ -37,16 +37,7 @@ def _pool_size(program: Program, check: MinimumPoolSize, example: Example) -> in
     lengths = {axis: math.prod(shape) for axis, shape in example.shapes.items()}
     numbers = {n: v for n, v in example.arguments.items() if isinstance(v, (int, float))}
 
-    def number(scalar: Scalar) -> int:
-        return int(evaluate(scalar, numbers, lengths))
-
-    count = 1
+    size: Scalar = Const(1)
     for axis, matrix in check.over:
-        match matrix:
-            case Blocks(parts) | Interleave(parts):
-                count *= lengths[axis] // number(parts)
-            case Chunks(width):
-                count *= number(width)
-            case _:
-                count *= lengths[axis]
-    return count
+        size = Apply("mul", (size, pool_size(matrix, SizeOf(axis))))
+    return int(evaluate(size, numbers, lengths))

@@ -8,13 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metanorm.ir.aggregation import (
-    Blocks,
     ByIndex,
     Causal,
-    Chunks,
     Dense,
     Grouping,
-    Interleave,
     Neighbours,
     Ones,
     Window,
@@ -22,6 +19,7 @@ from metanorm.ir.aggregation import (
     is_partition,
     refines,
 )
+from metanorm.ir.partitions import Blocks, Chunks, Interleave
 from metanorm.ir.scalar import Const, Hyper
 
 TEXTS: dict[str, Grouping] = {

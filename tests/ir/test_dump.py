@@ -6,7 +6,7 @@ import pytest
 from conftest import PROGRAMS
 from from_text import from_lines
 
-from metanorm.ir.aggregation import Blocks, Ones
+from metanorm.ir.aggregation import Ones
 from metanorm.ir.dump import op_text, over_text, program_text, type_text
 from metanorm.ir.nodes import (
     AxisMap,
@@ -28,6 +28,7 @@ from metanorm.ir.nodes import (
     Repeat,
     Type,
 )
+from metanorm.ir.partitions import Blocks
 from metanorm.ir.scalar import Const, Hyper
 
 OVER = (("N", Ones()), ("C", Blocks(Hyper("g"))))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from metanorm.ir.aggregation import Aggregation, Blocks, ByIndex, Dense, Grouping, Ones
+from metanorm.ir.aggregation import Aggregation, ByIndex, Dense, Grouping, Ones
 from metanorm.ir.nodes import Axis
+from metanorm.ir.partitions import Blocks
 from metanorm.ir.scalar import Const, SizeOf
 from metanorm.ir.space import Axes, Space
 

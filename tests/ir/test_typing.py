@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from bodies import AXES, BUFFERS, INPUTS, PARAMS
 
-from metanorm.ir.aggregation import Blocks, ByIndex, Dense, Ones
+from metanorm.ir.aggregation import ByIndex, Dense, Ones
 from metanorm.ir.dump import type_text
 from metanorm.ir.nodes import (
     AxisMap,
@@ -28,6 +28,7 @@ from metanorm.ir.nodes import (
     Type,
 )
 from metanorm.ir.ops import ELEMENTWISE
+from metanorm.ir.partitions import Blocks
 from metanorm.ir.scalar import Const
 from metanorm.ir.space import Space
 from metanorm.ir.typing import Declarations, IllTyped, type_of

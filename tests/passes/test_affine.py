@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from programs import lowered
 
-from metanorm.ir.aggregation import Blocks, Ones
+from metanorm.ir.aggregation import Ones
 from metanorm.ir.dump import op_text
 from metanorm.ir.nodes import Map
+from metanorm.ir.partitions import Blocks
 from metanorm.ir.scalar import Const
 from metanorm.passes.affine import Affine, Form
 from metanorm.passes.builder import Builder

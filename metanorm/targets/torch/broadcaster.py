@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from metanorm.ir.aggregation import Blocks, ByIndex, Chunks, Grouping, Interleave
+from metanorm.ir.aggregation import ByIndex, Grouping
 from metanorm.ir.nodes import Ref
-from metanorm.targets.python.pyir import (
-    Binary,
-    Expr,
-)
+from metanorm.ir.partitions import RegularPartition
+from metanorm.ir.scalar import SizeOf
+from metanorm.targets.python.pyir import Expr
 from metanorm.targets.torch.context import Context
 from metanorm.targets.torch.layout import Dim, Dims, Value, call, method
 
@@ -127,13 +126,10 @@ class Broadcaster:
         match matrix:
             case ByIndex(index):
                 return method(self.ctx.groups(index), "spread", expr, at)
-            case Blocks(count):
-                width = Binary("//", (self.ctx.lengths.of(base), self.ctx.lengths.number(count)))
-                return method(expr, "repeat_interleave", width, at)
-            case Chunks(size):
-                return method(expr, "repeat_interleave", self.ctx.lengths.number(size), at)
-            case Interleave(count):
-                times = Binary("//", (self.ctx.lengths.of(base), self.ctx.lengths.number(count)))
+            case RegularPartition():
+                times = self.ctx.lengths.number(matrix.pool_size(SizeOf(base)))
+                if matrix.is_consecutive:
+                    return method(expr, "repeat_interleave", times, at)
                 return call("runtime.tiled", expr, times, at)
             case _:
                 raise TypeError(f"{matrix} has no cells")

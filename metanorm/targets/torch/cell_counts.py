@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from metanorm.ir.aggregation import Blocks, ByIndex, Chunks, Grouping, Interleave
-from metanorm.ir.scalar import Scalar
-from metanorm.targets.python.pyir import Attribute, Binary, Expr
+from metanorm.ir.aggregation import ByIndex, Grouping
+from metanorm.ir.partitions import RegularPartition
+from metanorm.ir.scalar import Scalar, SizeOf
+from metanorm.targets.python.pyir import Attribute, Expr
 
 
 def cell_count(
-    grouping: Grouping,
-    length: Callable[[], Expr],
+    cells_of: tuple[str, Grouping],
     number: Callable[[Scalar], Expr],
     groups: Callable[[str], Expr],
 ) -> Expr:
     """The number of cells of a partition of an axis.
 
-    `length` prints the length of the axis, `number` a scalar, and `groups` the groups of an index.
+    `number` prints a scalar, which may be the length of the axis, and `groups` the groups of an
+    index.
     """
+    axis, grouping = cells_of
     match grouping:
-        case Blocks(count) | Interleave(count):
-            return number(count)
-        case Chunks(width):
-            return Binary("//", (length(), number(width)))
+        case RegularPartition():
+            return number(grouping.pool_count(SizeOf(axis)))
         case ByIndex(index):
             return Attribute(groups(index), "count")
         case _:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from metanorm.ir.aggregation import Blocks, Chunks, Interleave, Ones, grouping_text
+from metanorm.ir.aggregation import Ones, grouping_text, pool_size
 from metanorm.ir.division import Division
 from metanorm.ir.momenta import flag_alone_decides
 from metanorm.ir.program import Divisible, Equal, Holds, InputDecl, MinimumPoolSize, Program
 from metanorm.ir.reachable import pools_in_evaluation
-from metanorm.ir.scalar import Hyper, Scalar
+from metanorm.ir.scalar import Hyper, Scalar, SizeOf
 from metanorm.ir.unused_splits import is_single_part_in_evaluation, is_unused_in_evaluation
 from metanorm.targets.python.pyir import (
     Assign,
@@ -273,8 +273,7 @@ class CallChecks:
         """The length of an axis, or how many cells it enumerates. It is valid after the shape
         checks."""
         if (cells_of := self.space[axis].cells_of) is not None:
-            base, grouping = cells_of
-            return cell_count(grouping, lambda: self.length(base), self.number, self._groups)
+            return cell_count(cells_of, self.number, self._groups)
         length = self.seen_lengths.get(axis)
         if length is None:
             argument = self._length_from_constructor(axis)
@@ -341,13 +340,7 @@ class CallChecks:
             shown.append(
                 f"{star}{axis}" if isinstance(matrix, Ones) else f"{axis}: {grouping_text(matrix)}"
             )
-            size = self.length(axis)
-            match matrix:
-                case Blocks(count) | Interleave(count):
-                    size = Binary("//", (size, self.number(count)))
-                case Chunks(width):
-                    size = self.number(width)
-            factors.append(size)
+            factors.append(self.number(pool_size(matrix, SizeOf(axis))))
         product = factors[0] if len(factors) == 1 else Binary("*", tuple(factors))
         first = Name(self.program.inputs[0].name)
         arguments = (Literal(self.program.name), first, product, Literal(", ".join(shown)))

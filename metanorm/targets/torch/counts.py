@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from metanorm.ir.aggregation import REGULAR, Blocks, ByIndex, Chunks, Grouping, Interleave, Ones
+from metanorm.ir.aggregation import ByIndex, Grouping, Ones, pool_size
 from metanorm.ir.nodes import Count, Let, Pool, Ref
+from metanorm.ir.partitions import RegularPartition
+from metanorm.ir.scalar import SizeOf
 from metanorm.targets.python.pyir import Assign, Binary, Expr, Name, Stmt
 from metanorm.targets.torch.broadcaster import Broadcaster
 from metanorm.targets.torch.context import Context
@@ -58,7 +60,7 @@ class CountPrinter:
             expr, dims = self._weighed(op, weights, {*inner, *(a for a, _ in op.over)}, out)
             self.pools.bind_statistic(let, expr, dims, out, "count")
             return
-        regular = [(axis, m) for axis, m in op.over if isinstance(m, (Ones, *REGULAR))]
+        regular = [(axis, m) for axis, m in op.over if isinstance(m, (Ones, RegularPartition))]
         factors = [Value(self._pool_size(axis, m), number=True) for axis, m in regular]
         factors += [
             self.pools.overlapping.sizes(axis, m) for axis, m in op.over if (axis, m) not in regular
@@ -75,14 +77,7 @@ class CountPrinter:
 
     def _pool_size(self, axis: str, matrix: Grouping) -> Expr:
         """The number of positions in a pool."""
-        size = self.ctx.lengths.of(axis)
-        match matrix:
-            case Blocks(count) | Interleave(count):
-                return Binary("//", (size, self.ctx.lengths.number(count)))
-            case Chunks(width):
-                return self.ctx.lengths.number(width)
-            case _:
-                return size
+        return self.ctx.lengths.number(pool_size(matrix, SizeOf(axis)))
 
     def _weighed(
         self, op: Count, weights: Sequence[Ref], inner: set[str], out: list[Stmt]

@@ -6,11 +6,12 @@ import textwrap
 from collections.abc import Mapping, Sequence
 
 from metanorm.diagnostics.suggest import prose
-from metanorm.ir.aggregation import Blocks, ByIndex, Chunks, Interleave
+from metanorm.ir.aggregation import ByIndex
 from metanorm.ir.nodes import Dtype
 from metanorm.ir.outputs import output_dims
+from metanorm.ir.partitions import RegularPartition
 from metanorm.ir.program import Argument, Divisible, MinimumPoolSize, Program
-from metanorm.ir.scalar import Hyper, Scalar, scalar_text
+from metanorm.ir.scalar import Hyper, Scalar, SizeOf, scalar_text
 from metanorm.ir.space import Space
 from metanorm.syntax import ast
 from metanorm.syntax.text_from_ast import WIDTH as SPEC_WIDTH
@@ -152,10 +153,8 @@ def _cell_text(dim: str, program: Program) -> str:
         case ByIndex(index):
             what = "segments" if program.index.inputs[index].offsets else "groups"
             return f"{what} of {index}"
-        case Blocks(count) | Interleave(count):
-            return scalar_text(count)
-        case Chunks(size):
-            return f"size({base}) // {scalar_text(size)}"
+        case RegularPartition():
+            return _without_brackets(grouping.pool_count(SizeOf(base)))
         case _:
             raise TypeError(f"{grouping} has no cells")
 

@@ -53,8 +53,7 @@ class Lengths:
         if len(leaves) > 1:
             return Binary("*", tuple(self.of(leaf) for leaf in leaves))
         if (cells_of := self.space[axis].cells_of) is not None:
-            base, grouping = cells_of
-            return cell_count(grouping, lambda: self.of(base), self.number, self.groups)
+            return cell_count(cells_of, self.number, self.groups)
         tensors = [
             (i.name, self.layouts.full_dims(i.dims))
             for i in self.program.inputs
@@ -113,14 +112,13 @@ class Lengths:
             if axis.parts and whole in dims:
                 index = dims.index(whole)
                 position = self.layouts.position(tuple(dims), index)
-                sizes = [self._part(part, axis.name) for part in axis.parts]
+                part_sizes = (self.space[part].size for part in axis.parts)
+                sizes = [self.part(size, axis.name) for size in part_sizes if size is not None]
                 expr = call("torch.unflatten", expr, position, Tuple(tuple(sizes)))
                 dims[index : index + 1] = [Dim(part) for part in axis.parts]
         return replace(value, expr=expr, dims=tuple(dims))
 
-    def _part(self, part: str, whole: str) -> Expr:
+    def part(self, size: Scalar, whole: str) -> Expr:
         """The length of a part as `unflatten` takes it: -1 for the part that is inferred."""
-        size = self.space[part].size
-        assert size is not None
         is_rest = SizeOf(whole) in leaves(size)
         return integer(-1) if is_rest else self.number(size)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from metanorm.ir.aggregation import REGULAR
 from metanorm.ir.mode_placement import ModeBranch, dependencies, mode_kind
 from metanorm.ir.momenta import momenta
 from metanorm.ir.nodes import Count, Exchange, Let, Map, Mode, Ref, Rename
 from metanorm.ir.operands import operands
+from metanorm.ir.partitions import RegularPartition
 from metanorm.ir.program import Update
 from metanorm.targets.python.pyir import (
     Assign,
@@ -192,7 +192,8 @@ class ModePrinter:
         """The axes of a mode, without cells of one branch that do not divide the other's axis."""
         space = self.ctx.space
         shared_axes = set(self.ctx.lets[op.train].type.axes) & set(self.ctx.lets[op.eval].type.axes)
-        cell_axes = {a.name for a in space if a.cells_of and isinstance(a.cells_of[1], REGULAR)}
+        groupings = ((a.name, a.cells_of[1]) for a in space if a.cells_of)
+        cell_axes = {name for name, m in groupings if isinstance(m, RegularPartition)}
         axes = let.type.axes
         return space.ordered(
             space.base(a) if a in cell_axes and a not in shared_axes else a for a in axes

@@ -5,19 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from metanorm.ir.aggregation import (
-    REGULAR,
-    Aggregation,
-    Blocks,
-    ByIndex,
-    Chunks,
-    Dense,
-    Interleave,
-    Ones,
-    Window,
-)
+from metanorm.ir.aggregation import Aggregation, ByIndex, Dense, Ones, Window
 from metanorm.ir.nodes import Count, Let, Number, Pool, Ref
-from metanorm.ir.scalar import Const
+from metanorm.ir.partitions import RegularPartition
+from metanorm.ir.scalar import Const, SizeOf
 from metanorm.targets.python.pyir import (
     Assign,
     Attribute,
@@ -172,7 +163,7 @@ class PoolPrinter:
     def call(self, op: Pool, value: Value, out: list[Stmt]) -> tuple[Expr, Dims]:
         """The call of the runtime, and the dimensions of its result."""
         indexed = [(axis, m) for axis, m in op.over if isinstance(m, ByIndex)]
-        pooled = [axis for axis, m in op.over if isinstance(m, (Ones, ByIndex, *REGULAR))]
+        pooled = [axis for axis, m in op.over if isinstance(m, (Ones, ByIndex, RegularPartition))]
         split_value = self._split_into_cells(value, op.over)
         value = self.ctx.in_variable(split_value, out) if split_value is not value else value
         weights = self.weights(op, value)
@@ -222,7 +213,7 @@ class PoolPrinter:
 
         Of an axis that is split into cells, only the dimension of cells stays.
         """
-        has_cells = any(isinstance(m, REGULAR) for _, m in op.over)
+        has_cells = any(isinstance(m, RegularPartition) for _, m in op.over)
         groups = any(self.layouts.variadic(d) for d in value.dims if d.axis not in pooled)
         return groups and not has_cells
 
@@ -236,7 +227,7 @@ class PoolPrinter:
     ) -> tuple[Expr, Dims]:
         """The call for overlapping pools along some dimensions, over all of other dimensions."""
         matrices, dims = self.overlapping.matrices_by_dim(value, op.over)
-        pooled = [axis for axis, m in op.over if isinstance(m, (Ones, *REGULAR))]
+        pooled = [axis for axis, m in op.over if isinstance(m, (Ones, RegularPartition))]
         keep = bool(pooled) and self._keeps(op, value, pooled)
         dims = _result_dims(dims, pooled, keep)
         if op.about is not None and self._about_centre(op):
@@ -306,22 +297,15 @@ class PoolPrinter:
         """The value with each pooled axis of regular cells split into cells and the rest."""
         for axis, matrix in over:
             axes = [d.axis for d in value.dims]
-            if not isinstance(matrix, REGULAR) or axis not in axes:
+            if not isinstance(matrix, RegularPartition) or axis not in axes:
                 continue
             index = axes.index(axis)
             if not value.dims[index].full:  # of length one, as a pool with `keepdim` leaves it
                 continue
             cells, rest_dim = Dim(self.space.cell_axis(axis, matrix)), Dim(axis)
-            rest_size = integer(-1)
-            match matrix:
-                case Blocks(count):
-                    sizes, parts = (self.ctx.lengths.number(count), rest_size), (cells, rest_dim)
-                case Chunks(size):
-                    sizes, parts = (rest_size, self.ctx.lengths.number(size)), (cells, rest_dim)
-                case Interleave(count):
-                    sizes, parts = (rest_size, self.ctx.lengths.number(count)), (rest_dim, cells)
-                case _:
-                    raise TypeError(f"{matrix} does not split an axis")
+            parts = (cells, rest_dim) if matrix.is_consecutive else (rest_dim, cells)
+            part_sizes = matrix.part_sizes(SizeOf(axis))
+            sizes = tuple(self.ctx.lengths.part(size, axis) for size in part_sizes)
             position = self.layouts.position(value.dims, index)
             expr = call("torch.unflatten", value.expr, position, Tuple(sizes))
             value = replace(
