@@ -206,7 +206,7 @@ def test_a_target_is_a_folder_and_a_row(copy: Copy) -> None:
     )
     row = """        KernelTarget(
             "listing", "words", "meta", "_nests.txt", "#", "runtime.native", "nests as text",
-            lambda nest: iter(()), listing.file_text,
+            "", False, lambda nest: iter(()), listing.file_text,
         ),"""
     registry = "metanorm/targets/registry.py"
     copy.add(

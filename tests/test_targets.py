@@ -12,8 +12,10 @@ from conftest import ROOT
 
 from metanorm import options, runtime
 from metanorm.driver import compile_specs
+from metanorm.ir import scalar
 from metanorm.runtime import targets
 from metanorm.runtime.dispatch import _Dispatcher
+from metanorm.runtime.kernels import scalars
 from metanorm.source import Source
 from metanorm.targets import registry
 from metanorm.targets.live import module_from_files
@@ -38,6 +40,15 @@ def test_both_tables_say_the_same_of_a_target(name: str) -> None:
     assert (printed.name, printed.language, printed.device) == (run.name, run.language, run.device)
     assert registry.target_for_device(run.device) is printed
     assert targets.TARGET_OF_DEVICE[printed.device] is run
+
+
+def test_both_sides_compute_the_same_scalars() -> None:
+    """The compiler folds scalars, and the runtime computes those of a call."""
+    assert scalars.FUNCTIONS.keys() == scalar.FUNCTIONS.keys()
+    for name, function in scalar.FUNCTIONS.items():
+        count = 2 if name in {*scalar.SYMBOLS, "min", "max"} else 1
+        for arguments in ((7.5, 2.0), (3.0, 4.0)):
+            assert scalars.FUNCTIONS[name](*arguments[:count]) == function(*arguments[:count])
 
 
 def test_both_tables_have_the_same_order() -> None:

@@ -39,7 +39,7 @@ from metanorm.packages import (
 )
 from metanorm.standalone import runtime_files
 from metanorm.targets.hub_kernel import METADATA, VARIANT, HubKernel, metadata_text
-from metanorm.targets.registry import target_for_device, targets_written_for
+from metanorm.targets.registry import KERNEL_TARGETS, target_compiled_by, targets_written_for
 from metanorm.visible import visible
 from metanorm.workspace import Output, Workspace, plan_outputs, write_outputs
 
@@ -269,9 +269,9 @@ def _compiled(
 
 def _demand_kernels_for_ptx(request: CompileRequest, options: Options) -> None:
     """End the run if `--ptx` is to compile kernels that this target does not write."""
-    gpu = target_for_device("cuda")
-    if request.ptx and gpu not in targets_written_for(options.target):
-        print_error(f"--ptx compiles {gpu.language} kernels: add --target {gpu.name}")
+    target = target_compiled_by("--ptx")
+    if request.ptx and target not in targets_written_for(options.target):
+        print_error(f"--ptx compiles {target.language} kernels: add --target {target.name}")
         raise typer.Exit(FINDINGS)
 
 
@@ -286,8 +286,11 @@ def _options(request: CompileRequest, config: Config) -> Options:
         hub=request.hub,
         rename=renames(request.rename, config) if request.hub else (),
     )
-    if options.has_runtime and target_for_device("cuda") in targets_written_for(options.target):
-        print_error("a package that stands alone has no kernels for GPUs: add --target native")
+    refused = [t for t in targets_written_for(options.target) if not t.stands_alone]
+    if options.has_runtime and refused:
+        allowed = [t.name for t in KERNEL_TARGETS.values() if t.stands_alone]
+        reason = f"a package that stands alone has no {refused[0].language} kernels"
+        print_error(f"{reason}: add --target {allowed[-1]}")
         raise typer.Exit(FINDINGS)
     return options
 
@@ -326,7 +329,7 @@ def _build(outputs: list[Output]) -> None:
     from metanorm.runtime.native.ahead import build_all
 
     try:
-        ending = target_for_device("cpu").ending
+        ending = target_compiled_by("--build").ending
         count = build_all([o.text for o in outputs if o.path.name.endswith(ending)])
     except CannotBuild as problem:
         print_error(f"the kernels were not built: {problem.reason}")
@@ -341,7 +344,7 @@ def _compile_to_ptx(outputs: list[Output]) -> None:
     from metanorm.runtime.triton.ahead import compile_kernels
     from metanorm.runtime.triton.kernels import kernels_beside
 
-    ending = target_for_device("cuda").ending
+    ending = target_compiled_by("--ptx").ending
     try:
         for output in outputs:
             if output.path.name.endswith(ending):

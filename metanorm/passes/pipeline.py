@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from metanorm.ir.program import Program
@@ -130,15 +130,6 @@ def reasons() -> dict[str, str]:
     for step in (*PIPELINE, *KERNEL_STEPS, *PROCESS_STEPS):
         by_name.setdefault(step.name, step.why_here)
     return by_name
-
-
-def run_passes(passes: Sequence[Pass], program: Program, check: bool = False) -> Program:
-    """The program after these passes; with `check`, verified after each."""
-    for step in passes:
-        program = step.run(program)
-        if check:
-            verify(program)
-    return program
 
 
 def optimize(program: Program, check: bool = False) -> Program:

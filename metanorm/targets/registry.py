@@ -39,6 +39,8 @@ class KernelTarget:
     comment: str  # what starts a comment in the file
     decorator: str  # of functions that have these kernels
     description: str
+    ahead_option: str  # of `compile`, which compiles its kernels; empty where none does
+    stands_alone: bool  # whether a package with the runtime inside can have its kernels
     unsupported: Callable[[Nest], Iterator[str]]
     text: Callable[[str, Iterable[PrintedNorm]], str]
 
@@ -62,6 +64,8 @@ KERNEL_TARGETS: Mapping[str, KernelTarget] = {
             "//",
             "runtime.native",
             "kernels in C beside a module, for tensors on the CPU in eager mode",
+            "--build",
+            True,
             unsupported_in_c,
             native.file_text,
         ),
@@ -73,6 +77,8 @@ KERNEL_TARGETS: Mapping[str, KernelTarget] = {
             "#",
             "runtime.gpu",
             "kernels in Triton beside a module, for tensors on a GPU in eager mode",
+            "--ptx",
+            False,
             unsupported_in_triton,
             triton.file_text,
         ),
@@ -96,3 +102,8 @@ def targets_written_for(target: Target) -> tuple[KernelTarget, ...]:
 def target_for_device(device: str) -> KernelTarget:
     """The kernel target for a type of device."""
     return next(row for row in KERNEL_TARGETS.values() if row.device == device)
+
+
+def target_compiled_by(option: str) -> KernelTarget:
+    """The kernel target whose kernels an option of `compile` compiles ahead of their first use."""
+    return next(row for row in KERNEL_TARGETS.values() if row.ahead_option == option)

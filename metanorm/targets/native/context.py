@@ -10,6 +10,7 @@ from metanorm.ir.nodes import Dtype, Input, Link, Param, Ref
 from metanorm.ir.program import Program
 from metanorm.ir.rename import role_of
 from metanorm.ir.roles import roles
+from metanorm.ir.scalar import FUNCTIONS as SCALAR_FUNCTIONS
 from metanorm.ir.scalar import Apply as ApplyScalar
 from metanorm.ir.scalar import Const, Hyper, Scalar, SizeOf, leaves
 from metanorm.nest.arguments import size_argument_dims, start_of
@@ -67,7 +68,11 @@ DERIVED = re.compile(
 )
 PREFIXES = ("AXIS_", "DTYPE_", "size_")  # of axis numbers, of dtypes and of lengths
 SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
-MATH = {"abs": "fabs", "min": "fmin", "max": "fmax"}  # functions that C names differently
+MATH = {
+    **{name: name for name in ("floor", "ceil", "pow", "sqrt", "exp", "log")},
+    **{name: f"f{name}" for name in ("abs", "min", "max")},
+}
+assert {*SYMBOLS, *MATH, "neg", "floordiv"} == SCALAR_FUNCTIONS.keys(), "a function C has not"
 
 
 class KernelContext:
@@ -207,7 +212,7 @@ class KernelContext:
                     return Infix(SYMBOLS[function], parts[0], parts[1])
                 if function == "neg":
                     return Prefix("-", parts[0])
-                return Apply(MATH.get(function, function), tuple(parts))
+                return Apply(MATH[function], tuple(parts))
             case Const(value):  # a number with a fraction would be `real`
                 is_plain = float(value).is_integer() or not math.isfinite(value)
                 return Number(value) if is_plain else cir.Double(float(value))
@@ -243,7 +248,7 @@ class KernelContext:
                     return Infix(SYMBOLS[function], parts[0], parts[1])
                 if function == "neg":
                     return Prefix("-", parts[0])
-                return Apply(f"R({MATH.get(function, function)})", tuple(parts))
+                return Apply(f"R({MATH[function]})", tuple(parts))
 
     def _reads_numbers(self, scalar: Scalar) -> bool:
         """Whether a scalar depends on a hyperparameter that is no length."""

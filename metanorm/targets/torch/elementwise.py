@@ -10,6 +10,7 @@ from metanorm.ir.ops import ELEMENTWISE
 from metanorm.ir.ranges import Range, range_of_scalar
 from metanorm.ir.scalar import Apply, Const, Hyper, Scalar, SizeOf, leaves
 from metanorm.targets.python.pyir import Binary, Expr, IfElse, Literal, Name, Unary
+from metanorm.targets.python.scalars import SCALAR_FUNCTIONS
 from metanorm.targets.torch.layout import call, integer
 
 
@@ -23,12 +24,7 @@ def _function(name: str) -> Callable[..., Expr]:
 
 # The expression of tensors, for each elementwise function of the operation table.
 TENSOR_FUNCTIONS: Mapping[str, Callable[..., Expr]] = {
-    "add": _binary("+"),
-    "sub": _binary("-"),
-    "mul": _binary("*"),
-    "div": _binary("/"),
-    "pow": _binary("**"),
-    "neg": lambda a: Unary("-", a),
+    **{name: SCALAR_FUNCTIONS[name] for name in ("add", "sub", "mul", "div", "pow", "neg")},
     "lt": _binary("<"),
     "le": _binary("<="),
     "eq": _binary("=="),
@@ -94,21 +90,14 @@ def guarded_inverse(divisor: Expr) -> Expr:
 
 # The expression of Python numbers. Other functions of numbers use tensors of one element.
 NUMBER_FUNCTIONS: Mapping[str, Callable[..., Expr]] = {
-    **{name: TENSOR_FUNCTIONS[name] for name in ("add", "sub", "mul", "div", "pow", "neg")},
+    **SCALAR_FUNCTIONS,
     **{name: TENSOR_FUNCTIONS[name] for name in ("lt", "le", "eq", "ne", "ge", "gt")},
-    "sqrt": _function("math.sqrt"),
     "rsqrt": lambda a: Binary("/", (Literal(1), call("math.sqrt", a))),
-    "exp": _function("math.exp"),
-    "log": _function("math.log"),
-    "abs": _function("abs"),
     "sign": lambda a: Binary("-", (Binary(">", (a, Literal(0))), Binary("<", (a, Literal(0))))),
     "sin": _function("math.sin"),
     "cos": _function("math.cos"),
     "tanh": _function("math.tanh"),
     "erf": _function("math.erf"),
-    "floordiv": _binary("//"),
-    "floor": _function("math.floor"),
-    "ceil": _function("math.ceil"),
     # Both are in forms that do not overflow.
     "sigmoid": lambda a: Binary(
         "/",
@@ -122,8 +111,6 @@ NUMBER_FUNCTIONS: Mapping[str, Callable[..., Expr]] = {
         ),
     ),
     "relu": lambda a: call("max", a, Literal(0)),
-    "min": _function("min"),
-    "max": _function("max"),
     "where": lambda c, a, b: IfElse(c, a, b),
     "root": _function("math.sqrt"),
 }

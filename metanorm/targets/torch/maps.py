@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 
-from metanorm.ir.exposure import exposed_to_nan, singular_in_empty_groups
+from metanorm.ir.empty_groups import singular_in_empty_groups
+from metanorm.ir.exposure import exposed_to_nan
 from metanorm.ir.nodes import Let, Map, Number, Ref
 from metanorm.ir.ranges import ANY, Range, ranges
 from metanorm.ir.scalar import Const

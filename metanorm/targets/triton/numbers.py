@@ -11,7 +11,6 @@ from metanorm.ir.scalar import Apply, Const, Hyper, Scalar, SizeOf, scalar_text
 from metanorm.nest.arguments import dimensions, size_argument_dims
 from metanorm.nest.nest import reach_of
 from metanorm.targets.python.pyir import (
-    Binary,
     Dict,
     Expr,
     Function,
@@ -20,12 +19,9 @@ from metanorm.targets.python.pyir import (
     Parameter,
     Return,
     Subscript,
-    Unary,
 )
+from metanorm.targets.python.scalars import SCALAR_FUNCTIONS
 from metanorm.targets.triton.terms import ONE, call, number, times
-
-SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "floordiv": "//", "pow": "**"}
-BUILT_IN = ("abs", "min", "max")
 
 
 def numbers_function(name: str, program: Program) -> Function:
@@ -117,15 +113,7 @@ class _Printer:
                 return Subscript(Name("given"), (Literal(name),))
             case SizeOf(axis):
                 return self.length(axis)
-            case Apply("neg", (argument,)):
-                return Unary("-", self.scalar(argument))
-            case Apply(
-                "floor" | "ceil" as function, (argument,)
-            ):  # an int would compile another kernel
-                return call("float", call(f"math.{function}", self.scalar(argument)))
             case Apply(function, arguments):
-                parts = [self.scalar(a) for a in arguments]
-                if function in SYMBOLS:
-                    return Binary(SYMBOLS[function], tuple(parts))
-                function_name = function if function in BUILT_IN else f"math.{function}"
-                return call(function_name, *parts)
+                expr = SCALAR_FUNCTIONS[function](*map(self.scalar, arguments))
+                # An int would compile another kernel.
+                return call("float", expr) if function in ("floor", "ceil") else expr
