@@ -256,6 +256,10 @@ LOG_SUM_EXP = {
         "    logarithm = x.masked_fill(~counts, -torch.inf).logsumexp(dims, keepdim=keepdim)\n"
         "    return torch.where(counts.any(dims, keepdim=keepdim), logarithm, 0)\n\n",
     ),
+    "metanorm/targets/torch/statistics.py": (
+        '    "l1": ',
+        '    "logsumexp": TorchStatistic("logsumexp", "logsumexp"),',
+    ),
     "metanorm/runtime/__init__.py": (
         "from metanorm.runtime.processes.call",
         "from metanorm.runtime.pools import logsumexp",

@@ -17,18 +17,9 @@ from metanorm.targets.torch.broadcaster import Broadcaster
 from metanorm.targets.torch.context import Context
 from metanorm.targets.torch.layout import Value, call, integer
 from metanorm.targets.torch.pools import PoolPrinter
+from metanorm.targets.torch.statistics import TORCH_STATISTICS
 
 PROCESSES = "processes"  # the argument of functions that send messages
-FUNCTIONS = {
-    "count": "runtime.whole",
-    "sum": "runtime.whole",
-    "mean": "runtime.mean_from_sums",
-    "var": "runtime.var_from_sums",
-    "second": "runtime.second_from_sums",
-    "max": "runtime.whole",
-    "min": "runtime.whole",
-}
-NAMES = {"second": "mean_square", "sum": "total", "max": "largest", "min": "smallest"}
 
 
 class ExchangePrinter:
@@ -149,13 +140,9 @@ class ExchangePrinter:
         sums, near, dims = self.broadcaster.broadcast_sums(values, near_value, let.type.axes)
         if op.statistic == "var" or self._is_of_training(let, op):
             self._demand_several(op, values[0].expr, out)
-        expr = call(
-            FUNCTIONS[op.statistic],
-            *sums,
-            like=Name(self.ctx.first),
-            near=near,
-        )
-        self.ctx.bind(let, expr, dims, out, NAMES.get(op.statistic, op.statistic))
+        row = TORCH_STATISTICS[op.statistic]
+        expr = call(f"runtime.{row.from_sums}", *sums, like=Name(self.ctx.first), near=near)
+        self.ctx.bind(let, expr, dims, out, row.variable)
 
     def _is_of_training(self, let: Let, op: FromSums) -> bool:
         """Whether a count is that of a statistic which only training measures."""

@@ -25,35 +25,12 @@ from metanorm.targets.torch.broadcaster import Broadcaster
 from metanorm.targets.torch.context import Context
 from metanorm.targets.torch.layout import Dim, Dims, Value, call, integer, method
 from metanorm.targets.torch.overlapping import OverlappingPoolPrinter, is_overlapping
-
-FUNCTIONS = {
-    "mean": "mean",
-    "sum": "total",
-    "max": "largest",
-    "min": "smallest",
-    "l1": "norm",
-    "l2": "norm",
-    "gaps": "power_sum",
-    "squares": "power_sum",
-    "ties": "ties",
-}
-NAMES = {
-    "second": "mean_square",
-    "sum": "total",
-    "gaps": "total",
-    "exact_mean": "mean",
-    "exact_var": "var",
-    "max": "largest",
-    "min": "smallest",
-}
-NORM_ORDERS = {"l1": 1, "l2": 2}
-POWERS = {"gaps": 1, "squares": 2}  # exponents of the terms of a sum
-# Pairs of statistics that one call returns, in this order.
-PAIRED_STATISTICS = {
-    "moments": ("mean", "var"),
-    "power_sums": ("gaps", "squares"),
-    "exact_moments": ("exact_mean", "exact_var"),
-}
+from metanorm.targets.torch.statistics import (
+    PAIRS,
+    TORCH_STATISTICS,
+    StatisticPair,
+    TorchStatistic,
+)
 
 
 class PoolPrinter:
@@ -76,13 +53,13 @@ class PoolPrinter:
         if dense and not is_overlapping(op):
             self._dense(let, op, value, dense[0], out)
             return
-        for function, pair in PAIRED_STATISTICS.items():
-            if op.statistic in pair:
-                first = op.statistic == pair[0]
-                partner = self._partner(let, op, pair[1] if first else pair[0])
+        for pair in PAIRS:
+            if op.statistic in (pair.first, pair.second):
+                is_first = op.statistic == pair.first
+                partner = self._partner(let, op, pair.second if is_first else pair.first)
                 if partner is not None:
-                    pair_lets = (let, partner) if first else (partner, let)
-                    self._paired_statistics(function, pair_lets, op, value, out)
+                    pair_lets = (let, partner) if is_first else (partner, let)
+                    self._paired_statistics(pair, pair_lets, op, value, out)
                     return
         if op.statistic == "second" and self._about_centre(op) and not is_overlapping(op):
             value = self._centred(op, value, out)
@@ -100,7 +77,7 @@ class PoolPrinter:
     def _fallback(self, value: Ref, statistic: str) -> str:
         """The name of a nameless statistic, such as `x_mean`."""
         stem = "" if value.startswith("%") else f"{value}_"
-        return f"{stem}{NAMES.get(statistic, statistic)}"
+        return f"{stem}{TORCH_STATISTICS[statistic].variable}"
 
     def bind_statistic(self, let: Let, expr: Expr, dims: Dims, out: list[Stmt], name: str) -> None:
         """Assign a statistic to a variable, with a comment that names its axes."""
@@ -148,13 +125,18 @@ class PoolPrinter:
         return None
 
     def _paired_statistics(
-        self, function: str, pair_lets: tuple[Let, Let], op: Pool, value: Value, out: list[Stmt]
+        self,
+        pair: StatisticPair,
+        pair_lets: tuple[Let, Let],
+        op: Pool,
+        value: Value,
+        out: list[Stmt],
     ) -> None:
         """Print a pair of statistics over the same pools as one call."""
-        expr, dims = self.call(replace(op, statistic=function), value, out)
+        expr, dims = self._call(pair.call, op, value, out)
         names = [
             Name(self.ctx.name_of(let.name, self._fallback(op.value, statistic)))
-            for let, statistic in zip(pair_lets, PAIRED_STATISTICS[function])
+            for let, statistic in zip(pair_lets, (pair.first, pair.second))
         ]
         out.append(Assign((names[0], names[1]), expr, self._per(dims)))
         for let, name in zip(pair_lets, names):
@@ -162,27 +144,30 @@ class PoolPrinter:
 
     def call(self, op: Pool, value: Value, out: list[Stmt]) -> tuple[Expr, Dims]:
         """The call of the runtime, and the dimensions of its result."""
+        return self._call(TORCH_STATISTICS[op.statistic], op, value, out)
+
+    def _call(
+        self, row: TorchStatistic, op: Pool, value: Value, out: list[Stmt]
+    ) -> tuple[Expr, Dims]:
         indexed = [(axis, m) for axis, m in op.over if isinstance(m, ByIndex)]
         pooled = [axis for axis, m in op.over if isinstance(m, (Ones, ByIndex, RegularPartition))]
         split_value = self._split_into_cells(value, op.over)
         value = self.ctx.in_variable(split_value, out) if split_value is not value else value
         weights = self.weights(op, value)
-        name = FUNCTIONS.get(op.statistic, op.statistic)
-        moments = {"var": "moments", "exact_mean": "exact_moments"}
-        name = {"second": "mean_square", **moments}.get(name, name)
-        exponent = {**NORM_ORDERS, **POWERS}.get(op.statistic)
-        extra_arguments = [] if exponent is None else [integer(exponent)]
+        extra_arguments = [] if row.argument is None else [integer(row.argument)]
         if op.share is not None:
             extra_arguments = [self.ctx.lengths.number(op.share)]
         if is_overlapping(op):
-            expr, dims = self._overlapping_pool(name, extra_arguments, op, value, weights)
+            expr, dims = self._overlapping_pool(row.function, extra_arguments, op, value, weights)
         elif indexed:
             axis, matrix = indexed[0]
-            expr, dims = self._grouped(name, extra_arguments, axis, matrix, value, pooled, weights)
+            expr, dims = self._grouped(
+                row.function, extra_arguments, axis, matrix, value, pooled, weights
+            )
         else:
             keep = self._keeps(op, value, pooled)
             expr = call(
-                f"runtime.{name}",
+                f"runtime.{row.function}",
                 value.expr,
                 *extra_arguments,
                 dim=self.layouts.positions(value, pooled),
@@ -190,11 +175,10 @@ class PoolPrinter:
                 **weights,
             )
             dims = _result_dims(value.dims, pooled, keep)
-        if op.statistic in (*POWERS, "power_sums", "ties") and op.about is not None:
+        if row.takes_centre and op.about is not None:
             assert isinstance(expr, Call)
             expr = self._about(expr, op.about, dims)
-        part = {"var": "var", "exact_mean": "mean"}.get(op.statistic)
-        return (Attribute(expr, part) if part else expr), dims
+        return (Attribute(expr, row.part) if row.part else expr), dims
 
     def _about(self, call_: Call, about: Ref, dims: Dims) -> Call:
         """The call with the centre of the powers as an argument."""
