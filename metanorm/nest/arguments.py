@@ -1,7 +1,7 @@
 """The arguments of a kernel: the fields of its call, in the order in which they are packed.
 
-The C structure and the table from which `metanorm.runtime.native` fills it are both printed from
-this list, so that they cannot disagree.
+What a target declares and the table from which the runtime fills it are both printed from this
+list, so that they cannot disagree.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from metanorm.ir.scalar import Apply, Const, Hyper, Scalar, SizeOf, apply, leave
 from metanorm.ir.space import Space
 from metanorm.plan.sweeps import Plan
 
-Kind = Literal[
+FieldKind = Literal[
     "size", "groups", "number", "momentum", "wide", "narrow", "index", "edges", "saved", "result"
 ]  # fmt: skip
 
@@ -35,28 +35,11 @@ class Field:
     the number of edges, and the index tensor of their ends.
     """
 
-    kind: Kind
+    kind: FieldKind
     name: str
     # The unsplit dimensions of a tensor that is written, or of a wide tensor whose dimensions are
     # permuted against the first input.
     dims: tuple[str, ...] = ()
-
-    @property
-    def type(self) -> str:
-        """The type in C."""
-        match self.kind:
-            case "size" | "groups":
-                return "int64_t"
-            case "number" | "momentum":
-                return "double"
-            case "wide" | "result":
-                return "strided"
-            case "saved":
-                return "void *"
-            case "edges":
-                return "edge_ends"
-            case _:
-                return "narrow"
 
 
 def dimensions(program: Program) -> tuple[str, ...]:
@@ -256,7 +239,7 @@ def _dims_if_permuted(plan: Plan, axes: Sequence[str], space: Space) -> tuple[st
     return () if tuple(axes) == plan.data_axes else space.unsplit(axes)
 
 
-def _tensor_kind(plan: Plan, let: Let, sort: str) -> Kind:
+def _tensor_kind(plan: Plan, let: Let, sort: str) -> FieldKind:
     if sort == "index":
         return "index"
     return "wide" if set(plan.data_axes) <= set(let.type.axes) else "narrow"

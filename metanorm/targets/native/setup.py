@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import get_args
 
 from metanorm.ir.nodes import Buffer, Input, Param, Pool, Ref
 from metanorm.ir.scalar import Apply as ApplyScalar
 from metanorm.ir.scalar import Scalar, SizeOf
-from metanorm.nest.arguments import Field, dimensions
+from metanorm.nest.arguments import Field, FieldKind, dimensions
 from metanorm.nest.layouts import AxisGroup
 from metanorm.targets.native import cir
 from metanorm.targets.native.cir import (
@@ -33,6 +34,12 @@ from metanorm.targets.native.members import GROUPS, shared
 from metanorm.targets.native.scan import scratch_size
 from metanorm.targets.native.scan_tile import tile_memory
 
+C_TYPES: Mapping[FieldKind, str] = {
+    "size": "int64_t", "groups": "int64_t", "number": "double", "momentum": "double",
+    "wide": "strided", "result": "strided", "narrow": "narrow", "index": "narrow",
+    "edges": "edge_ends", "saved": "void *",
+}  # fmt: skip
+assert C_TYPES.keys() == {*get_args(FieldKind)}, C_TYPES.keys() ^ {*get_args(FieldKind)}
 CALL = Name("call")  # in functions that fill the shared structure
 VALUES = Declare("values *", "v", Name("values_"))
 
@@ -60,10 +67,11 @@ class Setup:
         fields: list[tuple[str, tuple[str, ...]]] = [("int64_t", ("threads",))]
         for field in self.fields:
             member = self._field(field)
-            if fields[-1][0] == field.type:
-                fields[-1] = (field.type, (*fields[-1][1], member))
+            c_type = C_TYPES[field.kind]
+            if fields[-1][0] == c_type:
+                fields[-1] = (c_type, (*fields[-1][1], member))
             else:
-                fields.append((field.type, (member,)))
+                fields.append((c_type, (member,)))
         return Struct(
             "What a call brings, as `metanorm.runtime.native` packs it.",
             "call_fields",
@@ -90,7 +98,7 @@ class Setup:
 
     def values(self) -> Struct:
         """The structure that the functions of a kernel share."""
-        wide = [self.ctx.name(f.name) for f in self.fields if f.type == "strided"]
+        wide = [self.ctx.name(f.name) for f in self.fields if C_TYPES[f.kind] == "strided"]
         numbers = [self.ctx.name(f.name) for f in self.fields if f.kind == "number"]
         sizes = [self.ctx.size_name(a) for a in self._axes()]
         tensor_refs = [r for r, (_, kind) in self._narrow_tensors().items() if kind != "index"]
@@ -177,7 +185,7 @@ class Setup:
         sizes = Apply("set_lengths", (address(shared("shape")), lengths))
         body: list[Stmt] = [ExprStmt(sizes)]
         for field in self.fields:
-            if field.type == "strided":
+            if C_TYPES[field.kind] == "strided":
                 name = self.ctx.name(field.name)
                 body.append(Assign(shared(name), "=", Apply("TENSOR", (arrow(CALL, name),))))
         if self.ctx.scans_elements:
