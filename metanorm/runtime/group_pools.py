@@ -67,17 +67,17 @@ class GroupPools(Pools):
         """The largest value of each pool, zero if nothing counts; equal ones share the gradient."""
         x = self._expanded(x)
         if self.counts_all:
-            return self._without_others(self._maximum(x))
+            return self._without_others(self._largest(x))
         counts = (coefficients(x, self.where, self.weight) != 0).expand_as(x)
-        maximum = self._maximum(x.masked_fill(~counts, -torch.inf))
-        present = self._maximum(counts.to(x.dtype))
-        return self._without_others(maximum.masked_fill(present == 0, 0))
+        largest = self._largest(x.masked_fill(~counts, -torch.inf))
+        present = self._largest(counts.to(x.dtype))
+        return self._without_others(largest.masked_fill(present == 0, 0))
 
     def counted(self, x: Tensor) -> Tensor:
         """The tensor with all positions, and zeros for what does not count."""
         return super().counted(self._expanded(x))
 
-    def _maximum(self, x: Tensor) -> Tensor:
+    def _largest(self, x: Tensor) -> Tensor:
         """The largest value of each pool; all dimensions stay."""
         dim, groups = self.dim, self.groups
         partial = x.amax(self.also, keepdim=True) if self.also else x
@@ -88,8 +88,8 @@ class GroupPools(Pools):
         index = groups.index.view(view).expand_as(partial)
         # torch counts the initial value among equal ones, excluded or not: NaN equals nothing.
         initial = partial.new_full(shape, torch.nan)
-        maximum = initial.scatter_reduce(dim, index, partial, "amax", include_self=False)
-        return maximum.masked_fill(self._sizes(partial) == 0, 0)
+        largest = initial.scatter_reduce(dim, index, partial, "amax", include_self=False)
+        return largest.masked_fill(self._sizes(partial) == 0, 0)
 
     def _sizes(self, like: Tensor) -> Tensor:
         """How many positions each group has, as a view along its dimension."""

@@ -116,9 +116,9 @@ class _Cut:
 
     def before(self, pools: Parts) -> Parts:
         """The pools of the position before each, nothing where that is of another segment."""
-        moved = [_moved(part, self.dim, e) for part, e in zip(pools, self.empty)]
-        is_same = _moved(self.labels, self.dim, -1) == self.labels
-        return [torch.where(is_same, part, e) for part, e in zip(moved, self.empty)]
+        shifted = [_shifted(part, self.dim, e) for part, e in zip(pools, self.empty)]
+        is_same = _shifted(self.labels, self.dim, -1) == self.labels
+        return [torch.where(is_same, part, e) for part, e in zip(shifted, self.empty)]
 
     def _whole_past(self, cells: Parts) -> Parts:
         """The pools of each position and all before it, in as many steps for any length."""
@@ -155,6 +155,6 @@ class _Cut:
         return (*self.merge(kept, later), labels)
 
 
-def _moved(x: Tensor, dim: int, first: float) -> Tensor:
+def _shifted(x: Tensor, dim: int, first: float) -> Tensor:
     """The tensor moved on by one position, with `first` in front."""
     return padded(x, dim, 1, 0, first).narrow(dim, 0, x.shape[dim])

@@ -27,7 +27,7 @@ from metanorm.runtime.processes.message import (
 )
 
 Group = tuple[str, int]  # its name in `torch.distributed`, and its size
-LARGEST_WHOLE = 2**63 - 1
+LARGEST_INTEGER = 2**63 - 1
 NO_ELEMENTS = -(2**63)
 
 
@@ -51,10 +51,10 @@ class _CompiledLargest(torch.autograd.Function):
     def forward(
         values: Tensor, ties: Tensor, groups: tuple[Group, ...], identity: int, stage: int
     ) -> Tensor:
-        wholes = _whole_numbers(values, ties).reshape(-1)
+        sortable = _sortable_integers(values, ties).reshape(-1)
         for group in groups:
-            wholes = _largest_whole(wholes, group, identity, stage)
-        return _floating(wholes).reshape(values.shape)
+            sortable = _largest_of_group(sortable, group, identity, stage)
+        return _floating(sortable).reshape(values.shape)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -97,15 +97,15 @@ def _own_ties(ctx: Any) -> Tensor:
     return torch.where(values == largest, ties, 0.0)
 
 
-def _largest_whole(wholes: Tensor, group: Group, identity: int, stage: int) -> Tensor:
+def _largest_of_group(sortable: Tensor, group: Group, identity: int, stage: int) -> Tensor:
     """The largest whole numbers of a group. The message begins with a tag and its negative, whose
     largest ones are opposite if all processes have sent the same tag. The tag of a process that
     refuses the call is larger than all others."""
     name, _ = group
-    tag = tag_of(identity, stage, FORWARD, wholes.numel()) + (0 if identity >= 0 else TAGS)
-    header = torch.stack((wholes.new_full((), tag), wholes.new_full((), -tag)))
+    tag = tag_of(identity, stage, FORWARD, sortable.numel()) + (0 if identity >= 0 else TAGS)
+    header = torch.stack((sortable.new_full((), tag), sortable.new_full((), -tag)))
     operations = torch.ops._c10d_functional
-    message = torch.cat((header, wholes))
+    message = torch.cat((header, sortable))
     received: Tensor = operations.wait_tensor(operations.all_reduce(message, "max", name))
     if not torch.compiler.is_compiling() and must_check(received):
         highest, lowest = received[:2].tolist()
@@ -113,15 +113,15 @@ def _largest_whole(wholes: Tensor, group: Group, identity: int, stage: int) -> T
     return received[2:]
 
 
-def _whole_numbers(values: Tensor, ties: Tensor) -> Tensor:
+def _sortable_integers(values: Tensor, ties: Tensor) -> Tensor:
     """Whole numbers in the order of float64: its bits, of which those of negative ones descend."""
     is_nan = values.isnan()
     bits = (values + 0.0).masked_fill(is_nan, torch.nan).view(torch.int64)  # one zero, one NaN
-    wholes = torch.where(bits < 0, bits ^ LARGEST_WHOLE, bits)
-    return wholes.masked_fill((ties == 0) & ~is_nan, NO_ELEMENTS)
+    sortable = torch.where(bits < 0, bits ^ LARGEST_INTEGER, bits)
+    return sortable.masked_fill((ties == 0) & ~is_nan, NO_ELEMENTS)
 
 
-def _floating(wholes: Tensor) -> Tensor:
+def _floating(sortable: Tensor) -> Tensor:
     """The numbers of float64 that whole numbers stand for; zero for no elements."""
-    bits = torch.where(wholes < 0, wholes ^ LARGEST_WHOLE, wholes)
-    return bits.view(torch.float64).masked_fill(wholes == NO_ELEMENTS, 0.0)
+    bits = torch.where(sortable < 0, sortable ^ LARGEST_INTEGER, sortable)
+    return bits.view(torch.float64).masked_fill(sortable == NO_ELEMENTS, 0.0)

@@ -79,9 +79,9 @@ def softplus(x):
 def power(a, b):
     """a^b; a whole exponent takes a base of any sign."""
     size = tl.exp2(b * tl.log2(tl.abs(a)))
-    whole = tl.floor(b) == b
-    odd = tl.floor(b * 0.5) != b * 0.5
-    signed = tl.where(whole, tl.where(odd, -size, size), float("nan"))
+    is_whole = tl.floor(b) == b
+    is_odd = tl.floor(b * 0.5) != b * 0.5
+    signed = tl.where(is_whole, tl.where(is_odd, -size, size), float("nan"))
     return tl.where(b == 0, 1, tl.where(a < 0, signed, size))
 
 
@@ -128,11 +128,11 @@ def moments(value, weight, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     """Weight, mean and squares of the values of a tile: two passes, and a correction."""
     counts = weight != 0
     total = added(weight, ROWS, COLUMNS)
-    first = over(added(tl.where(counts, weight * value, 0), ROWS, COLUMNS), total)
-    gap = tl.where(counts, value - first, 0)
-    drift = over(added(weight * gap, ROWS, COLUMNS), total)
-    gap = tl.where(counts, gap - drift, 0)
-    return total, first + drift, added(weight * gap * gap, ROWS, COLUMNS)
+    rough_mean = over(added(tl.where(counts, weight * value, 0), ROWS, COLUMNS), total)
+    deviation = tl.where(counts, value - rough_mean, 0)
+    correction = over(added(weight * deviation, ROWS, COLUMNS), total)
+    deviation = tl.where(counts, deviation - correction, 0)
+    return total, rough_mean + correction, added(weight * deviation * deviation, ROWS, COLUMNS)
 
 
 @triton.jit
@@ -140,29 +140,29 @@ def moments_alike(
     value, counts, count, ROWS: tl.constexpr, COLUMNS: tl.constexpr, LANES: tl.constexpr = 0
 ):
     """The same where all that counts weighs one, and there are `count` in each pool."""
-    first = over(added(tl.where(counts, value, 0), ROWS, COLUMNS, LANES), count)
-    gap = tl.where(counts, value - first, 0)
-    drift = over(added(gap, ROWS, COLUMNS, LANES), count)
-    gap = tl.where(counts, gap - drift, 0)
-    return count, first + drift, added(gap * gap, ROWS, COLUMNS, LANES)
+    rough_mean = over(added(tl.where(counts, value, 0), ROWS, COLUMNS, LANES), count)
+    deviation = tl.where(counts, value - rough_mean, 0)
+    correction = over(added(deviation, ROWS, COLUMNS, LANES), count)
+    deviation = tl.where(counts, deviation - correction, 0)
+    return count, rough_mean + correction, added(deviation * deviation, ROWS, COLUMNS, LANES)
 
 
 @triton.jit
 def observed(weight, mean, squares, value, share):
     """Moments with one more value each, which weighs its share."""
     total = weight + share
-    gap = tl.where(share != 0, value - mean, 0)
-    step = gap * over(share, total)
-    return total, mean + step, squares + weight * gap * step
+    deviation = tl.where(share != 0, value - mean, 0)
+    step = deviation * over(share, total)
+    return total, mean + step, squares + weight * deviation * step
 
 
 @triton.jit
 def observed_alike(mean, squares, value, inside, turn):
     """Moments with one more value each, unless it is not `inside`. All values weigh one, and this
     is value number `turn`, counted from one. `turns` counts the values of each lane."""
-    gap = tl.where(inside, value - mean, 0)
-    step = gap * (1 / turn)
-    return mean + step, squares + gap * (gap - step)
+    deviation = tl.where(inside, value - mean, 0)
+    step = deviation * (1 / turn)
+    return mean + step, squares + deviation * (deviation - step)
 
 
 @triton.jit
@@ -175,9 +175,9 @@ def turns(count, LANES: tl.constexpr):
 def merged(weight, mean, squares, more_weight, more_mean, more_squares):
     """Moments of two sets of values together."""
     total = weight + more_weight
-    gap = tl.where(more_weight != 0, more_mean - mean, 0)
-    step = gap * over(more_weight, total)
-    return total, mean + step, squares + more_squares + weight * gap * step
+    deviation = tl.where(more_weight != 0, more_mean - mean, 0)
+    step = deviation * over(more_weight, total)
+    return total, mean + step, squares + more_squares + weight * deviation * step
 
 
 @triton.jit
@@ -190,12 +190,12 @@ def joined(weight, mean, squares, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
 def joined_alike(weight, total, mean, squares, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     """The same where it is known what all weigh together."""
     counts = weight != 0
-    first = over(added(tl.where(counts, weight * mean, 0), ROWS, COLUMNS), total)
-    gap = tl.where(counts, mean - first, 0)
-    drift = over(added(weight * gap, ROWS, COLUMNS), total)
-    gap = tl.where(counts, gap - drift, 0)
-    within = tl.where(counts, squares, 0)
-    return total, first + drift, added(within + weight * gap * gap, ROWS, COLUMNS)
+    rough_mean = over(added(tl.where(counts, weight * mean, 0), ROWS, COLUMNS), total)
+    deviation = tl.where(counts, mean - rough_mean, 0)
+    correction = over(added(weight * deviation, ROWS, COLUMNS), total)
+    deviation = tl.where(counts, deviation - correction, 0)
+    parts = tl.where(counts, squares, 0) + weight * deviation * deviation
+    return total, rough_mean + correction, added(parts, ROWS, COLUMNS)
 
 
 # ---- statistics from the parts that tiles have written

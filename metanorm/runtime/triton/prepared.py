@@ -116,15 +116,15 @@ class LaunchSequence:
         numbers.update(zip(sorted_keys, itertools.count(n_results + len(operands))))
         self.order_number = numbers.get("order")
         # A copy from the CPU has ended when it returns, so that any stream may read it.
-        moved = {k: c if c is None else c.to(prepared.device) for k, c in constants.items()}
-        self.has_constants = any(c is not None for c in moved.values())
+        on_device = {k: c if c is None else c.to(prepared.device) for k, c in constants.items()}
+        self.has_constants = any(c is not None for c in on_device.values())
         arrays: dict[str, tuple[int, ArenaSlice]] = {}
         for arena, shapes in enumerate((prepared.arrays, prepared.saved)):
             arrays.update((key, (arena, slice_)) for key, slice_ in arena_slices(shapes).items())
         wanted = numbers.keys() | arrays.keys()
         self.steps = [s for s in prepared.steps if not s.writes or wanted.intersection(s.writes)]
         self.arguments = ArgumentBlock(
-            self.steps, moved, prepared.momenta, arrays, numbers, prepared.real.itemsize
+            self.steps, on_device, prepared.momenta, arrays, numbers, prepared.real.itemsize
         )
         self.arena_numel = arena_numel(prepared.arrays)
         self.copies = [(source, target) for source, target in prepared.copies if target in wanted]
