@@ -12,14 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from metanorm.ir.aggregation import (
-    Aggregation,
-    ByIndex,
-    Grouping,
-    Neighbours,
-    Ones,
-    segments_of,
-)
+from metanorm.ir.aggregation import Aggregation, ByIndex, Grouping, Neighbours, Ones, segments_of
 from metanorm.ir.nodes import (
     AxisMap,
     Cast,

@@ -281,6 +281,8 @@ _ROWS = (
 ELEMENTWISE: Mapping[str, Operation] = {
     row.name: row for row in _ROWS if row.group in ("operator", "elementwise")
 }
+# Functions that cost no more to compute again than their result costs to read.
+CHEAP_FUNCTIONS = frozenset("add sub mul div neg where eq ne".split())
 # Statistics that need sorted values: they have no kernels.
 ORDERED = frozenset({"median", "quantile"})
 STATISTICS: Mapping[str, Operation] = {row.name: row for row in _ROWS if row.group == "statistic"}

@@ -10,13 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from metanorm.ir.accumulation import ACCUMULATIONS
-from metanorm.ir.aggregation import (
-    ByIndex,
-    Grouping,
-    Neighbours,
-    Ones,
-    Reach,
-)
+from metanorm.ir.aggregation import ByIndex, Grouping, Neighbours, Ones, Reach
 from metanorm.ir.dump import operation_name
 from metanorm.ir.flags import choosing_flags
 from metanorm.ir.index import closure
@@ -47,7 +41,7 @@ from metanorm.ir.nodes import (
     Repeat,
 )
 from metanorm.ir.operands import cut_axes, every_let, operands
-from metanorm.ir.ops import ORDERED
+from metanorm.ir.ops import CHEAP_FUNCTIONS, ORDERED
 from metanorm.ir.program import Divisible, Program
 from metanorm.ir.scalar import Const
 from metanorm.ir.space import Space
@@ -63,7 +57,6 @@ from metanorm.nest.matrix_products import (
     multiplies_in_loops,
     only_multiplies_larger,
 )
-from metanorm.nest.nest import CHEAP_FUNCTIONS
 from metanorm.nest.vanishing import vanishes_with
 from metanorm.passes.neighbours import rewritable
 from metanorm.passes.positions import is_end

@@ -1,4 +1,4 @@
-"""The kernel IR on one page: the arrays of a kernel, and its statements in order.
+"""The kernel IR on one page: the arrays of a kernel, and its blocks of statements in order.
 
 `nest_from_plan` builds a nest from a sweep plan, `verify` checks its rules, `metanorm inspect
 --stage nest` shows it, and every target with kernels prints it. A nest decides which values lie in
@@ -11,20 +11,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, Union
+from typing import Literal
 
-from metanorm.ir.aggregation import Reach
-from metanorm.ir.nodes import Kind, Let, Op, Recurrence, Ref
-from metanorm.ir.nodes import Pool as PoolOp
-from metanorm.ir.outputs import FLOAT64
+from metanorm.ir.nodes import Kind, Let, Ref
 from metanorm.ir.program import Program
 from metanorm.nest.arguments import Field
 from metanorm.nest.layouts import AxisGroup, Layout
+from metanorm.nest.statements import (
+    Accumulate,
+    Compute,
+    Finish,
+    Gather,
+    Load,
+    Pool,
+    Scan,
+    Statement,
+    Store,
+    Update,
+)
 from metanorm.passes.directions import Direction
 from metanorm.plan.sweeps import Reduction, with_group_axis
-
-# Functions that cost no more to compute again than their result costs to read.
-CHEAP_FUNCTIONS = frozenset("add sub mul div neg where eq ne".split())
 
 # ---- the tensors of a call
 
@@ -47,97 +53,7 @@ class Array:
     absent: float = 0.0
 
 
-# ---- statements: each is executed per element of the data, or per cell
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """Read the element of an array at the current position."""
-
-    let: Let
-    array: str
-
-
-@dataclass(frozen=True, slots=True)
-class Compute:
-    """Compute an elementwise function of values at the current position, or a number that follows
-    from lengths."""
-
-    let: Let
-
-
-@dataclass(frozen=True, slots=True)
-class Gather:
-    """Read a per-cell value at another position along one axis: a fixed row, a renamed axis, or a
-    run of its positions."""
-
-    let: Let
-
-
-@dataclass(frozen=True, slots=True)
-class Pool:
-    """Compute a statistic of per-cell values, or their softmax along an axis."""
-
-    let: Let
-
-
-@dataclass(frozen=True, slots=True)
-class Scan:
-    """Compute a statistic over the neighbourhood of each position along one axis, of cells or of
-    elements, where pools overlap; or a state that moves along the axis."""
-
-    let: Let
-
-    @property
-    def axis(self) -> str:
-        """The axis along which a worker needs all positions."""
-        if isinstance(self.let.op, Recurrence):
-            return self.let.op.axis
-        scan = reach_of(self.let.op)
-        assert scan is not None
-        return scan[0]
-
-
-def reach_of(op: Op) -> tuple[str, Reach] | None:
-    """The axis of a scan and its reach along that axis; `None` for other operations."""
-    over = op.over if isinstance(op, PoolOp) else ()
-    return next(((axis, m) for axis, m in over if isinstance(m, Reach)), None)
-
-
-@dataclass(frozen=True, slots=True)
-class Accumulate:
-    """Accumulate the current element into the cells of a reduction, given by its number."""
-
-    reduction: int
-
-
-@dataclass(frozen=True, slots=True)
-class Finish:
-    """Read the finished statistic of a reduction, per cell."""
-
-    let: Let
-    reduction: int
-    statistic: str
-
-
-@dataclass(frozen=True, slots=True)
-class Store:
-    """Write a value to an array."""
-
-    array: str
-    value: Ref
-
-
-@dataclass(frozen=True, slots=True)
-class Update:
-    """Write a value to a buffer, or with a `momentum` move the buffer towards the value."""
-
-    array: str
-    value: Ref
-    momentum: str | None = None
-
-
-Statement = Union[Load, Compute, Gather, Pool, Scan, Accumulate, Finish, Store, Update]
+# ---- blocks of statements
 
 
 @dataclass(frozen=True)
@@ -259,32 +175,6 @@ class Nest:
         """The `Finish` statement of each statistic of the data."""
         return {s.let.name: s for _, s in self.statements() if isinstance(s, Finish)}
 
-    @cached_property
-    def exact_results(self) -> dict[str, Finish]:
-        """By array, the results in float64 that are statistics of the data, and nothing else.
-
-        They have digits that values in float32 would lose: those of the accumulators.
-        """
-        dtypes = dict(self.program.output_dtypes)
-        users = self.program.index.users
-        exact: dict[str, Finish] = {}
-        for store in (s for _, s in self.statements() if isinstance(s, Store)):
-            finish = self.finishes.get(store.value)
-            is_float64 = dtypes.get(store.array.removeprefix("to.")) == FLOAT64
-            if finish is None or not is_float64 or users[store.value]:
-                continue
-            if self.reductions[finish.reduction].terminal:
-                exact[store.array] = finish
-        return exact
-
-    @cached_property
-    def exact_alone(self) -> frozenset[Ref]:
-        """The statistics of `exact_results` that nothing needs in the precision of arithmetic."""
-        stored = [s for _, s in self.statements() if isinstance(s, Store)]
-        rounded = {s.value for s in stored if s.array not in self.exact_results}
-        exact = {finish.let.name for finish in self.exact_results.values()}
-        return frozenset(exact - rounded)
-
     def statements(self) -> Iterator[tuple[Block, Statement]]:
         """All statements in order, each with its block."""
         for block in self.blocks:
@@ -304,9 +194,3 @@ class Nest:
     def is_wide(self, ref: Ref) -> bool:
         """Whether a value is as large as the data."""
         return set(self.data_axes) <= set(self.program.index.types[ref].axes)
-
-    @property
-    def statistic_cells(self) -> tuple[AxisGroup, ...]:
-        """The axes of the cells of each statistic, unsplit."""
-        space = self.program.index.space
-        return tuple(dict.fromkeys(space.unsplit(r.cells) for r in self.reductions))

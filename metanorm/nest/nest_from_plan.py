@@ -33,15 +33,13 @@ from metanorm.nest.arguments import (
     segment_indices,
 )
 from metanorm.nest.layouts import AxisGroup, Layout
-from metanorm.nest.nest import (
+from metanorm.nest.nest import Array, Block, Nest
+from metanorm.nest.statements import (
     Accumulate,
-    Array,
-    Block,
     Compute,
     Finish,
     Gather,
     Load,
-    Nest,
     Pool,
     Scan,
     Statement,

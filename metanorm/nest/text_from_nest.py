@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from metanorm.ir.dump import op_text, over_text, type_text
-from metanorm.nest.nest import (
+from metanorm.nest.nest import Array, Block, Nest
+from metanorm.nest.statements import (
     Accumulate,
-    Array,
-    Block,
     Compute,
     Finish,
     Gather,
     Load,
-    Nest,
     Pool,
     Scan,
     Statement,

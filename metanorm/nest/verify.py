@@ -17,14 +17,13 @@ from metanorm.ir.nodes import (
 )
 from metanorm.ir.nodes import Pool as PoolOp
 from metanorm.ir.operands import axes_read_elsewhere, cut_axes, operands
-from metanorm.nest.nest import (
+from metanorm.nest.nest import Block, Nest
+from metanorm.nest.statements import (
     Accumulate,
-    Block,
     Compute,
     Finish,
     Gather,
     Load,
-    Nest,
     Pool,
     Scan,
     Statement,

@@ -349,5 +349,4 @@ assert NONLOCAL.keys() | ALWAYS_DIVISIBLE == {*get_args(Grouping)}, "a grouping 
 
 
 def _reason(grouping: Grouping) -> str:
-    kind = RegularPartition if isinstance(grouping, RegularPartition) else type(grouping)
-    return NONLOCAL[kind]
+    return NONLOCAL[RegularPartition if isinstance(grouping, RegularPartition) else type(grouping)]

@@ -10,14 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from metanorm.ir.aggregation import (
-    Aggregation,
-    ByIndex,
-    Dense,
-    Neighbours,
-    Ones,
-    is_partition,
-)
+from metanorm.ir.aggregation import Aggregation, ByIndex, Dense, Neighbours, Ones, is_partition
 from metanorm.ir.nodes import Count, Let, Map, Pool, Ref
 from metanorm.ir.partitions import RegularPartition
 from metanorm.ir.program import Program

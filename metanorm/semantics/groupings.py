@@ -10,15 +10,7 @@ from metanorm.diagnostics.names import UnknownName
 from metanorm.diagnostics.pools import BadMatrixArgument, UnknownMatrix, WrongAxis
 from metanorm.diagnostics.segments import NoOffsets
 from metanorm.diagnostics.suggest import listing
-from metanorm.ir.aggregation import (
-    ByIndex,
-    Causal,
-    Dense,
-    Grouping,
-    Neighbours,
-    Ones,
-    Window,
-)
+from metanorm.ir.aggregation import ByIndex, Causal, Dense, Grouping, Neighbours, Ones, Window
 from metanorm.ir.ops import MATRICES
 from metanorm.ir.partitions import REGULAR, RegularPartition
 from metanorm.ir.program import Divisible

@@ -9,11 +9,7 @@ from metanorm.diagnostics.pools import CoversNothing
 from metanorm.diagnostics.statistics import BadOption
 from metanorm.diagnostics.syntax import GivenTwice
 from metanorm.diagnostics.values import WrongKind
-from metanorm.ir.aggregation import (
-    Aggregation,
-    Grouping,
-    Neighbours,
-)
+from metanorm.ir.aggregation import Aggregation, Grouping, Neighbours
 from metanorm.ir.nodes import Ref
 from metanorm.semantics.groupings import GroupingLowering
 from metanorm.semantics.lowering import CallScope, Lowering

@@ -15,16 +15,7 @@ from metanorm.semantics.lowering import CallScope, Lowering
 from metanorm.semantics.outputs import OutputLowering
 from metanorm.semantics.params_and_buffers import StateLowering
 from metanorm.semantics.reserved import check_name
-from metanorm.semantics.values import (
-    POISON,
-    Choice,
-    Entity,
-    Outputs,
-    PoolOnly,
-    Tensor,
-    Text,
-    Value,
-)
+from metanorm.semantics.values import POISON, Choice, Entity, Outputs, PoolOnly, Tensor, Text, Value
 from metanorm.syntax import ast
 
 UPDATE_MODES = ("train", "eval", "always")  # the calls that update a buffer

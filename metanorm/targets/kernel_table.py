@@ -247,10 +247,11 @@ def _read_through_statistics(variant: Variant) -> list[str]:
 
 def _statistic_cells(variant: Variant, space: Space) -> list[list[str]]:
     """The unsplit dimensions of the cells of statistics, in either direction."""
+    nests = (next(iter(d.values())) for d in (variant.forward, variant.backward))
     cells_of_directions = {
-        tuple(a for a in cells if "." not in a and "/" not in a)
-        for direction in (variant.forward, variant.backward)
-        for cells in next(iter(direction.values())).statistic_cells
+        tuple(a for a in nest.program.index.space.unsplit(r.cells) if "." not in a and "/" not in a)
+        for nest in nests
+        for r in nest.reductions
     }
     return [[_dim_text(space, axis) for axis in axes] for axes in sorted(cells_of_directions)]
 

@@ -10,17 +10,8 @@ from conftest import PROGRAMS
 
 from metanorm.ir.nodes import Pool as PoolOp
 from metanorm.nest.kernels import kernels_of
-from metanorm.nest.nest import (
-    Accumulate,
-    Block,
-    Finish,
-    Load,
-    Nest,
-    Pool,
-    Scan,
-    Statement,
-    Store,
-)
+from metanorm.nest.nest import Block, Nest
+from metanorm.nest.statements import Accumulate, Finish, Load, Pool, Scan, Statement, Store
 from metanorm.nest.verify import IllegalNest, verify
 from metanorm.passes.pipeline import optimize
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from metanorm.ir.nodes import Let, Ref
 from metanorm.ir.operands import operands
 from metanorm.nest.nest import Nest
+from metanorm.targets.native.exact_results import exact_alone
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ def cell_blocks(nest: Nest) -> list[CellBlock]:
 def refs_read_elsewhere(nest: Nest) -> set[Ref]:
     """The per-cell values that sweeps, results or buffers read, so that they need arrays."""
     wide = {let.name for sweep in nest.sweeps for let in sweep.lets}
-    refs = {ref for block in nest.blocks for _, ref in block.writes} - nest.exact_alone
+    refs = {ref for block in nest.blocks for _, ref in block.writes} - exact_alone(nest)
     refs |= {update.value for update in nest.block("end").updates}
     for sweep in nest.sweeps:
         for let in sweep.lets:

@@ -9,6 +9,7 @@ from metanorm.ir.nodes import POINTWISE, Buffer, Expand, Input, Let, Param, Pool
 from metanorm.ir.operands import operands
 from metanorm.targets.native.cell_blocks import CellBlock
 from metanorm.targets.native.context import KernelContext
+from metanorm.targets.native.exact_results import exact_alone
 from metanorm.targets.native.inlined import reads_elsewhere
 from metanorm.targets.native.values import NarrowValues
 
@@ -32,6 +33,7 @@ class Clusters:
         self.values = values
         self.array_refs = set(array_refs)
         self.measured: Container[Ref] = values.measured
+        self.exact_alone = exact_alone(context.nest)
         self._by_block = {id(block): self._find_clusters(block) for block in blocks}
         self.stored = self._stored(blocks, self.array_refs)
 
@@ -41,8 +43,7 @@ class Clusters:
 
     def _refs_in_order(self, block: CellBlock) -> list[Ref]:
         reductions = (self.ctx.nest.reductions[number] for number in block.finished)
-        alone = self.ctx.nest.exact_alone
-        measured = [ref for r in reductions for _, ref in r.results if ref not in alone]
+        measured = [ref for r in reductions for _, ref in r.results if ref not in self.exact_alone]
         return [*measured, *(let.name for let in block.lets if self._needs_computing(let))]
 
     def _needs_computing(self, let: Let) -> bool:

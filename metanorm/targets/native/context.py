@@ -14,7 +14,8 @@ from metanorm.ir.scalar import FUNCTIONS as SCALAR_FUNCTIONS
 from metanorm.ir.scalar import Apply as ApplyScalar
 from metanorm.ir.scalar import Const, Hyper, Scalar, SizeOf, leaves
 from metanorm.nest.arguments import size_argument_dims, start_of
-from metanorm.nest.nest import Nest, Scan
+from metanorm.nest.nest import Nest
+from metanorm.nest.statements import Scan
 from metanorm.targets.native import cir
 from metanorm.targets.native.cir import (
     Apply,

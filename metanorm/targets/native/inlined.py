@@ -6,8 +6,8 @@ from collections.abc import Collection
 
 from metanorm.ir.nodes import Detach, Expand, Link, Lookup, Map, Op, Pool, Ref, Rename
 from metanorm.ir.operands import operands
+from metanorm.ir.ops import CHEAP_FUNCTIONS
 from metanorm.ir.program import Program
-from metanorm.nest.nest import CHEAP_FUNCTIONS
 
 
 def reads_elsewhere(op: Op) -> bool:

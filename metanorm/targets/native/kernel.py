@@ -23,6 +23,7 @@ from metanorm.targets.native.cir import (
     dot,
 )
 from metanorm.targets.native.context import KernelContext
+from metanorm.targets.native.exact_results import exact_results
 from metanorm.targets.native.joining import accumulator_kind
 from metanorm.targets.native.members import argument, shared
 from metanorm.targets.native.names import SharedNames
@@ -212,8 +213,9 @@ class KernelPrinter:
                 body.append(ExprStmt(Apply("track", (buffer, value, size, momentum))))
             else:
                 body.append(ExprStmt(Apply("give", (buffer, value, size))))
+        exact = exact_results(self.nest)
         for array, ref in end.writes:
-            if array in self.nest.exact_results:
+            if array in exact:
                 body.append(self._exact_result(array, ref))
             elif self.nest.array[array].role == "returned":
                 size = self.ctx.volume(lets[ref].type.axes)

@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from metanorm.ir.nodes import AxisMap, Concat, Let, Lookup, Piece, Pool, Recurrence, Ref, Rename
 from metanorm.ir.operands import operands
-from metanorm.nest.nest import reach_of
+from metanorm.nest.statements import reach_of
 from metanorm.plan.sweeps import Reduction
 from metanorm.targets.native import cir
 from metanorm.targets.native.cell_blocks import CellBlock

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from metanorm.ir.aggregation import Reach
 from metanorm.ir.nodes import Let, Pool, Recurrence, Ref
 from metanorm.ir.scalar import Scalar
-from metanorm.nest.nest import Scan, reach_of
+from metanorm.nest.statements import Scan, reach_of
 from metanorm.targets.native import cir
 from metanorm.targets.native.cir import (
     Apply,

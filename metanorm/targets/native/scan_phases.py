@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from metanorm.ir.index import closure
 from metanorm.ir.nodes import Let, Map, Op, Pool, Ref
 from metanorm.ir.operands import operands
-from metanorm.nest.nest import CHEAP_FUNCTIONS, Block, Nest
+from metanorm.ir.ops import CHEAP_FUNCTIONS
+from metanorm.nest.nest import Block, Nest
 
 
 @dataclass(frozen=True)

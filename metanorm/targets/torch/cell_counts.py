@@ -11,9 +11,7 @@ from metanorm.targets.python.pyir import Attribute, Expr
 
 
 def cell_count(
-    cells_of: tuple[str, Grouping],
-    number: Callable[[Scalar], Expr],
-    groups: Callable[[str], Expr],
+    cells_of: tuple[str, Grouping], number: Callable[[Scalar], Expr], groups: Callable[[str], Expr]
 ) -> Expr:
     """The number of cells of a partition of an axis.
 

@@ -11,17 +11,7 @@ from metanorm.ir.exposure import exposed_to_nan
 from metanorm.ir.nodes import Let, Map, Number, Ref
 from metanorm.ir.ranges import ANY, Range, ranges
 from metanorm.ir.scalar import Const
-from metanorm.targets.python.pyir import (
-    Assign,
-    Binary,
-    Call,
-    Expr,
-    If,
-    IfElse,
-    Literal,
-    Name,
-    Stmt,
-)
+from metanorm.targets.python.pyir import Assign, Binary, Call, Expr, If, IfElse, Literal, Name, Stmt
 from metanorm.targets.torch.broadcaster import Broadcaster
 from metanorm.targets.torch.context import Context, is_square
 from metanorm.targets.torch.elementwise import (

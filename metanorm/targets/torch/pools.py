@@ -25,12 +25,7 @@ from metanorm.targets.torch.broadcaster import Broadcaster
 from metanorm.targets.torch.context import Context
 from metanorm.targets.torch.layout import Dim, Dims, Value, call, integer, method
 from metanorm.targets.torch.overlapping import OverlappingPoolPrinter, is_overlapping
-from metanorm.targets.torch.statistics import (
-    PAIRS,
-    TORCH_STATISTICS,
-    StatisticPair,
-    TorchStatistic,
-)
+from metanorm.targets.torch.statistics import PAIRS, TORCH_STATISTICS, StatisticPair, TorchStatistic
 
 
 class PoolPrinter:

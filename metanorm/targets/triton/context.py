@@ -32,7 +32,8 @@ from metanorm.ir.operands import operands
 from metanorm.ir.program import Program
 from metanorm.ir.roles import roles
 from metanorm.nest.arguments import start_of
-from metanorm.nest.nest import Nest, reach_of
+from metanorm.nest.nest import Nest
+from metanorm.nest.statements import reach_of
 from metanorm.plan.sweeps import Reduction
 from metanorm.targets.python.pyir import Expr, Name
 from metanorm.targets.triton.terms import ONE

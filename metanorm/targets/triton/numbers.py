@@ -9,7 +9,7 @@ from metanorm.ir.nodes import Link, Number, Op
 from metanorm.ir.program import Program
 from metanorm.ir.scalar import Apply, Const, Hyper, Scalar, SizeOf, scalar_text
 from metanorm.nest.arguments import dimensions, size_argument_dims
-from metanorm.nest.nest import reach_of
+from metanorm.nest.statements import reach_of
 from metanorm.targets.python.pyir import (
     Dict,
     Expr,

@@ -25,7 +25,7 @@ from metanorm.ir.nodes import (
     Rename,
 )
 from metanorm.ir.operands import operands
-from metanorm.nest.nest import reach_of
+from metanorm.nest.statements import reach_of
 from metanorm.targets.triton.context import KernelContext
 
 RELOCATIONS = (Rename, Lookup, Piece, Concat)  # they read an array at another position

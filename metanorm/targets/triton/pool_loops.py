@@ -13,7 +13,7 @@ from metanorm.ir.aggregation import ByIndex, Reach
 from metanorm.ir.nodes import AxisMap, Count, Link, Pool, Ref
 from metanorm.ir.scalar import Const, Scalar
 from metanorm.nest.links import FollowedLink, followed_link
-from metanorm.nest.nest import reach_of
+from metanorm.nest.statements import reach_of
 from metanorm.targets.python.pyir import Assign, Expr, Literal, Name, Stmt, Tuple
 from metanorm.targets.triton.edges import EdgesOfCells
 from metanorm.targets.triton.joining import identity, joined, joined_in_tile
