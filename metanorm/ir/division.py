@@ -132,15 +132,16 @@ class Division:
             isinstance(grouping, ByIndex) and grouping.index not in self.tables
         )
 
-    def summed_axes(self, over: Aggregation, axes: Sequence[str]) -> DividedAxes:
-        """The divided axes over which the pool of a value on `axes` is a partial sum."""
-        axis_by_base = {self.space.base(axis): axis for axis in axes}
+    def summed_axes(self, over: Aggregation) -> DividedAxes:
+        """The divided axes over which a pool is a partial sum.
+
+        A pool over an axis takes each of its positions, also of a value of cells. One that names
+        the axis of cells takes each cell once.
+        """
         return frozenset(
-            base
+            self.space.base(axis)
             for axis, grouping in over
-            if (base := self.space.base(axis)) in self.axes
-            and self.spans_processes(grouping)
-            and self.divides(axis_by_base.get(base, axis))
+            if self.divides(axis) and self.spans_processes(grouping)
         )
 
     def reads_length(self, scalar: Scalar) -> bool:
@@ -241,8 +242,7 @@ class _Parts:
             case Number(value) if self.division.reads_length(value):
                 raise IllDivided("a length of this process alone")
             case Near():
-                joined = [axis for ref in operands(op) for axis in self.types[ref].axes]
-                if set(op.axes) != self.division.summed_axes(op.over, joined):
+                if set(op.axes) != self.division.summed_axes(op.over):
                     raise IllDivided("a number near the mean, not of all processes")
             case AxisMap(axis=axis) | Recurrence(axis=axis) | Lookup(axis=axis) | Position(axis):
                 if self.division.divides(axis):
@@ -258,8 +258,7 @@ class _Parts:
         weights = [ref for ref in (op.where, op.weight) if ref is not None]
         self._demand_whole(weights)
         self._demand_pools(op.over)
-        axes = [axis for ref in weights for axis in self.types[ref].axes]
-        return Part(self.division.summed_axes(op.over, axes))
+        return Part(self.division.summed_axes(op.over))
 
     def _exchange(self, op: Exchange) -> Part:
         part, axes = self.parts[op.value], frozenset(op.axes)
@@ -343,14 +342,8 @@ class _Parts:
         counts_ties = op.statistic == "ties"
         about = None if counts_ties else op.about
         self._demand_whole(r for r in (op.where, op.weight, about) if r is not None)
-        joined = [
-            axis
-            for ref in (op.value, op.where, op.weight)
-            if ref is not None
-            for axis in self.types[ref].axes
-        ]
         self._demand_pools(op.over)
-        summed = self.division.summed_axes(op.over, joined)
+        summed = self.division.summed_axes(op.over)
         is_linear = op.statistic in ("sum", "mean") and op.weight is None
         if part and not (is_linear and part.joined == "sum"):
             raise IllDivided(f"{op.statistic} of {part}")

@@ -147,10 +147,7 @@ class _Exchange:
 
     def _summed_axes(self, op: Pool | Count | Near) -> tuple[str, ...]:
         """The divided axes over which a pool sums local parts, in the order of the program."""
-        operands = [] if isinstance(op, Count) else [op.value]
-        operands += [ref for ref in (op.where, op.weight) if ref is not None]
-        axes = self.b.space.join(*(self.b.types[ref].axes for ref in operands)) if operands else ()
-        return self.b.space.ordered(self.division.summed_axes(op.over, axes))
+        return self.b.space.ordered(self.division.summed_axes(op.over))
 
     def _exchange_sum(self, pool: Pool | Count, part: Ref) -> Ref:
         return self.b.emit(Exchange(part, self._summed_axes(pool)))
