@@ -19,7 +19,7 @@ from metanorm.nest.text_from_nest import text_from_nest
 from metanorm.options import DEFAULT_TARGET, Options, Target
 from metanorm.passes.backward import NotDerivable
 from metanorm.passes.directions import directions, trace
-from metanorm.passes.divided import divided
+from metanorm.passes.divided import DividedVariant, divided
 from metanorm.passes.pipeline import KERNEL_STEPS, PIPELINE, optimize, stages
 from metanorm.plan.dump import plan_text
 from metanorm.plan.sweeps import plan_sweeps
@@ -159,10 +159,15 @@ def _columns_text(optimised: Program) -> str:
 def _exchange_text(norm: CheckedNorm) -> str:
     """The programs of a norm whose axes are divided among processes."""
     program = norm.program
-    division = divided(optimize(program))
+    division = divided(optimize(program), program)
     variants = division.variants if division else ()
-    titled = [_titled(f"pieces of {', '.join(v.axes)}", v.program) for v in variants]
+    titled = [_titled(_pieces_text(v), v.program) for v in variants if v.exchanged]
     return "\n".join(titled) or f"{program.name} exchanges nothing\n"
+
+
+def _pieces_text(variant: DividedVariant) -> str:
+    cut = ", which may cut blocks" if variant.labels else ""
+    return f"pieces of {', '.join(variant.axes)}{cut}"
 
 
 def _titled(title: str, program: Program) -> str:

@@ -68,7 +68,7 @@ def facts(norm: CheckedNorm, library: Mapping[str, str]) -> Facts:
         reads=_reads(optimised),
         costs=direction_costs(optimised),
         kernels="; ".join([kernels_text(optimised), *map(_entry_kernels, norm.program.entries)]),
-        among_processes=exchanges_by_axis(optimised),
+        among_processes=exchanges_by_axis(optimised, norm.program),
         equals=(equal_norm,) if equal_norm and equal_norm != norm.program.name else (),
         torch_layer=f"torch.{layer.layer}" if layer else "",
         derives_from=f"torch.{layer.base.name}" if layer and layer.base else "",

@@ -10,40 +10,60 @@ from metanorm.ir.division import exchanges, message_depths
 from metanorm.ir.program import Program
 from metanorm.ir.space import Space
 from metanorm.nest.eligibility import NoKernels
-from metanorm.passes.divided import Divided, DividedVariant, divided, divided_variant
+from metanorm.passes.divided import (
+    Divided,
+    DividedVariant,
+    cutting_variant,
+    divided,
+    divided_variant,
+)
+from metanorm.passes.exchange import CannotDivide
 from metanorm.targets.process_kernels import SWEEP_TARGET, sweeps_with_kernels
 from metanorm.targets.registry import KERNEL_TARGETS
 
 
-def exchanges_by_axis(program: Program) -> tuple[str, ...]:
-    """A line for each axis of the data of an optimised norm."""
-    division = divided(program)
+def exchanges_by_axis(program: Program, unoptimised: Program) -> tuple[str, ...]:
+    """A line for each axis of the data of an optimised norm, given also before the passes."""
+    division = divided(program, unoptimised)
     if division is None:
         return ()
     in_evaluation = bool(crosses_samples(program, evaluating=True))
     lines = []
     for axis in dict.fromkeys(dim for decl in program.inputs for dim in decl.dims):
-        if axis in division.refusals:
-            lines.append(
-                f"{_program_axis_text(program, axis)} cannot be divided: {division.refusals[axis]}"
-            )
-            continue
-        variant = divided_variant(program, (axis,))
-        text = "needs nothing from other processes"
-        if variant.exchanged:
-            text = f"exchanges {exchange_text(variant.program)}"
-            if axis in division.sample_axes and not in_evaluation:
-                text += ", in training"
+        text = _axis_line(program, unoptimised, division, axis)
+        if axis in division.sample_axes and not in_evaluation and text.startswith("exchanges"):
+            text += ", in training"
         lines.append(f"{_program_axis_text(program, axis)} {text}")
     return (*lines, *_kernels(division))
+
+
+def _axis_line(program: Program, unoptimised: Program, division: Divided, axis: str) -> str:
+    """What processes exchange that have pieces of one axis."""
+    if axis in division.refusals:
+        return f"cannot be divided: {division.refusals[axis]}"
+    cutting = cutting_variant(unoptimised, axis) if axis in division.blocks else None
+    try:
+        variant = divided_variant(program, (axis,))
+    except CannotDivide:
+        assert cutting is not None
+        return f"exchanges {exchange_text(cutting.program)}"
+    text = "needs nothing from other processes"
+    if variant.exchanged:
+        text = f"exchanges {exchange_text(variant.program)}"
+    if cutting is not None and cutting.exchanged:
+        text += f"; where a piece cuts a block, it exchanges {exchange_text(cutting.program)}"
+    return text
 
 
 def _kernels(division: Divided) -> Iterator[str]:
     """A line for each reason why what is divided runs on plain torch, or for kernels."""
     axes_by_text: dict[str, list[str]] = {}
     for variant in division.variants:
-        text = _kernel_text(variant)
-        axes_by_text.setdefault(text, []).append(" and ".join(variant.exchanged))
+        if variant.labels:
+            yield f"where pieces cut blocks, {_kernel_text(variant)}"
+        elif variant.exchanged:
+            text = _kernel_text(variant)
+            axes_by_text.setdefault(text, []).append(" and ".join(variant.exchanged))
     for text, axes in axes_by_text.items():
         yield text if len(axes_by_text) == 1 else f"{text}, over {' or '.join(axes)}"
 

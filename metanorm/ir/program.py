@@ -45,7 +45,8 @@ class InputDecl:
 
     An index of sort `whole` neither pools nor chooses rows: a program reads its numbers. A call
     gives an index with `offsets` as the offsets of consecutive segments, and a program reads the
-    segment of each position.
+    segment of each position. An index that is `of_piece` is no argument of a call: the runtime
+    makes it for the piece of an axis that a process has.
     """
 
     name: str
@@ -55,6 +56,7 @@ class InputDecl:
     default: str | float | None = None  # another input, or a constant
     required: bool = True
     offsets: bool = False
+    of_piece: bool = False
 
     @property
     def written_sort(self) -> str:

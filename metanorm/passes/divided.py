@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from metanorm.ir.batch import sample_axes
 from metanorm.ir.division import exchanges
@@ -14,16 +14,22 @@ from metanorm.ir.partitions import RegularPartition
 from metanorm.ir.program import Check, Divisible, Equal, Holds, MinimumPoolSize, Program
 from metanorm.ir.scalar import Hyper, Scalar, SizeOf, hyperparameters_in, leaves
 from metanorm.ir.space import Space
+from metanorm.passes.cut_blocks import BlockLabels, with_block_labels
 from metanorm.passes.exchange import CannotDivide, exchange
+from metanorm.passes.pipeline import optimize
 
 
 @dataclass(frozen=True)
 class DividedVariant:
-    """The program of a process that has a piece of some axes of tensors."""
+    """The program of a process that has a piece of some axes of tensors.
+
+    Pieces may cut the blocks of an axis that has `labels`.
+    """
 
     axes: tuple[str, ...]
     program: Program
     exchanged: tuple[str, ...]  # the axes over which processes send messages
+    labels: tuple[BlockLabels, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -33,8 +39,9 @@ class Divided:
     `refusals` holds, by axis, the reason why it cannot be divided; `block_counts` the argument of
     the constructor that counts its blocks, of which each process has a share;
     `outputs_without_axis` an output that lacks it. Pieces of the `aligned` axes must not cut a
-    graph, a block or a run of positions. Where there are two `variants`, the first divides samples
-    alone, with fewer messages.
+    graph, a block or a run of positions. `blocks` has the partitions of each axis whose blocks
+    pieces may cut, by the last of the `variants`. Where there are two others, the first divides
+    samples alone, with fewer messages.
     """
 
     sample_axes: tuple[str, ...]
@@ -43,36 +50,113 @@ class Divided:
     outputs_without_axis: Mapping[str, str]
     aligned: tuple[str, ...]
     variants: tuple[DividedVariant, ...]
+    blocks: Mapping[str, tuple[BlockLabels, ...]] = field(default_factory=dict)
 
 
-def divided(program: Program) -> Divided | None:
-    """How an optimised norm can be divided; `None` for a target without axes of data."""
+def divided(program: Program, unoptimised: Program | None = None) -> Divided | None:
+    """How an optimised norm can be divided; `None` for a target without axes of data.
+
+    Pieces may cut blocks only where its program before the passes is given, too.
+    """
     if program.target not in ("activation", "loss"):
         return None
-    batch_axes = sample_axes(program)
-    refusals: dict[str, str] = {}
-    block_counts: dict[str, str] = {}
+    one_process = _reason_of_one_process(program)
+    if one_process:
+        refusals = dict.fromkeys(_data_axes(program), one_process)
+        return Divided(sample_axes(program), refusals, {}, {}, (), ())
+    aligned = _aligned(program)
+    cut = None if unoptimised is None else _cutting(unoptimised)
+    return aligned if cut is None else _with_cut_blocks(program, aligned, *cut)
+
+
+def _data_axes(program: Program) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(dim for decl in program.inputs for dim in decl.dims))
+
+
+def _reason_of_one_process(program: Program) -> str:
+    """Why no axis of a norm can be divided; empty if that depends on the axis."""
+    if program.backward is not None:
+        return "it states its backward pass, which is that of one process"
+    first = next((decl.name for decl in program.state if decl.first), "")
+    return f"`{first}` begins with the first batch of one process" if first else ""
+
+
+def _allowed(
+    program: Program, block_counts: dict[str, str] | None
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The axes that can be divided together, and for each other one the reason. The arguments that
+    count blocks are added to `block_counts`, where pieces must not cut any."""
     allowed: list[str] = []
-    first_batch_state = next((decl.name for decl in program.state if decl.first), "")
-    for axis in dict.fromkeys(dim for decl in program.inputs for dim in decl.dims):
-        if program.backward is not None:
-            refusals[axis] = "it states its backward pass, which is that of one process"
-            continue
-        if first_batch_state:
-            refusals[axis] = f"`{first_batch_state}` begins with the first batch of one process"
-            continue
+    refusals: dict[str, str] = {}
+    for axis in _data_axes(program):
         try:
-            block_counts |= _block_count(program, axis)
+            if block_counts is not None:
+                block_counts |= _block_count(program, axis)
             # With those before it: what can be divided by itself need not go with others.
             exchange(program, _outermost_parts(program, (*allowed, axis)))
         except CannotDivide as reason:
             refusals[axis] = reason.reason
         else:
             allowed.append(axis)
+    return tuple(allowed), refusals
+
+
+def _cutting(unoptimised: Program) -> tuple[DividedVariant, tuple[str, ...]] | None:
+    """The variant whose pieces may cut blocks, and the axes that may not be cut all the same."""
+    cut = with_block_labels(unoptimised)
+    if cut is None:
+        return None
+    program = optimize(cut.program)
+    allowed, _ = _allowed(program, None)
+    if not cut.axes & {*allowed}:
+        return None
+    variant = replace(divided_variant(program, allowed), labels=cut.labels)
+    return variant, tuple(axis for axis in cut.axes if _is_aligned(program, axis))
+
+
+def cutting_variant(unoptimised: Program, axis: str) -> DividedVariant | None:
+    """The variant of pieces of one axis that may cut its blocks; `None` if it has none."""
+    cut = with_block_labels(unoptimised)
+    if cut is None or axis not in cut.axes:
+        return None
+    try:
+        return divided_variant(optimize(cut.program), (axis,))
+    except CannotDivide:
+        return None
+
+
+def _with_cut_blocks(
+    program: Program, known: Divided, variant: DividedVariant, aligned: tuple[str, ...]
+) -> Divided:
+    blocks: dict[str, tuple[BlockLabels, ...]] = {}
+    for label in variant.labels:
+        if label.axis in variant.axes:
+            blocks[label.axis] = (*blocks.get(label.axis, ()), label)
+    return replace(
+        known,
+        refusals={a: reason for a, reason in known.refusals.items() if a not in variant.axes},
+        outputs_without_axis={
+            **known.outputs_without_axis, **_outputs_without_axis(program, variant.axes),
+        },
+        aligned=tuple(a for a in known.aligned if a not in blocks or a in aligned),
+        variants=(*(known.variants or _whole_blocks(program, known)), variant),
+        blocks=blocks,
+    )  # fmt: skip
+
+
+def _whole_blocks(program: Program, known: Divided) -> tuple[DividedVariant, ...]:
+    """The variant of pieces that cut nothing, where it sends no message."""
+    allowed = tuple(axis for axis in _data_axes(program) if axis not in known.refusals)
+    return (divided_variant(program, allowed),) if allowed else ()
+
+
+def _aligned(program: Program) -> Divided:
+    """How a norm can be divided into pieces that cut no block."""
+    batch_axes = sample_axes(program)
+    block_counts: dict[str, str] = {}
+    allowed, refusals = _allowed(program, block_counts)
     divisible_samples = tuple(axis for axis in batch_axes if axis in allowed)
-    candidates = [
-        divided_variant(program, axes) for axes in (divisible_samples, tuple(allowed)) if axes
-    ]
+    candidates = [divided_variant(program, axes) for axes in (divisible_samples, allowed) if axes]
     variants = [variant for variant in candidates if variant.exchanged]
     if len(variants) > 1 and _among(variants[1].program, variants[0].program.divided) == (
         variants[0].program
@@ -84,21 +168,25 @@ def divided(program: Program) -> Divided | None:
     }
     # Blocks that an output enumerates are no piece of the axis itself.
     blocks_returned = {axis for axis in block_counts if space.leaves(axis)[0] in output_dimensions}
-    outputs_without_axis = {
-        axis: name
-        for name, ref in program.outputs
-        for axis in allowed
-        if not {*space.leaves(axis)}
-        & {leaf for dim in output_dims(program, name, ref) for leaf in space.leaves(dim)}
-    }
     aligned = tuple(
         axis
         for axis in allowed
         if axis in blocks_returned or (axis not in block_counts and _is_aligned(program, axis))
     )
-    return Divided(
-        batch_axes, refusals, block_counts, outputs_without_axis, aligned, tuple(variants)
-    )
+    lacking = _outputs_without_axis(program, allowed)
+    return Divided(batch_axes, refusals, block_counts, lacking, aligned, tuple(variants))
+
+
+def _outputs_without_axis(program: Program, axes: Sequence[str]) -> dict[str, str]:
+    """By axis, an output that does not have it."""
+    space = Space(program.axes)
+    return {
+        axis: name
+        for name, ref in program.outputs
+        for axis in axes
+        if not {*space.leaves(axis)}
+        & {leaf for dim in output_dims(program, name, ref) for leaf in space.leaves(dim)}
+    }
 
 
 def _among(program: Program, divided: tuple[str, ...]) -> Program:

@@ -218,15 +218,16 @@ def _in_sweeps(on_torch: CheckedFunction) -> Callable[..., Any]:
             result = on_torch(*args, **named)
         finally:
             _this_thread.call_among_processes = outer
-        call.demand_served()
+        if call is not None:
+            call.demand_served()
         return result
 
     return run
 
 
-def _processes_of(args: tuple[Any, ...], named: Mapping[str, Any]) -> Processes:
-    """The processes of a call, which is one of its arguments."""
-    return next(a for a in (*named.values(), *args) if isinstance(a, Processes))
+def _processes_of(args: tuple[Any, ...], named: Mapping[str, Any]) -> Processes | None:
+    """The processes of a call, which is one of its arguments; `None` if it sends no messages."""
+    return next((a for a in (*named.values(), *args) if isinstance(a, Processes)), None)
 
 
 def _without_kernels(on_torch: CheckedFunction) -> Callable[..., Any]:
@@ -250,7 +251,10 @@ def _among_processes(on_torch: CheckedFunction) -> Callable[..., Any]:
         if torch.compiler.is_compiling() or not demands_kernels():
             return on_torch(*args, **named)
         call, reason = _processes_of(args, named), "is of axes divided among processes"
-        call.refusal = _not_served(on_torch.function.__name__, reason)
+        refusal = _not_served(on_torch.function.__name__, reason)
+        if call is None:
+            raise refusal
+        call.refusal = refusal
         result = on_torch(*args, **named)
         call.demand_served()
         return result

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from metanorm.runtime.processes.errors import ExchangeError, ShardingError
 from metanorm.runtime.processes.extremes import largest_over_processes
+from metanorm.runtime.processes.layouts import Layout
 from metanorm.runtime.processes.message import refusing, sum_over_processes
 
 
@@ -23,12 +24,15 @@ class GroupInfo(NamedTuple):
 
 
 class Processes:
-    """The groups of processes among which the axes of a call are divided, by axis."""
+    """The groups of processes among which the axes of a call are divided, by axis, and how axes
+    with blocks lie on them."""
 
     def __init__(
-        self, groups: Mapping[str, GroupInfo], owner: str, identity: int, like: Tensor, output: Any
-    ) -> None:
+        self, groups: Mapping[str, GroupInfo], owner: str, identity: int, like: Tensor, output: Any,
+        layouts: Mapping[str, Layout] = {},
+    ) -> None:  # fmt: skip
         self.groups = groups
+        self.layouts = layouts
         self.owner = owner  # what errors call the norm
         self.identity = identity
         self.like = like
@@ -97,11 +101,21 @@ class Processes:
     def share(self, axis: str, number: int) -> int:
         """How many of the blocks along an axis a process has."""
         size = self.groups[axis].size if axis in self.groups else 1
+        if axis in self.layouts:
+            return self.layouts[axis].share(number)
         if number % size:
             raise ShardingError(
                 f"{self.owner}: {number} blocks of {axis} cannot be divided among {size} processes"
             )
         return number // size
+
+    def labels(self, axis: str, kind: str, number: int) -> Tensor:
+        """The block of each position of the piece of this process, among those of all pieces."""
+        return self.layouts[axis].labels(kind, number, self.like.device)
+
+    def blocks(self, axis: str, kind: str, number: int) -> int:
+        """How many blocks the whole of an axis has."""
+        return self.layouts[axis].blocks(kind, number)
 
     def result(self, *outputs: Tensor) -> Any:
         """What a norm of several outputs returns."""

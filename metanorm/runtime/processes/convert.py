@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from metanorm.runtime.processes.dividable import Dividable, dividable
 from metanorm.runtime.processes.errors import ShardingError, refused
+from metanorm.runtime.processes.layouts import Layout, partitions_of
+from metanorm.runtime.processes.pieces import are_cut, keep_pieces, layouts_of
 from metanorm.runtime.processes.process_groups import (
     ATTRIBUTE,
     Group,
@@ -52,7 +54,10 @@ def convert_sync(model: M, process_group: Group = None, when: When = "train") ->
         samples = dict.fromkeys(info.samples, process_group)
         reasons = [f"{owner}: {a}: {info.refused[a]}" for a in samples if a in info.refused]
         problems += reasons
-        if not reasons and info.variant(frozenset(samples)) is not None:
+        variant = info.variant(frozenset(samples))
+        if not reasons and variant is not None and variant.sends(frozenset(samples)):
+            together = {**_groups_of(module), **samples}
+            problems += _problems_together(info, owner, together, _cuts(module))
             divided.append((module, info, samples, owner))
     if problems:
         raise refused("these norms cannot take their samples from several processes:", problems)
@@ -62,7 +67,10 @@ def convert_sync(model: M, process_group: Group = None, when: When = "train") ->
     )
     for module, info, samples, owner in divided:
         other_groups = {a: g for a, g in _groups_of(module).items() if a not in samples}
-        _set_groups(module, ProcessGroups({**other_groups, **samples}, info, owner, when))
+        groups = ProcessGroups(
+            {**other_groups, **samples}, info, owner, when, _layouts_of(module), _cuts(module)
+        )
+        _set_groups(module, groups)
     return model
 
 
@@ -86,11 +94,15 @@ def synchronized(model: nn.Module) -> dict[str, tuple[str, ...]]:
     }
 
 
-def shard(norm: M, groups: Mapping[str, Group], *, reduce_gradients: GradientReduction) -> M:
+def shard(
+    norm: M, groups: Mapping[str, Group], *, reduce_gradients: GradientReduction,
+    pieces: Mapping[str, int] = {},
+) -> M:  # fmt: skip
     """Divide axes of one norm among processes: of images, of features, of several at once.
 
-    In place. Parameters and buffers on a divided axis have to be the piece of this process already;
-    numbers of blocks are those of the whole axis.
+    In place. Parameters and buffers on a divided axis have to be the piece of this process already,
+    unless `pieces` says how long it is; numbers of blocks are those of the whole axis, and pieces
+    may cut blocks.
 
     Args:
         norm: a norm.
@@ -99,6 +111,9 @@ def shard(norm: M, groups: Mapping[str, Group], *, reduce_gradients: GradientRed
             which on each process is a part of a sum. `"sum"` adds the parts up after each backward
             pass, `"mark"` sets `parameter.sequence_parallel = True`, by which Megatron adds them
             up, and `"leave"` leaves that to whatever reduces gradients, such as DDP.
+        pieces: for axes whose length the constructor got, the length of the piece of this process.
+            The norm is that of the whole axis then, and keeps its piece of each parameter and
+            buffer. Pieces lie in the order of the processes.
 
     Raises:
         ShardingError: if an axis cannot be divided, with a line for each. Then nothing is changed.
@@ -114,12 +129,25 @@ def shard(norm: M, groups: Mapping[str, Group], *, reduce_gradients: GradientRed
         for axis, group in groups.items()
         if (reason := _division_problem(norm, info, axis, group))
     ]
+    problems += [
+        f"{owner}: {axis}: its length is no argument of a constructor, or it is not divided"
+        for axis in pieces
+        if axis not in groups or info.length_argument(axis) is None
+    ]
     if problems:
         raise refused("these axes cannot be divided:", problems)
     all_groups = {**_groups_of(norm), **groups}
+    blocks = [partitions_of(norm, info.partitions(axis)) for axis in groups]
     for group in dict.fromkeys(groups.values()):
-        _demand_same(group, [(owner, info.digest, tuple(sorted(all_groups)))])
-    _set_groups(norm, ProcessGroups(all_groups, info, owner))
+        _demand_same(group, [(owner, info.digest, tuple(sorted(all_groups)), blocks)])
+    new_layouts, problems = layouts_of(norm, info, groups, pieces)
+    layouts = {**_layouts_of(norm), **new_layouts}
+    cut = are_cut(norm, info, layouts)
+    problems = problems or _problems_together(info, owner, all_groups, cut)
+    if problems:
+        raise refused("these axes cannot be divided:", problems)
+    keep_pieces(norm, info, {axis: new_layouts[axis] for axis in pieces})
+    _set_groups(norm, ProcessGroups(all_groups, info, owner, layouts=layouts, cut=cut))
     _reduce_gradients(norm, info, groups, reduce_gradients)
     return norm
 
@@ -127,6 +155,26 @@ def shard(norm: M, groups: Mapping[str, Group], *, reduce_gradients: GradientRed
 def _groups_of(module: nn.Module) -> Mapping[str, Group]:
     groups: Mapping[str, Group] = module.__dict__.get(ATTRIBUTE, {})
     return groups
+
+
+def _layouts_of(module: nn.Module) -> Mapping[str, Layout]:
+    groups: ProcessGroups | None = module.__dict__.get(ATTRIBUTE)
+    return {} if groups is None else groups.layouts
+
+
+def _cuts(module: nn.Module) -> bool:
+    groups: ProcessGroups | None = module.__dict__.get(ATTRIBUTE)
+    return groups is not None and groups.cut
+
+
+def _problems_together(info: Dividable, owner: str, axes: Iterable[str], cut: bool) -> list[str]:
+    """Why axes that can be divided one by one cannot be divided so at once; empty if they can."""
+    names = frozenset(axes)
+    if not info.variants or info.variant(names, cut) is not None:
+        return []
+    if cut and info.variant(names) is not None:
+        return [f"{owner}: {', '.join(sorted(names))}: a piece would have parts of blocks"]
+    return [f"{owner}: {' and '.join(sorted(names))} cannot be divided at once"]
 
 
 def _set_groups(module: nn.Module, groups: ProcessGroups) -> None:
@@ -152,7 +200,7 @@ def _division_problem(norm: nn.Module, info: Dividable, axis: str, group: Group)
         )
     if axis in info.lacking and axis not in info.samples:
         return f"the output {info.lacking[axis]} does not have it, and all processes would count it"
-    if axis in info.shares and dist.is_available() and dist.is_initialized():
+    if axis in info.shares and info.length_argument(axis) is None and _is_initialized():
         blocks, size = getattr(norm, info.shares[axis]), as_process_group(group).size()
         if blocks % size:
             return (
@@ -160,6 +208,10 @@ def _division_problem(norm: nn.Module, info: Dividable, axis: str, group: Group)
                 "several"
             )
     return ""
+
+
+def _is_initialized() -> bool:
+    return dist.is_available() and dist.is_initialized()
 
 
 def _signature(module: nn.Module, info: Dividable, owner: str) -> tuple[Any, ...]:
@@ -174,7 +226,7 @@ def _signature(module: nn.Module, info: Dividable, owner: str) -> tuple[Any, ...
 
 def _demand_same(process_group: Group, signature: Any) -> None:
     """Raise `ShardingError` in all processes if their models differ."""
-    if not dist.is_available() or not dist.is_initialized():
+    if not _is_initialized():
         return
     group = as_process_group(process_group)
     if group.size() == 1:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from metanorm.runtime.processes.call import GroupInfo, Processes
 from metanorm.runtime.processes.dividable import Dividable, dividable, output_class_of
+from metanorm.runtime.processes.pieces import are_cut
 from metanorm.runtime.processes.placements import (
     CannotPlace,
     Dim,
@@ -23,6 +24,7 @@ from metanorm.runtime.processes.placements import (
     demand_divisible,
     dims_of,
     division_of,
+    layouts_among,
     lengths_of,
 )
 from metanorm.runtime.processes.process_groups import ATTRIBUTE
@@ -63,14 +65,22 @@ class _PiecewiseCall:
         state = [*module._parameters.values(), *module._buffers.values()]
         if any(cast(Any, t).device_mesh != self.division.mesh for t in state if t is not None):
             raise CannotPlace
-        demand_divisible(self.division, info, module)
+        demand_divisible(self.division, info)
         self.lengths = lengths_of(placed)
+        with_blocks = {*info.blocks, *info.shares}
+        self.layouts = layouts_among(self.division, self.lengths, with_blocks)
+        cut = are_cut(module, info, self.layouts)
+        axes = self.division.axes()
+        fitting = info.variant(axes, cut)
+        if cut and fitting is None:
+            raise CannotPlace
+        self.variant = fitting if fitting is not None and fitting.sends(axes) else None
         self.ranks = {**Counter(dim.axis for dim in self.lengths), **ranks}
         self._demand_lengths()
 
     def result(self) -> Any:
         """The output, or the named tuple of several."""
-        variant = self.info.variant(self.division.axes())
+        variant = self.variant
         groups = self.division.groups() if variant is not None else {}
         stand_in = self._local_module(is_exchanging=variant is not None)
         pieces = {name: self._piece(x, self.dims[name]) for name, x in self.inputs.items()}
@@ -90,7 +100,9 @@ class _PiecewiseCall:
     def _processes(self, groups: Mapping[str, GroupInfo], x: Tensor) -> Processes:
         owner = type(self.module).__name__
         output_class = output_class_of(self.module)
-        return Processes(groups, owner, self.info.identity(owner), x, output_class)
+        identity = self.info.identity(owner)
+        layouts = self.info.with_whole_axes(self.module, self.layouts)
+        return Processes(groups, owner, identity, x, output_class, layouts)
 
     # ---- the module on this process
 
@@ -109,9 +121,10 @@ class _PiecewiseCall:
             for name, buffer in self.module._buffers.items()
         }
         if not is_exchanging:
-            sizes = {axis: info.size for axis, info in self.division.groups().items()}
             for axis, name in self.info.shares.items():
-                stand_in.__dict__[name] = getattr(self.module, name) // sizes.get(axis, 1)
+                if axis in self.layouts:
+                    share = self.layouts[axis].share(getattr(self.module, name))
+                    stand_in.__dict__[name] = share
         return stand_in
 
     def _dims_of(self, name: str, tensor: Tensor) -> tuple[Dim, ...]:

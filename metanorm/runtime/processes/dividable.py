@@ -14,17 +14,24 @@ from typing import Any
 from torch import nn
 
 from metanorm.runtime.beside import is_beside, module_beside, name_beside, text_beside
+from metanorm.runtime.processes.layouts import Layout, Partition
 
 ENDING = "_processes.py"
 
 
 @dataclass(frozen=True)
 class AmongProcesses:
-    """A `forward` for pieces of some axes; processes exchange messages along `exchanged`."""
+    """A `forward` for pieces of some axes; processes exchange messages along `exchanged`. One that
+    `cuts` takes pieces that have parts of blocks."""
 
     forward: Callable[..., Any]
     axes: tuple[str, ...]
     exchanged: tuple[str, ...]
+    cuts: bool = False
+
+    def sends(self, axes: frozenset[str]) -> bool:
+        """Whether there are messages where these axes are divided."""
+        return bool(axes & set(self.exchanged))
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,8 @@ class Dividable:
     before what stands for any number of them. By argument of the constructor, `lengths` has the
     axis of which it is the length. By axis, `refused` has the reason why it cannot be divided,
     `shares` the argument that counts its blocks, and `lacking` an output that does not have it;
-    `parts` has the axis of which another one enumerates the blocks.
+    `blocks` has the partitions whose blocks pieces may cut, each with its number or the argument
+    that has it; `parts` has the axis of which another one enumerates the blocks.
     Pieces of the `aligned` axes must not cut a graph, a block or a run of positions. A norm that
     `adapts` changes buffers in evaluation, too.
     """
@@ -52,6 +60,7 @@ class Dividable:
     adapts: bool = False
     refused: Mapping[str, str] = field(default_factory=dict)
     shares: Mapping[str, str] = field(default_factory=dict)
+    blocks: Mapping[str, tuple[Partition, ...]] = field(default_factory=dict)
     lacking: Mapping[str, str] = field(default_factory=dict)
     variants: tuple[AmongProcesses, ...] = ()
 
@@ -64,12 +73,27 @@ class Dividable:
         """The number by which messages tell norms apart: of the norm, and of what owns it."""
         return zlib.crc32(f"{owner} {self.digest}".encode()) & 0x7FFFFFFF
 
-    def variant(self, axes: frozenset[str]) -> AmongProcesses | None:
-        """The first `forward` that allows these axes; `None` if it exchanges no message."""
-        for variant in self.variants:
-            if axes <= set(variant.axes):
-                return variant if axes & set(variant.exchanged) else None
-        return None
+    def length_argument(self, axis: str) -> str | None:
+        """The argument of the constructor that is the length of an axis, if there is one."""
+        return next((name for name, other in self.lengths.items() if other == axis), None)
+
+    def partitions(self, axis: str) -> tuple[Partition, ...]:
+        """The partitions of an axis into blocks."""
+        shared = (("blocks", self.shares[axis]),) if axis in self.shares else ()
+        return self.blocks.get(axis, shared)
+
+    def with_whole_axes(
+        self, module: nn.Module, layouts: Mapping[str, Layout]
+    ) -> Mapping[str, Layout]:
+        """The layouts, and those of axes with blocks of which this process has the whole."""
+        whole = {axis: self.length_argument(axis) for axis in self.blocks if axis not in layouts}
+        lengths = {axis: getattr(module, name) for axis, name in whole.items() if name is not None}
+        return {**layouts, **{axis: Layout((length,), 0) for axis, length in lengths.items()}}
+
+    def variant(self, axes: frozenset[str], cut: bool = False) -> AmongProcesses | None:
+        """The first `forward` that allows these axes, and blocks to be `cut`."""
+        fitting = (v for v in self.variants if axes <= set(v.axes) and (v.cuts or not cut))
+        return next(fitting, None)
 
 
 def dividable(module: nn.Module) -> Dividable | None:

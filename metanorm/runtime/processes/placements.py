@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeGuard
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from metanorm.runtime.processes.call import GroupInfo
 from metanorm.runtime.processes.dividable import Dividable
+from metanorm.runtime.processes.layouts import Layout
 
 Placements = tuple[Any, ...]  # of one `DTensor`, by dimension of the mesh
 
@@ -71,7 +72,7 @@ class Division:
         Raises `CannotPlace` for an axis that several dimensions of the mesh divide.
         """
         groups: dict[str, GroupInfo] = {}
-        for mesh_dim, axis in self._shared():
+        for mesh_dim, axis in self.shared():
             if axis in groups:
                 raise CannotPlace
             group = self.mesh.get_group(mesh_dim)
@@ -80,9 +81,9 @@ class Division:
 
     def axes(self) -> frozenset[str]:
         """The axes that several processes have pieces of."""
-        return frozenset(axis for _, axis in self._shared())
+        return frozenset(axis for _, axis in self.shared())
 
-    def _shared(self) -> Iterator[tuple[int, str]]:
+    def shared(self) -> Iterator[tuple[int, str]]:
         """The dimensions of the mesh with several processes, each with the axis that it divides."""
         for mesh_dim, dim in enumerate(self.divided):
             if dim is not None and self.mesh.size(mesh_dim) > 1:
@@ -116,13 +117,25 @@ def is_shard(placement: object) -> TypeGuard[Any]:
     return type(placement) is Shard
 
 
-def demand_divisible(division: Division, info: Dividable, module: nn.Module) -> None:
+def demand_divisible(division: Division, info: Dividable) -> None:
     """Raise `CannotPlace` unless the pieces of these axes can be computed one by one."""
-    for axis in division.axes():
-        blocks = getattr(module, info.shares[axis]) if axis in info.shares else 0
-        group_size = division.groups()[axis].size if axis in info.shares else 1
-        if axis in (*info.refused, *info.lacking, *info.aligned) or blocks % group_size:
-            raise CannotPlace
+    if any(axis in (*info.refused, *info.lacking, *info.aligned) for axis in division.axes()):
+        raise CannotPlace
+
+
+def layouts_among(
+    division: Division, lengths: Mapping[Dim, int], axes: Iterable[str]
+) -> dict[str, Layout]:
+    """How those of the axes lie that are divided, by the rule for the pieces of a `Shard`."""
+    layouts: dict[str, Layout] = {}
+    for mesh_dim, axis in division.shared():
+        if axis in axes:
+            size, rank = division.mesh.size(mesh_dim), division.mesh.get_local_rank(mesh_dim)
+            total = lengths[Dim(axis)]
+            longest = -(-total // size)
+            pieces = (min(longest, max(total - r * longest, 0)) for r in range(size))
+            layouts[axis] = Layout(tuple(pieces), rank)
+    return layouts
 
 
 def lengths_of(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from metanorm.runtime.processes.call import GroupInfo, Processes
 from metanorm.runtime.processes.dividable import AmongProcesses, Dividable, output_class_of
 from metanorm.runtime.processes.errors import ShardingError
+from metanorm.runtime.processes.layouts import Layout
 
 ATTRIBUTE = "process_groups"  # of an instance: modules that are not divided lack it
 When = Literal["train", "always"]
@@ -33,13 +34,20 @@ class ProcessGroups(Mapping[str, Group]):
         norm: Dividable,
         owner: str,
         when: When = "train",
+        layouts: Mapping[str, Layout] = {},
+        cut: bool = False,
     ) -> None:
         self._groups = dict(groups)
+        self.layouts = layouts  # of those axes whose length the constructor got
+        self.cut = cut  # whether pieces cut blocks
         self.norm = norm
         self.owner = owner
         self.when = when
         self.identity = norm.identity(owner)
-        self.variant: AmongProcesses | None = norm.variant(frozenset(groups))
+        axes = frozenset(groups)
+        variant = norm.variant(axes, cut)
+        differs = variant is not None and (variant.sends(axes) or axes & norm.shares.keys())
+        self.variant: AmongProcesses | None = variant if differs else None
         self.samples = frozenset(norm.samples)
 
     def __getitem__(self, axis: str) -> Group:
@@ -77,8 +85,16 @@ class ProcessGroups(Mapping[str, Group]):
             if training or self.when == "always" or axis not in self.samples:
                 name, size = _name_and_size(group)
                 if size > 1:
+                    self._demand_layout(axis, size)
                     active[axis] = GroupInfo(name, size)
         return active
+
+    def _demand_layout(self, axis: str, size: int) -> None:
+        if axis in self.layouts and len(self.layouts[axis].lengths) != size:
+            raise ShardingError(
+                f"{self.owner}: how {axis} lies on {size} processes is not known: call "
+                "metanorm.runtime.shard once torch.distributed is initialized"
+            )
 
 
 def must_exchange(module: nn.Module) -> bool:
@@ -101,14 +117,18 @@ def call_among_processes(module: nn.Module, *inputs: Any, **named: Any) -> Any:
     """Call a norm with the piece of its axes that this process has."""
     groups: ProcessGroups = module.__dict__[ATTRIBUTE]
     x: Tensor = inputs[0]
+    assert groups.variant is not None
+    layouts = groups.layouts
+    if groups.variant.cuts:
+        layouts = groups.norm.with_whole_axes(module, layouts)
     processes = Processes(
         groups.active_groups(module.training),
         groups.owner,
         groups.identity,
         x,
         output_class_of(module),
+        layouts,
     )
-    assert groups.variant is not None
     return groups.variant.forward(module, processes, *inputs, **named)
 
 

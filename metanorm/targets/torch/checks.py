@@ -138,7 +138,7 @@ class CallChecks:
 
     def _tensors(self) -> list[Stmt]:
         """The checks that further inputs are tensors. `forward` checks the first input."""
-        further = self.program.inputs[1:]
+        further = [decl for decl in self.program.inputs[1:] if not decl.of_piece]
         required = {i.name: Name(i.name) for i in further if _is_always_given(i)}
         optional = {i.name: Name(i.name) for i in further if not _is_always_given(i)}
         owner = Literal(self.program.name)
@@ -159,7 +159,7 @@ class CallChecks:
         shape = self._shape_of(decl.name)
         if decl.sort == "edges":
             return [self._edges(x)]
-        if decl.offsets:  # the method that calls the function checks them against the axis
+        if decl.offsets or decl.of_piece:  # what calls the function sees to them
             return []
         mismatches: list[Expr] = []
         groups = [d for d in decl.dims if self.space[d].variadic]

@@ -31,6 +31,7 @@ def dividable_entry(
             forward,
             axes=_words(variant.axes),
             exchanged=_words(variant.exchanged),
+            cuts=Literal(True) if variant.labels else None,
         )
         for forward, variant in variants
     )
@@ -49,6 +50,7 @@ def dividable_entry(
         adapts=Literal(True) if any(u.when != "train" for u in program.updates) else None,
         refused=_table(division.refusals),
         shares=_table(division.block_counts),
+        blocks=_blocks(division),
         lacking=_table(division.outputs_without_axis),
         variants=Tuple(forwards) if forwards else None,
     )
@@ -70,6 +72,18 @@ def _starred(dims: Sequence[str], space: Space) -> tuple[str, ...]:
 
 def _words(items: Sequence[str]) -> Tuple:
     return Tuple(tuple(map(Literal, items)))
+
+
+def _blocks(division: Divided) -> Expr | None:
+    """By axis, the partitions into blocks that pieces may cut."""
+    pairs = tuple(
+        (
+            Literal(axis),
+            Tuple(tuple(Tuple((Literal(x.kind), Literal(x.number))) for x in labels)),
+        )
+        for axis, labels in division.blocks.items()
+    )
+    return Dict(pairs) if pairs else None
 
 
 def _table(pairs: Mapping[str, str]) -> Expr | None:

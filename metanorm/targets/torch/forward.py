@@ -56,6 +56,7 @@ class ForwardPrinter:
         inputs = [
             p
             for d in self.program.inputs
+            if not d.of_piece
             for p in self.functions.input_parameters(d, Literal(None))
         ]
         last = max(i for i, p in enumerate(inputs) if p.default is None)

@@ -28,7 +28,7 @@ from metanorm.targets.torch.dividable import dividable_entry
 from metanorm.targets.torch.exchanges import PROCESSES
 from metanorm.targets.torch.forward import ForwardPrinter
 from metanorm.targets.torch.function import FunctionPrinter
-from metanorm.targets.torch.layout import call
+from metanorm.targets.torch.layout import call, integer
 from metanorm.targets.torch.module_from_ir import CompiledNorm
 from metanorm.targets.torch.names import NormNames
 from metanorm.targets.torch.shared_definitions import PrintedVariant, shared_definitions
@@ -39,7 +39,7 @@ from metanorm.targets.torch.sweeps import SweepPrinter
 TABLE = "NORMS"
 FIRST = (Parameter("self", "nn.Module"), Parameter(PROCESSES, "runtime.Processes"))
 SUFFIXES = ("", "_everywhere")  # of function names: divided samples, all axes divided
-
+CUTTING = "_of_cut_blocks"  # of the function for pieces that may cut blocks
 
 # A function to the sweeps of a variant, if they have kernels.
 FindSweeps = Callable[[DividedVariant], "LocalSweeps | None"]
@@ -63,15 +63,15 @@ def definitions_among_processes(
     functions: list[Stmt] = []
     decorators: dict[str, str | Expr] = {}
     used = {function.function for norm_names in names for function in norm_names.functions}
-    sweeps = SweepPrinter({f"{name}{end}" for name in used for end in SUFFIXES})
+    sweeps = SweepPrinter({f"{name}{end}" for name in used for end in (*SUFFIXES, CUTTING)})
     for norm, norm_names in zip(norms, names):
-        division = divided(norm.optimised)
+        division = divided(norm.optimised, norm.program)
         if division is None:
             continue
         before = len(sweeps.printed)
         printers = [
             _VariantPrinter(norm, norm_names, variant, division, end, find_sweeps(variant), sweeps)
-            for end, variant in zip(SUFFIXES, division.variants)
+            for end, variant in zip(_suffixes(division), division.variants)
         ]
         for sweep in list(sweeps.printed.values())[before:]:
             functions += sweep.definitions
@@ -85,6 +85,12 @@ def definitions_among_processes(
         return ProcessDefinitions()
     table = Assign((Name(TABLE),), Dict(tuple(entries)))
     return ProcessDefinitions((*functions, table), decorators, tuple(sweeps.printed.values()))
+
+
+def _suffixes(division: Divided) -> tuple[str, ...]:
+    """What ends the names of the functions of each variant."""
+    aligned = [variant for variant in division.variants if not variant.labels]
+    return (*SUFFIXES[: len(aligned)], CUTTING)
 
 
 class _DividedSignature(Signature):
@@ -136,13 +142,26 @@ class _VariantPrinter:
             self.names.function, self.program, function_docstring, self.sweeps
         )
         printer = ForwardPrinter(self.functions, self.constructor, check, function)
-        shares = {
-            name: call(f"{PROCESSES}.share", Literal(axis), Name(f"self.{name}"))
-            for axis, name in self.division.block_counts.items()
-            if axis in self.variant.axes
-        }
-        forward = printer.print(self.forward, FIRST, (), (), (), shares)
+        forward = printer.print(self.forward, FIRST, (), (), (), self._arguments())
         return PrintedVariant(self.program.name, self.variant, check, function.function, forward)
+
+    def _arguments(self) -> dict[str, Expr]:
+        """What `forward` passes for arguments that depend on the piece: shares of blocks, or labels
+        of positions and how many blocks there are."""
+        if not self.variant.labels:
+            return {
+                name: call(f"{PROCESSES}.share", Literal(axis), Name(f"self.{name}"))
+                for axis, name in self.division.block_counts.items()
+                if axis in self.variant.axes
+            }
+        arguments: dict[str, Expr] = {}
+        for label in self.variant.labels:
+            number = label.number
+            given: Expr = Name(f"self.{number}") if isinstance(number, str) else integer(number)
+            how = (Literal(label.axis), Literal(label.kind), given)
+            arguments[label.input] = call(f"{PROCESSES}.labels", *how)
+            arguments[label.count] = call(f"{PROCESSES}.blocks", *how)
+        return arguments
 
 
 def with_sorts(decorator: str, program: Program) -> str | Expr:
