@@ -190,8 +190,8 @@ def _changed_default(norm: str, name: str, before: object, after: object) -> Cha
 
 
 def _inputs_changes(old: Program, new: Program) -> Iterator[Change]:
-    before = {i.name: i for i in old.inputs}
-    after = {i.name: i for i in new.inputs}
+    before = {i.name: i for i in old.given_inputs}
+    after = {i.name: i for i in new.given_inputs}
     for name in (name for name in before if name not in after):
         yield Change(new.name, "inputs", f"the input `{name}` is gone")
     for name in (name for name in after if name not in before):

@@ -29,7 +29,7 @@ def exchanges_by_axis(program: Program, unoptimised: Program) -> tuple[str, ...]
         return ()
     in_evaluation = bool(crosses_samples(program, evaluating=True))
     lines = []
-    for axis in dict.fromkeys(dim for decl in program.inputs for dim in decl.dims):
+    for axis in dict.fromkeys(dim for decl in program.given_inputs for dim in decl.dims):
         text = _axis_line(program, unoptimised, division, axis)
         if axis in division.sample_axes and not in_evaluation and text.startswith("exchanges"):
             text += ", in training"

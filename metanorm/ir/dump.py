@@ -64,7 +64,9 @@ def _own_text(program: Program) -> str:
     for i in program.inputs:
         table = f" of {i.table}" if i.table else ""
         default = f" = {i.default}" if i.default is not None else ""
-        lines.append(f"  input {i.name}: {i.written_sort}[{', '.join(i.dims)}]{table}{default}")
+        drawn = f" = {init_text(i.drawn)} in train" if i.drawn is not None else ""
+        dims = ", ".join(i.dims)
+        lines.append(f"  input {i.name}: {i.written_sort}[{dims}]{table}{default}{drawn}")
     for decl in program.state:
         kind = "param" if isinstance(decl, ParamDecl) else "buffer"
         initializer = decl.from_weight

@@ -133,7 +133,8 @@ class Fingerprint:
         default_text = "" if decl.required else repr(default)
         dims = self._dims(decl.dims)
         sort = f"{decl.sort} by offsets" if decl.offsets else decl.sort
-        return f"input {names.index(name)} {sort}[{dims}] of {table} {default_text}"
+        drawn = f" drawn {self._init(decl.drawn)}" if decl.drawn is not None else ""
+        return f"input {names.index(name)} {sort}[{dims}] of {table} {default_text}{drawn}"
 
     def _nth(self, sort: str, name: str) -> str:
         count = sum(of == sort for of, _ in self.parts)

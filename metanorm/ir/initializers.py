@@ -74,7 +74,7 @@ def initializers(program: Program) -> dict[str, Program]:
         programs[decl.name] = replace(
             program,
             target="initial",
-            inputs=(*program.inputs, *(d for d in shared.values() if d.name in input_names)),
+            inputs=(*program.given_inputs, *(d for d in shared.values() if d.name in input_names)),
             params=tuple(params),
             buffers=tuple(buffers),
             switches=(),

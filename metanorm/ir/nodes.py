@@ -276,11 +276,12 @@ class Draw:
     """Random numbers of a distribution, one for each position of `axes`.
 
     It is an operation only in programs that compute initial values, where `number` keeps two draws
-    apart. As an initial value, it has the axes of its parameter or buffer.
+    apart. As an initial value, it has the axes of its parameter or buffer. Calls draw before they
+    compute: what they draw is an input of the program, which holds the draw.
     """
 
     distribution: str
-    arguments: tuple[Scalar, Scalar]
+    arguments: tuple[Scalar, ...]
     axes: tuple[str, ...] = ()
     number: int = 0
 

@@ -57,8 +57,10 @@ def _matrix(name: str, usage: str, meaning: str, *parameters: str) -> Operation:
     return Operation(name, "matrix", usage, meaning, parameters)
 
 
-def _draw(name: str, usage: str, meaning: str, *parameters: str) -> Operation:
-    return Operation(name, "draw", usage, meaning, parameters)
+def _draw(
+    name: str, usage: str, meaning: str, *parameters: str, boolean: bool = False
+) -> Operation:
+    return Operation(name, "draw", usage, meaning, parameters, boolean=boolean)
 
 
 _ROWS = (
@@ -240,17 +242,26 @@ _ROWS = (
     _draw(
         "normal",
         "normal(mean, std)",
-        "Normally distributed numbers, by `torch.nn.init.normal_`.",
+        "Normally distributed numbers: as an initial value, or in the `train` side of a mode with "
+        "one for each position of the axes behind `per`, as in `normal(0, 0.1 per N, C)`.",
         "mean",
         "std",
     ),
     _draw(
         "uniform",
         "uniform(low, high)",
-        "Numbers that are equally likely everywhere from `low` to `high`, by "
-        "`torch.nn.init.uniform_`.",
+        "Numbers that are equally likely everywhere from `low` to `high`: as an initial value, or "
+        "in the `train` side of a mode, as in `uniform(0, 1 per N)`.",
         "low",
         "high",
+    ),
+    _draw(
+        "bernoulli",
+        "bernoulli(p per A)",
+        "Conditions that hold with the probability p, one for each position of the axes A, in the "
+        "`train` side of a mode: `where(bernoulli(0.9 per N), a, b)`.",
+        "p",
+        boolean=True,
     ),
     Operation(
         "rescale",

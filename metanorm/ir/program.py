@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal, Union
 
 from metanorm.ir.aggregation import Aggregation
-from metanorm.ir.nodes import Axis, Dtype, Init, Let, Ref
+from metanorm.ir.nodes import Axis, Draw, Dtype, Init, Let, Ref
 from metanorm.ir.scalar import Scalar
 
 if TYPE_CHECKING:
@@ -47,6 +47,9 @@ class InputDecl:
     gives an index with `offsets` as the offsets of consecutive segments, and a program reads the
     segment of each position. An index that is `of_piece` is no argument of a call: the runtime
     makes it for the piece of an axis that a process has.
+
+    What is `drawn` is no argument of a call: the module draws it in training, and there is none in
+    evaluation, where no program reads it.
     """
 
     name: str
@@ -57,6 +60,7 @@ class InputDecl:
     required: bool = True
     offsets: bool = False
     of_piece: bool = False
+    drawn: Draw | None = None
 
     @property
     def written_sort(self) -> str:
@@ -268,6 +272,17 @@ class Program:
     def constructor_arguments(self) -> tuple[Argument, ...]:
         """The arguments that a user gives to the constructor: all but flags with a `test`."""
         return tuple(a for a in self.arguments if a.test is None)
+
+    @property
+    def given_inputs(self) -> tuple[InputDecl, ...]:
+        """The inputs that a call gives: all but random numbers, which the module draws, and the
+        labels of the blocks in a piece of an axis, which the runtime makes."""
+        return tuple(d for d in self.inputs if d.drawn is None and not d.of_piece)
+
+    @property
+    def drawn_inputs(self) -> tuple[InputDecl, ...]:
+        """The random numbers that a call in training draws, in order."""
+        return tuple(decl for decl in self.inputs if decl.drawn is not None)
 
     @property
     def for_weights(self) -> bool:

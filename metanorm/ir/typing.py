@@ -38,7 +38,7 @@ from metanorm.ir.nodes import (
     Type,
 )
 from metanorm.ir.operands import operands
-from metanorm.ir.ops import ELEMENTWISE
+from metanorm.ir.ops import DRAWS, ELEMENTWISE
 from metanorm.ir.program import BufferDecl, InputDecl, ParamDecl
 from metanorm.ir.space import Space
 
@@ -93,7 +93,10 @@ def type_of(op: Op, types: Mapping[Ref, Type], declarations: Declarations) -> Ty
             return Type("real", (axis,))
         case Link(target=target, source=source):
             return Type("real", space.ordered((target, source)))
-        case Draw(axes=axes) | Swept(axes=axes):
+        case Draw(distribution, axes=axes):
+            kind: Kind = "bool" if DRAWS[distribution].boolean else "real"
+            return Type(kind, space.ordered(axes))
+        case Swept(axes=axes):
             return Type("real", space.ordered(axes))
         case Map():
             return _map(op, types, space)

@@ -140,7 +140,7 @@ class _NestBuilder:
             return Array(name, "edges", axes, "int")
         kinds = (index.types[let.name].kind for let in self.program.body if let.op == Input(name))
         absent = declared.default if isinstance(declared.default, float) else 0.0
-        kind, optional = next(kinds), not declared.required
+        kind, optional = next(kinds), not declared.required and declared.drawn is None
         return Array(name, "data" if wide else "given", axes, kind, optional, absent)
 
     # ---- blocks

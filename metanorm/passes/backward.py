@@ -193,6 +193,8 @@ class _Backward:
         op = self.forward.index.ops[operand]
         if isinstance(op, (Number, Buffer, Detach, Count, Position, Inside, Link)):
             return
+        if isinstance(op, Input) and self.forward.index.inputs[op.name].drawn is not None:
+            return
         new = self.b.value_map[operand]
         if self.b.types[new].kind != "real":
             return

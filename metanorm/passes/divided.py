@@ -70,7 +70,7 @@ def divided(program: Program, unoptimised: Program | None = None) -> Divided | N
 
 
 def _data_axes(program: Program) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(dim for decl in program.inputs for dim in decl.dims))
+    return tuple(dict.fromkeys(dim for decl in program.given_inputs for dim in decl.dims))
 
 
 def _reason_of_one_process(program: Program) -> str:
@@ -89,6 +89,13 @@ def _allowed(
     allowed: list[str] = []
     refusals: dict[str, str] = {}
     for axis in _data_axes(program):
+        shared_draw = next((d.name for d in program.drawn_inputs if axis not in d.dims), "")
+        if shared_draw:
+            refusals[axis] = (
+                f"each process would draw other numbers for `{shared_draw}`, which has no axis "
+                f"{axis} and would have to be the same for all of it"
+            )
+            continue
         try:
             if block_counts is not None:
                 block_counts |= _block_count(program, axis)

@@ -23,6 +23,12 @@ from metanorm.runtime.dispatch import (
     sweep,
     torch_only,
 )
+from metanorm.runtime.draws import (
+    demand_drawn,
+    draw_bernoulli,
+    draw_normal,
+    draw_uniform,
+)
 from metanorm.runtime.elements import at, chosen, maximum, minimum, root, tiled, unbiased
 from metanorm.runtime.errors import (
     ShapeError,
@@ -166,6 +172,7 @@ __all__ = [
     "count_batch",
     "counter_of",
     "demand_alone",
+    "demand_drawn",
     "demand_min_ranks",
     "demand_ranks",
     "demand_room",
@@ -174,6 +181,9 @@ __all__ = [
     "demand_shapes",
     "demand_tensors",
     "demand_tensors_or_none",
+    "draw_bernoulli",
+    "draw_normal",
+    "draw_uniform",
     "exact_moments",
     "exponential",
     "eye_",

@@ -7,6 +7,7 @@ that it calls: `leaf` decorates these functions.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -34,6 +35,20 @@ def call_module(forward: Callable[P, R], *inputs: P.args, **named: P.kwargs) -> 
     tracer: Any = next(x.tracer for x in (*inputs, *named.values()) if isinstance(x, Proxy))
     node = tracer.create_proxy("call_module", tracer.path_of_module(module), inputs, named)
     return cast(R, node)
+
+
+def node(function: Callable[P, R]) -> Callable[P, R]:
+    """A function that becomes a node of the graph where its first argument is a `Proxy`."""
+
+    @functools.wraps(function)
+    def traced(*arguments: P.args, **named: P.kwargs) -> R:
+        x = arguments[0]
+        if isinstance(x, Proxy):
+            proxy = x.tracer.create_proxy("call_function", traced, arguments, named)
+            return cast(R, proxy)
+        return function(*arguments, **named)
+
+    return traced
 
 
 @has_side_effect

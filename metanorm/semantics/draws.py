@@ -1,16 +1,21 @@
-"""Random initial values, and reports of draws in other places."""
+"""Random numbers: initial values, what calls draw, and reports of draws in other places."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 from metanorm.diagnostics.calls import UnknownArgument, WrongArguments
 from metanorm.diagnostics.collector import Collector
+from metanorm.diagnostics.draws import DrawInEvaluation, MisplacedDraw
 from metanorm.diagnostics.suggest import listing
-from metanorm.diagnostics.values import MisplacedDraw, WrongKind
-from metanorm.ir.nodes import Draw, Eye, Init, Let, Repeat
+from metanorm.diagnostics.values import WrongKind
+from metanorm.ir.nodes import Draw, Eye, Init
 from metanorm.ir.ops import DRAWS
-from metanorm.ir.scalar import Const
+from metanorm.ir.program import Program
+from metanorm.ir.reachable import reachable
+from metanorm.ir.scalar import Const, Scalar
+from metanorm.ir.stated import StatedPass
 from metanorm.semantics.lowering import CallScope, Lowering
 from metanorm.semantics.names_in_ast import nodes_in
 from metanorm.semantics.pools import PoolLowering
@@ -18,10 +23,11 @@ from metanorm.semantics.scalars import scalar_from_ast
 from metanorm.source import Span
 from metanorm.syntax import ast
 
-# For each distribution: a condition on its two arguments, and the report if it does not hold.
-ARGUMENT_RULES: Mapping[str, tuple[Callable[[float, float], bool], str]] = {
+# For each distribution: a condition on its arguments, and the report if it does not hold.
+ARGUMENT_RULES: Mapping[str, tuple[Callable[..., bool], str]] = {
     "normal": (lambda mean, std: std >= 0, "needs a deviation that is not negative"),
     "uniform": (lambda low, high: low <= high, "needs the lower bound first"),
+    "bernoulli": (lambda p: 0 <= p <= 1, "needs a probability, from 0 to 1"),
 }
 
 
@@ -38,6 +44,10 @@ def initial_from_ast(expr: ast.Expr, scope: CallScope, low: Lowering, what: str)
     if expr.over is not None or expr.per is not None:
         part = "over" if expr.over is not None else "per"
         _report_wrong(expr, f"takes no `{part}` here: its axes are those of what begins", low)
+        return None
+    if DRAWS[expr.function.name].boolean:
+        hint = "begin with `uniform(0, 1)`, or with a number"
+        low.problems.add(WrongKind(expr.span, "conditions", "numbers to begin with", hint))
         return None
     return draw_from_ast(expr, scope, low)
 
@@ -56,8 +66,13 @@ def check_identity(
     return Eye(blocks=len(low.table.space.leaves(dims[-2])) > len(low.table.space.leaves(dims[-1])))
 
 
-def draw_from_ast(call: ast.Call, scope: CallScope, low: Lowering) -> Draw | None:
-    """A draw from a call of a distribution, without axes; `None` after a report."""
+def draw_from_ast(
+    call: ast.Call, scope: CallScope, low: Lowering, fixes: bool = True
+) -> Draw | None:
+    """A draw from a call of a distribution, without axes; `None` after a report.
+
+    If it `fixes` lengths, the constructor asks for those that its arguments read.
+    """
     row = DRAWS[call.function.name]
     expr_by_parameter: dict[str, ast.Expr] = dict(zip(row.parameters, call.arguments))
     for keyword in call.keywords:
@@ -66,25 +81,25 @@ def draw_from_ast(call: ast.Call, scope: CallScope, low: Lowering) -> Draw | Non
             low.problems.add(UnknownArgument(keyword.span, keyword.name, row.name, parameters))
             return None
         expr_by_parameter[keyword.name] = keyword.value
-    count = len(call.arguments) + len(call.keywords)
-    if count != len(row.parameters) or len(expr_by_parameter) != count:
-        _report_wrong(
-            call, f"takes {len(row.parameters)} arguments, and got {count or 'none'}", low
-        )
+    count, wanted = len(call.arguments) + len(call.keywords), len(row.parameters)
+    if count != wanted or len(expr_by_parameter) != count:
+        plural = "arguments" if wanted > 1 else "argument"
+        _report_wrong(call, f"takes {wanted} {plural}, and got {count or 'none'}", low)
         return None
     what = f"an argument of `{row.name}`"
-    scalars = [
-        scalar_from_ast(expr_by_parameter[name], scope, low, what) for name in row.parameters
-    ]
-    first, second = scalars
-    if first is None or second is None:
+    scalars: list[Scalar] = []
+    for name in row.parameters:
+        scalar = scalar_from_ast(expr_by_parameter[name], scope, low, what, fixes=fixes)
+        if scalar is not None:
+            scalars.append(scalar)
+    if len(scalars) < wanted:
         return None
     is_valid, reason = ARGUMENT_RULES[row.name]
-    numbers = [s.value for s in (first, second) if isinstance(s, Const)]
-    if len(numbers) == 2 and not is_valid(*numbers):
+    numbers = [s.value for s in scalars if isinstance(s, Const)]
+    if len(numbers) == wanted and not is_valid(*numbers):
         _report_wrong(call, reason, low)
         return None
-    return Draw(row.name, (first, second))
+    return Draw(row.name, tuple(scalars))
 
 
 def axes_of_draw(per: ast.Affine, call: ast.Call, pools: PoolLowering) -> tuple[str, ...] | None:
@@ -102,11 +117,69 @@ def axes_of_draw(per: ast.Affine, call: ast.Call, pools: PoolLowering) -> tuple[
     return pools.low.table.space.ordered(resolved)
 
 
-def report_draws(body: Iterable[Let], problems: Collector) -> None:
-    """Report each draw in the body of a norm: every call would repeat it."""
-    hint = "begin a parameter or a buffer with it: `param p[C] = normal(0, 1)`"
-    for let in _every_let(body):
+def draw_of_call(call: ast.Call, scope: CallScope, pools: PoolLowering) -> Draw | None:
+    """A draw in an expression, with its axes; `None` after a report.
+
+    In a norm for weights, it is one that `init` computes with.
+    """
+    low, name = pools.low, call.function.name
+    hint = _why_misplaced(call, low)
+    if hint:
+        low.problems.add(MisplacedDraw(call.span, name, hint))
+        return None
+    assert call.per is not None
+    draw = draw_from_ast(call, scope, low, fixes=low.target == "weight")
+    axes = axes_of_draw(call.per, call, pools)
+    if draw is None or axes is None:
+        return None
+    return replace(draw, axes=axes, number=len(low.types))
+
+
+def _why_misplaced(call: ast.Call, low: Lowering) -> str:
+    """What to do about a draw that cannot stand where it is; empty if it can."""
+    name = call.function.name
+    arguments = "0.5" if DRAWS[name].boolean else "0, 1"
+    if low.target == "weight" and DRAWS[name].boolean:
+        return "begin with `uniform(0, 1 per O)`, and compare it"
+    if low.target == "weight" and (call.per is None or call.over is not None):
+        return f"in what `init` computes, say for which positions: `{name}({arguments} per O)`"
+    if low.target in ("gradient", "step"):
+        return "begin a buffer with it: `buffer b[O] = normal(0, 1)`"
+    if call.over is not None or call.per is None:
+        return (
+            f"say for which positions: `{name}({arguments} per N)`; or begin a parameter or a "
+            "buffer with it"
+        )
+    if low.in_loop:
+        return "name it before the loop with `let`: a loop draws nothing"
+    return ""
+
+
+def report_draws(program: Program, problems: Collector) -> None:
+    """Report each draw that evaluation would need, or that a first batch begins with."""
+    if program.target == "weight":
+        hint = "use it in what `init` computes: `buffer u[O] = init noise`"
+        for let in program.body:
+            if isinstance(let.op, Draw):
+                problems.add(MisplacedDraw(let.span, let.op.distribution, hint))
+        return
+    for decl in program.state:
+        for let in decl.first:
+            if isinstance(let.op, Draw):
+                hint = f"begin with it before there is a batch: `{decl.name}[C] = normal(0, 1)`"
+                problems.add(MisplacedDraw(let.span, let.op.distribution, hint))
+    updates = tuple(update for update in program.updates if update.happens(training=False))
+    evaluated = reachable(replace(program, updates=updates), evaluating=True, keeps=False)
+    for let in program.body:
+        if isinstance(let.op, Draw) and let.name in evaluated:
+            problems.add(DrawInEvaluation(let.span, let.op.distribution))
+
+
+def report_draws_in_backward(stated: StatedPass, problems: Collector) -> None:
+    """Report draws of a backward pass: it reads those of the call alone."""
+    for let in stated.body:
         if isinstance(let.op, Draw):
+            hint = "draw it in the norm, with `let`: the backward pass reads the same numbers"
             problems.add(MisplacedDraw(let.span, let.op.distribution, hint))
 
 
@@ -120,10 +193,3 @@ def _draws_in(expr: object) -> Iterator[ast.Call]:
     for node in nodes_in(expr):
         if isinstance(node, ast.Call) and node.function.name in DRAWS:
             yield node
-
-
-def _every_let(body: Iterable[Let]) -> Iterator[Let]:
-    for let in body:
-        yield let
-        if isinstance(let.op, Repeat):
-            yield from _every_let(let.op.body)

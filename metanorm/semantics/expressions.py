@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from metanorm.diagnostics.backward import NoArrivingGradient
 from metanorm.diagnostics.functions import UnknownFunction
 from metanorm.diagnostics.names import UnknownField, UnknownName
 from metanorm.diagnostics.statistics import BadOption, NeedsOver
 from metanorm.diagnostics.syntax import MisplacedPart
-from metanorm.diagnostics.values import MisplacedDraw, WrongKind
+from metanorm.diagnostics.values import WrongKind
 from metanorm.ir.ops import (
     CALLABLE,
     COMPARISONS,
@@ -24,7 +23,7 @@ from metanorm.ir.ops import (
 )
 from metanorm.ir.stated import GRAD
 from metanorm.semantics.choices import lower_comparison
-from metanorm.semantics.draws import axes_of_draw, draw_from_ast
+from metanorm.semantics.draws import draw_of_call
 from metanorm.semantics.forms import Forms
 from metanorm.semantics.lowering import CallScope, Lowering
 from metanorm.semantics.pools import LoweredPool, PoolLowering
@@ -240,19 +239,9 @@ class Expressions:
         return self.call_norm(call)
 
     def _draw(self, call: ast.Call) -> Value:
-        """Lower a draw in the computation of an initial value; report any other draw."""
-        name = call.function.name
-        if call.per is None or call.over is not None or self.low.target != "weight":
-            hint = "begin a parameter or a buffer with it: `param p[C] = normal(0, 1)`"
-            if self.low.target == "weight":
-                hint = f"in what `init` computes, say for which positions: `{name}(0, 1 per O)`"
-            self.problems.add(MisplacedDraw(call.span, name, hint))
-            return POISON
-        draw = draw_from_ast(call, self.scope, self.low)
-        axes = axes_of_draw(call.per, call, self.pools)
-        if draw is None or axes is None:
-            return POISON
-        return self.low.emit(replace(draw, axes=axes, number=len(self.low.types)), call.span)
+        """Lower a draw: of a call in training, or in the computation of an initial value."""
+        draw = draw_of_call(call, self.scope, self.pools)
+        return POISON if draw is None else self.low.emit(draw, call.span)
 
     def statistic(self, call: ast.Call) -> Value:
         """Lower a statistic, `moments` or `normalize` over a pool; a report gives `POISON`."""

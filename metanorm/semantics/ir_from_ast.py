@@ -10,6 +10,7 @@ from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.names import DuplicateName
 from metanorm.diagnostics.structure import NoInput, UnknownTarget
 from metanorm.ir.batch import leading_axis
+from metanorm.ir.draws import with_drawn_inputs
 from metanorm.ir.initializers import with_initializers
 from metanorm.ir.momenta import with_named_momenta
 from metanorm.ir.program import FOR_WEIGHTS, Argument, Check, InputDecl, MinimumPoolSize, Program
@@ -17,7 +18,7 @@ from metanorm.ir.stated import StatedPass
 from metanorm.semantics.backward_pass import BackwardLowering, backward_block, with_backward
 from metanorm.semantics.calls import Calls
 from metanorm.semantics.crossing_groups import report_crossing_segments
-from metanorm.semantics.draws import report_draws
+from metanorm.semantics.draws import report_draws, report_draws_in_backward
 from metanorm.semantics.entries import (
     check_adds_nothing,
     check_entries,
@@ -154,8 +155,10 @@ class _Norm:
         )
         program = with_named_momenta(replace(program, entries=entries))
         report_momentum_clashes(program, self.norm, self.scope, self.problems)
-        program = with_backward(program, stated)
-        report_draws(program.body, self.problems)
+        report_draws(program, self.problems)
+        if stated is not None:
+            report_draws_in_backward(stated, self.problems)
+        program = with_backward(with_drawn_inputs(program), stated)
         if not self.problems.has_errors:
             lint(program, self.low, self.scope, self.problems)
         return program

@@ -109,7 +109,7 @@ def settings(program: Program) -> Iterator[Setting]:
             name = f"{flag.name}={value}"
             yield replace(base, name=name, arguments={flag.name: value})
             yield replace(base, name=f"eval, {name}", arguments={flag.name: value}, training=False)
-    optional = [i.name for i in program.inputs if not i.required]
+    optional = [i.name for i in program.given_inputs if not i.required]
     all_at_once = [tuple(optional)] if len(optional) > 1 else []
     for names in [*((name,) for name in optional), *all_at_once]:
         yield replace(base, name=f"without {', '.join(names)}", without=frozenset(names))
@@ -202,7 +202,7 @@ class _ExampleBuilder:
         }
         inputs: dict[str, Tensor | None] = {}
         groups: dict[str, int] = {}
-        for position, decl in enumerate(self.program.inputs):
+        for position, decl in enumerate(self.program.given_inputs):
             inputs[decl.name] = self._input(decl, position == 0)
             if decl.has_group_count:
                 groups[decl.name] = self._group_count(decl)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
@@ -31,6 +32,7 @@ from metanorm.verify.layouts import to_device
 from metanorm.verify.reference import Reference, combined_loss, reference
 from metanorm.verify.required_errors import must_refuse
 from metanorm.verify.rounding import ROUNDING_DRAWS, random_rounding
+from metanorm.verify.seeds import seeded
 
 RoundingHook = Callable[[Tensor], Tensor]
 ComparedPair = tuple[str, Tensor, Tensor, Tensor, float]
@@ -171,7 +173,10 @@ def call_module(
         if inputs[name] is not None:
             arguments[f"{name}_size"] = count
     method = getattr(norm, program.method) if program.is_entry else norm
-    result = method(**arguments)
+    first = inputs[program.inputs[0].name]
+    assert first is not None
+    with seeded(first.device) if program.drawn_inputs else nullcontext():
+        result = method(**arguments)
     if len(program.outputs) == 1:
         return {program.outputs[0][0]: result}
     return dict(result._asdict())

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from metanorm.ir.program import Program
 from metanorm.oracle.call import Call, Result
+from metanorm.oracle.draws import with_drawn_numbers
 from metanorm.oracle.interpret import interpret
 from metanorm.verify.cases import F64, Example, Setting
+from metanorm.verify.seeds import seeded
 
 
 @dataclass
@@ -73,6 +75,10 @@ def reference(
         rounded=rounded,
         dtypes=dict.fromkeys((*leaves, *params), setting.dtype),
     )
+    first = inputs[program.inputs[0].name]
+    assert first is not None
+    with seeded(first.device):  # as the module was
+        call = with_drawn_numbers(program, call, first)
     result = interpret(program, call)
     stated, later_updates = _stated(program, call, result)
     return Reference(

@@ -45,6 +45,8 @@ from metanorm.targets.python.pyir import (
     Attribute,
     Binary,
     Expr,
+    ExprStmt,
+    If,
     IfElse,
     Literal,
     Name,
@@ -141,7 +143,7 @@ class Body:
             result = name
         if self.ctx.program.outputs:
             body.append(returned(result, body))
-        head = self._widened()
+        head = [*self._demanded(), *self._widened()]
         is_whole = self.ctx.program.target not in ("initial", "backward", "sweep")
         if is_whole and not self.ctx.program.divided:
             independent = self._independent_outputs()
@@ -198,6 +200,15 @@ class Body:
                 statements.append(Assign((name,), call("runtime.widened", name)))
         return statements
 
+    def _demanded(self) -> list[Stmt]:
+        """The demand for random numbers, which whoever calls the function in training gives."""
+        drawn = {decl.name: Name(decl.name) for decl in self.ctx.program.drawn_inputs}
+        if not drawn or self.ctx.program.target not in ("activation", "loss"):
+            return []
+        owner = Literal(self.ctx.program.name)
+        demand = ExprStmt(call("runtime.demand_drawn", owner, **drawn))
+        return [If(Name("training"), (demand,))]
+
     def _own_dtype(self, name: str) -> list[Stmt]:
         """Keep the dtype of a tensor before it is converted, if something is cast to it."""
         local = self.ctx.dtypes.get(name)
@@ -219,7 +230,7 @@ class Body:
                 if split.expr != name:
                     axes = ", ".join(self.ctx.axis_text(d.axis) for d in split.dims)
                     expr = split.expr
-                    if isinstance(decl.default, float):
+                    if isinstance(decl.default, float) or decl.drawn is not None:
                         missing = Binary("is", (name, Literal(None)))
                         expr = IfElse(missing, Literal(None), expr)
                     statements.append(Assign((name,), expr, axes))

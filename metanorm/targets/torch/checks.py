@@ -78,7 +78,7 @@ class CallChecks:
             statements.append(Assign((Name(self.first_shape),), first))
         statements += self._tensors()
         # Required inputs define the lengths of axes; optional ones are compared with them.
-        for decl in sorted(self.program.inputs, key=lambda decl: not _is_always_given(decl)):
+        for decl in sorted(self.program.given_inputs, key=lambda decl: not _is_always_given(decl)):
             statements += self._input(decl)
         for check in self.program.checks:
             if isinstance(check, Divisible) and not self.space.is_fixed(check.axis):
@@ -93,7 +93,7 @@ class CallChecks:
     def defaults(self) -> list[Stmt]:
         """The statements that replace a missing input by the input that is its default."""
         statements: list[Stmt] = []
-        for decl in self.program.inputs:
+        for decl in self.program.given_inputs:
             if isinstance(decl.default, str):
                 missing = Binary("is", (Name(decl.name), Literal(None)))
                 statements.append(If(missing, (Assign((Name(decl.name),), Name(decl.default)),)))
@@ -138,7 +138,7 @@ class CallChecks:
 
     def _tensors(self) -> list[Stmt]:
         """The checks that further inputs are tensors. `forward` checks the first input."""
-        further = [decl for decl in self.program.inputs[1:] if not decl.of_piece]
+        further = self.program.given_inputs[1:]
         required = {i.name: Name(i.name) for i in further if _is_always_given(i)}
         optional = {i.name: Name(i.name) for i in further if not _is_always_given(i)}
         owner = Literal(self.program.name)

@@ -180,6 +180,11 @@ def _shapes(program: Program, space: Space, equations: ast.Norm) -> list[str]:
             shape = f"[segments + 1] of integers, {meaning}"
             add(decl.name, shape, notes.get(decl.name, ""))
             continue
+        if decl.drawn is not None:
+            numbers = "booleans" if decl.sort == "mask" else "random numbers"
+            drawn = f"{_shown(decl.dims, space)} of {numbers}, drawn in training"
+            add(decl.name, drawn, notes.get(decl.name, ""))
+            continue
         sorts = {"mask": " of booleans, true where an element counts"}
         sorts |= dict.fromkeys(("index", "whole"), " of integers")
         shape = f"{_shown(decl.dims, space)}{sorts.get(decl.sort, '')}"

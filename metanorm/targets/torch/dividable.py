@@ -40,7 +40,7 @@ def dividable_entry(
         "runtime.Dividable",
         digest=Literal(fingerprint(program)[:16]),
         samples=_words(division.sample_axes),
-        inputs=_dims_by_name(program.inputs, space),
+        inputs=_dims_by_name(program.given_inputs, space),
         outputs=Tuple(tuple(_words(_starred(dims, space)) for dims in outputs)),
         parameters=_dims_by_name(program.params, space),
         buffers=_dims_by_name(program.buffers, space) if program.buffers else None,

@@ -31,7 +31,7 @@ def empty_input_guard(context: Context, result: str, independent: IndependentOut
     program = context.program
     x = Name(program.inputs[0].name)
     empty = Binary("==", (method(x, "numel"), integer(0)))
-    gradient_sources = [i.name for i in program.inputs[1:] if i.sort in DIFFERENTIABLE]
+    gradient_sources = [i.name for i in program.given_inputs[1:] if i.sort in DIFFERENTIABLE]
     gradient_sources += [p.name for p in program.params]
     sources = Tuple(tuple(map(Name, gradient_sources)))
     first: Expr = call("runtime.no_elements", x, sources)

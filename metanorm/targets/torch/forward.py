@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from metanorm.ir.momenta import counts_batches, flag_alone_decides
+from metanorm.ir.program import InputDecl
 from metanorm.ir.scalar import Const, Scalar
 from metanorm.targets.python.pyir import (
     Assign,
+    Attribute,
     Binary,
     Call,
     Expr,
@@ -55,8 +57,7 @@ class ForwardPrinter:
         before a required one gets no default."""
         inputs = [
             p
-            for d in self.program.inputs
-            if not d.of_piece
+            for d in self.program.given_inputs
             for p in self.functions.input_parameters(d, Literal(None))
         ]
         last = max(i for i, p in enumerate(inputs) if p.default is None)
@@ -86,7 +87,8 @@ class ForwardPrinter:
         head = [*before, *checks.defaults(), *demanded]
         checks.shapes()  # which finds out where lengths can be read
         idle = checks.idle()
-        local_names = {*idle, *(p.name for p in (*first, *inputs))}
+        drawn = self.program.drawn_inputs
+        local_names = {*idle, *(p.name for p in (*first, *inputs)), *(d.name for d in drawn)}
         segments = segments_of_call(self.program, self._local)
 
         def argument(name: str) -> Expr:
@@ -98,11 +100,23 @@ class ForwardPrinter:
         checked_arguments = tuple(argument(p.name) for p in self.check.parameters)
         body += [ExprStmt(Call(Name(self.check.name), checked_arguments)), *checked]
         body += segments.statements
+        body += [self._draw(decl, checks) for decl in drawn]
         names = [p.name for p in self.function.function.parameters]
         body += self._call({**{name: argument(name) for name in names}, **segments.arguments})
         parameters = (*first, *inputs)
         statements = (*head, *self._reading_once(body))
         return Function(name, parameters, self.signature.returns(), statements, tuple(doc))
+
+    def _draw(self, decl: InputDecl, checks: CallChecks) -> Stmt:
+        """Random numbers in training, once the call is known to be one that can be computed."""
+        assert decl.drawn is not None
+        numbers = [checks.number(argument) for argument in decl.drawn.arguments]
+        first = self.program.inputs[0]
+        x, is_whole = Name(first.name), decl.dims == first.dims
+        shape: Expr = Attribute(x, "shape") if is_whole else checks.shape(decl.dims)
+        numbers_drawn = call(f"runtime.draw_{decl.drawn.distribution}", x, shape, *numbers)
+        value = IfElse(Name("self.training"), numbers_drawn, Literal(None))
+        return Assign((Name(decl.name),), value)
 
     def _call(self, arguments: Mapping[str, Expr]) -> list[Stmt]:
         """The call of the function, with running statistics and momenta as they are at the time."""

@@ -23,6 +23,7 @@ class LeafPrinter:
         decl = self.ctx.program.index.inputs[name]
         dims = self.ctx.layouts.full_dims(decl.dims)
         optional = isinstance(decl.default, float) or (decl.sort == "mask" and not decl.required)
+        optional = optional and decl.drawn is None  # only training reads what it has drawn
         self.ctx.values[let.name] = Value(Name(name), dims, optional=optional)
 
     def param(self, let: Let, name: str) -> None:
