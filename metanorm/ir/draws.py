@@ -39,9 +39,14 @@ def _drawn_inputs(program: Program) -> Mapping[Ref, InputDecl]:
         named = let.name.isidentifier() and let.name not in declared_names
         name = let.name if named else _free_name(taken)
         taken.add(name)
-        sort = "mask" if DRAWS[let.op.distribution].boolean else "tensor"
         dims = space.unsplit(let.op.axes)
-        declared[let.name] = InputDecl(name, sort, dims, required=False, drawn=let.op)
+        declared[let.name] = InputDecl(
+            name,
+            "mask" if DRAWS[let.op.distribution].boolean else "tensor",
+            dims,
+            required=False,
+            drawn=let.op,
+        )
     return declared
 
 
