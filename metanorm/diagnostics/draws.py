@@ -95,7 +95,7 @@ class DrawInEvaluation(Problem):
     function: str
 
     def message(self) -> str:
-        return f"evaluation would need what `{self.function}` draws, in training alone"
+        return f"evaluation would read what `{self.function}` draws, which only training does"
 
     def helps(self) -> tuple[str, ...]:
         return ("say what evaluation takes instead: `mode(train: ..., eval: ...)`",)

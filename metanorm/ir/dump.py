@@ -40,7 +40,7 @@ from metanorm.ir.nodes import (
     ToSum,
     Type,
 )
-from metanorm.ir.program import BufferDecl, ParamDecl, Program
+from metanorm.ir.program import BufferDecl, InputDecl, ParamDecl, Program
 from metanorm.ir.scalar import scalar_text
 
 
@@ -64,7 +64,7 @@ def _own_text(program: Program) -> str:
     for i in program.inputs:
         table = f" of {i.table}" if i.table else ""
         default = f" = {i.default}" if i.default is not None else ""
-        drawn = f" = {init_text(i.drawn)} in train" if i.drawn is not None else ""
+        drawn = f" = {draw_text(i)} in train" if i.drawn is not None else ""
         dims = ", ".join(i.dims)
         lines.append(f"  input {i.name}: {i.written_sort}[{dims}]{table}{default}{drawn}")
     for decl in program.state:
@@ -112,6 +112,12 @@ def init_text(init: Init) -> str:
     if not isinstance(init, Draw):
         return scalar_text(init)
     return f"{init.distribution}({', '.join(scalar_text(a) for a in init.arguments)})"
+
+
+def draw_text(decl: InputDecl) -> str:
+    """What an input is drawn from in training: `normal(0, 0.1) per N, C`."""
+    assert decl.drawn is not None
+    return f"{init_text(decl.drawn)} per {', '.join(decl.dims)}"
 
 
 def _switch_text(decl: ParamDecl | BufferDecl) -> str:

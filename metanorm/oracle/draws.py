@@ -25,7 +25,7 @@ def with_drawn_numbers(program: Program, call: Call, x: Tensor) -> Call:
         assert decl.drawn is not None
         shape = [n for dim in decl.dims for n in env.shapes[dim]]
         like = x.detach()
-        if list(x.shape) != shape:
+        if decl.dims != program.inputs[0].dims:
             like = torch.empty(shape, dtype=x.dtype, device=x.device)
         if call.training:
             arguments = [env.number(argument) for argument in decl.drawn.arguments]

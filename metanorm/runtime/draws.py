@@ -6,59 +6,55 @@ the `randomness` of `torch.func.vmap`. What is drawn has no gradient.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from metanorm.runtime.fx import node
 
+Shape: TypeAlias = "tuple[int, ...] | None"
+
 
 @node
-def draw_normal(x: Tensor, shape: Sequence[int], mean: float, std: float) -> Tensor:
+def draw_normal(x: Tensor, mean: float, std: float, shape: Shape = None) -> Tensor:
     """Normally distributed numbers of a shape, on the device and in the dtype of x.
 
-    Of the shape of x, they have its memory layout too. Raises `ValueError` for a negative
-    deviation.
+    Without a shape they have that of x, and its memory layout too. Raises `ValueError` for a
+    negative deviation.
     """
     if std < 0:
         raise ValueError(f"normal: the deviation must not be negative, and is {std}")
-    numbers = torch.randn_like(x) if _is_whole(x, shape) else _factory(torch.randn, x, shape)
-    return _moved(numbers, mean, std)
+    if shape is None:
+        return _moved(torch.randn_like(x), mean, std)
+    return _moved(torch.randn(shape, dtype=x.dtype, device=x.device), mean, std)
 
 
 @node
-def draw_uniform(x: Tensor, shape: Sequence[int], low: float, high: float) -> Tensor:
+def draw_uniform(x: Tensor, low: float, high: float, shape: Shape = None) -> Tensor:
     """Numbers that are equally likely everywhere from `low` to `high`, as `draw_normal` has them.
 
     Raises `ValueError` unless `low` is at most `high`.
     """
     if low > high:
         raise ValueError(f"uniform: the lower bound {low} is above the upper one, {high}")
-    numbers = torch.rand_like(x) if _is_whole(x, shape) else _factory(torch.rand, x, shape)
-    return _moved(numbers, low, high - low)
+    if shape is None:
+        return _moved(torch.rand_like(x), low, high - low)
+    return _moved(torch.rand(shape, dtype=x.dtype, device=x.device), low, high - low)
 
 
 @node
-def draw_bernoulli(x: Tensor, shape: Sequence[int], p: float) -> Tensor:
+def draw_bernoulli(x: Tensor, p: float, shape: Shape = None) -> Tensor:
     """Booleans of a shape, on the device of x, that are true with the probability p.
 
-    Raises `ValueError` unless p lies between 0 and 1.
+    Without a shape they have that of x. Raises `ValueError` unless p lies between 0 and 1.
     """
     if not 0 <= p <= 1:
         raise ValueError(f"bernoulli: a probability lies between 0 and 1, and is {p}")
-    # A half-precision number could be no nearer to p than 0.4 percent.
-    if _is_whole(x, shape):
+    # A number in half precision could be no nearer to p than 0.4 percent.
+    if shape is None:
         return torch.rand_like(x, dtype=torch.float32) < p
-    return torch.rand(tuple(shape), dtype=torch.float32, device=x.device) < p
-
-
-def _is_whole(x: Tensor, shape: Sequence[int]) -> bool:
-    return tuple(shape) == tuple(x.shape)
-
-
-def _factory(draw: Callable[..., Tensor], x: Tensor, shape: Sequence[int]) -> Tensor:
-    return draw(tuple(shape), dtype=x.dtype, device=x.device)
+    return torch.rand(shape, dtype=torch.float32, device=x.device) < p
 
 
 def _moved(numbers: Tensor, start: float, width: float) -> Tensor:

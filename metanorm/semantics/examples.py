@@ -71,7 +71,8 @@ class _Reader:
         self.program = program
         self.problems = problems
         self.space = Space(program.axes)
-        self.declared: dict[str, Declaration] = {d.name: d for d in program.declarations}
+        given: tuple[Declaration, ...] = (*program.given_inputs, *program.state)
+        self.declared: dict[str, Declaration] = {d.name: d for d in given}
         self.asked: dict[str, Argument] = {a.name: a for a in program.constructor_arguments}
         self.switches = {s.name for s in program.switches}
 
@@ -80,6 +81,10 @@ class _Reader:
         mode = statement.mode
         if mode is not None and mode.name not in MODES:
             self.problems.add(WrongKind(mode.span, f"`{mode.name}`", "a mode", "train or eval"))
+        if self.program.drawn_inputs and (mode is None or mode.name == "train"):
+            actual = "a call that draws random numbers"
+            hint = "say what it gives in evaluation: `in eval` before `gives`"
+            self.problems.add(WrongKind(statement.span, actual, "one that can be repeated", hint))
         tensors: dict[str, Constant] = {}
         arguments: dict[str, Constant] = {}
         for name, item in self._named(statement.given, self._givable()):

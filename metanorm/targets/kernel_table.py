@@ -68,6 +68,7 @@ def kernel_table(norm: PrintedNorm, named: KernelNaming) -> dict[str, Any]:
     matrices = [a for a in program.arguments if a.type == "matrix"]
     edges = {i.name: i.dims[0] for i in program.inputs if i.sort == "edges"}
     variadic = [dim for dim in dims if space[dim].variadic]
+    drawn = [i.name for i in program.drawn_inputs]
     return {
         "function": function,
         "tensors": {
@@ -97,6 +98,7 @@ def kernel_table(norm: PrintedNorm, named: KernelNaming) -> dict[str, Any]:
         **_runs(program),
         **_computed_lengths(kernels, space),
         **({"edges": edges} if edges else {}),
+        **({"drawn": drawn} if drawn else {}),
         "sorts": {i.name: i.sort for i in program.inputs if i.sort != "tensor"}
         | {a.name: "matrix" for a in matrices},
         "variants": {v.name: _variant_table(function, v, space, named) for v in kernels.variants},

@@ -59,12 +59,16 @@ class NoExample(Exception):
 
 @dataclass
 class Example:
-    """An example call: constructor arguments, inputs, numbers of groups, shapes of axes."""
+    """An example call: constructor arguments, inputs, numbers of groups, shapes of axes.
+
+    A module draws random numbers by itself; `drawn` has some for who runs the program alone.
+    """
 
     arguments: dict[str, object]
     inputs: dict[str, Tensor | None]
     groups: dict[str, int]
     shapes: dict[str, tuple[int, ...]]
+    drawn: dict[str, Tensor | None] = field(default_factory=dict)
 
 
 def _normal(shape: torch.Size, g: torch.Generator) -> Tensor:
@@ -206,7 +210,8 @@ class _ExampleBuilder:
             inputs[decl.name] = self._input(decl, position == 0)
             if decl.has_group_count:
                 groups[decl.name] = self._group_count(decl)
-        return Example(arguments, inputs, groups, self.shapes)
+        drawn = {decl.name: self._input(decl, False) for decl in self.program.drawn_inputs}
+        return Example(arguments, inputs, groups, self.shapes, drawn)
 
     # ---- sizes
 

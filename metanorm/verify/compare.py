@@ -174,8 +174,8 @@ def call_module(
             arguments[f"{name}_size"] = count
     method = getattr(norm, program.method) if program.is_entry else norm
     first = inputs[program.inputs[0].name]
-    assert first is not None
-    with seeded(first.device) if program.drawn_inputs else nullcontext():
+    device = first.device if isinstance(first, Tensor) else torch.device("cpu")
+    with seeded(device) if program.drawn_inputs else nullcontext():
         result = method(**arguments)
     if len(program.outputs) == 1:
         return {program.outputs[0][0]: result}

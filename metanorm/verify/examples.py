@@ -114,7 +114,7 @@ class _Run:
 
     def __init__(self, program: Program, example: Example, module: ModuleType, device: str) -> None:
         self.program, self.example = program, example
-        inputs = {d.name: _input(d, example.tensors.get(d.name)) for d in program.inputs}
+        inputs = {d.name: _input(d, example.tensors.get(d.name)) for d in program.given_inputs}
         groups = {
             d.name: int(index.max()) + 1 if index.numel() else 0
             for d in program.inputs

@@ -13,7 +13,7 @@ SEED = 3
 @contextmanager
 def seeded(device: torch.device) -> Iterator[None]:
     """Draw as if a program had just begun, and leave the generators as they were."""
-    devices = [] if device.type == "cpu" else [device]
-    with torch.random.fork_rng(devices, device_type="cuda" if not devices else device.type):
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
         torch.manual_seed(SEED)
         yield

@@ -65,7 +65,7 @@ def _dynamic(
     equal = {c.second: c.first for c in program.checks if isinstance(c, Equal)}
     actual: dict[str, Any] = {f"{name}_size": None for name in before.groups}
     names: dict[str, Any] = {}
-    for decl in program.inputs:
+    for decl in program.given_inputs:
         x, y = before.inputs[decl.name], after.inputs[decl.name]
         assert x is not None and y is not None
         if decl.sort == "edges":

@@ -22,7 +22,15 @@ def sample(
     built = make_example(program, chosen, seed)
     arguments: dict[str, Any] = dict(built.inputs)
     arguments.update({f"{name}_size": count for name, count in built.groups.items()})
-    return make_module(program, library, built, chosen), arguments
+    module = make_module(program, library, built, chosen)
+    if program.drawn_inputs:
+        module.register_forward_pre_hook(draw_alike)
+    return module, arguments
+
+
+def draw_alike(module: nn.Module, inputs: Any) -> None:
+    """Before a call: let it draw what the call before has drawn."""
+    torch.manual_seed(0)
 
 
 def tensors(result: Any) -> tuple[Tensor, ...]:

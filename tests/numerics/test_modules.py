@@ -234,7 +234,7 @@ def leaks_of(program: Program, library: ModuleType, training: bool, size: float,
 
 
 def takes_single_samples(program: Program) -> bool:
-    if program.target != "activation" or len(program.inputs) > 1:
+    if program.target != "activation" or len(program.given_inputs) > 1:
         return False
     samples = program.inputs[0].dims[:1]
     has_positions = any(

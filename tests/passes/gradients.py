@@ -75,7 +75,7 @@ def point(program: Program, arm: str = "train") -> Point:
     numbers = {a.name: a.default for a in program.arguments if a.default is not None}
     numbers |= {flag: flag in flags for flag in choosing_flags(program)}
     call = Call(
-        inputs=built.inputs,
+        inputs={**built.inputs, **built.drawn},
         params={p.name: positive(p.dims) for p in program.params},
         buffers={b.name: positive(b.dims) for b in program.buffers},
         hypers={**numbers, **built.arguments},
@@ -83,7 +83,7 @@ def point(program: Program, arm: str = "train") -> Point:
         training=training,
         keeps=keeps,
     )
-    tensors = {**call.inputs, **call.params}
+    tensors = {**built.inputs, **call.params}  # what is drawn has no gradient
     leaves = {
         n: x.requires_grad_() for n, x in tensors.items() if x is not None and x.is_floating_point()
     }

@@ -42,8 +42,8 @@ def pieces(
             program, replace(setting, lengths={**setting.lengths, **divided}), seed=rank
         )
         if made:  # what is not divided is the same everywhere
-            same = {d.name for d in program.inputs if not set(axes) & set(d.dims)}
-            same -= {d.name for d in program.inputs if d.sort == "edges"}
+            same = {d.name for d in program.given_inputs if not set(axes) & set(d.dims)}
+            same -= {d.name for d in program.given_inputs if d.sort == "edges"}
             built.inputs |= {name: made[0].inputs[name] for name in same}
             built.arguments = made[0].arguments
         made.append(built)
@@ -54,7 +54,7 @@ def together(program: Program, axes: Sequence[str], parts: Sequence[Example]) ->
     """The inputs of a single process: all pieces behind each other."""
     inputs: dict[str, Tensor | None] = {}
     groups: dict[str, int] = {}
-    for decl in program.inputs:
+    for decl in program.given_inputs:
         values = [part.inputs[decl.name] for part in parts]
         inputs[decl.name] = _joined(program, decl, axes, values, parts)
         if decl.name in parts[0].groups:

@@ -7,6 +7,7 @@ import re
 import test_cells_by_hand
 import test_choices_by_hand
 import test_clauses_by_hand
+import test_draws_by_hand
 import test_dtypes_by_hand
 import test_entries_by_hand
 import test_offsets_by_hand
@@ -27,6 +28,7 @@ SPECS = "\n".join(
         *(r.text for r in test_clauses_by_hand.references),
         *(r.text for r in test_cells_by_hand.references),
         test_choices_by_hand.SPEC,
+        test_draws_by_hand.SPEC,
         test_dtypes_by_hand.SPEC,
         test_entries_by_hand.SPEC,
         test_offsets_by_hand.SPEC,

@@ -33,7 +33,7 @@ def test_an_input_that_is_no_tensor(program: Program, target: Any, library: Modu
             call_module(program, norm, arguments, built)
 
 
-FURTHER = [(p.name, i.name) for p in PROGRAMS.values() for i in p.inputs[1:]]
+FURTHER = [(p.name, i.name) for p in PROGRAMS.values() for i in p.given_inputs[1:]]
 
 
 @pytest.mark.parametrize("target", ["auto", "torch"])

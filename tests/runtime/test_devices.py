@@ -61,7 +61,7 @@ def test_inputs_on_another_device_are_refused_but_single_numbers_may_be_anywhere
 @pytest.mark.parametrize("target", ["auto", "torch"])
 def test_one_of_many_inputs_is_refused(program: Program, target: Any, library: ModuleType) -> None:
     norm, inputs, built = made(program, library)
-    others = [decl.name for decl in program.inputs[1:] if inputs[decl.name] is not None]
+    others = [decl.name for decl in program.given_inputs[1:] if inputs[decl.name] is not None]
     for name in others:
         arguments = {**inputs, name: inputs[name].to("meta")}  # type: ignore[union-attr]
         with runtime.use(target), pytest.raises(RuntimeError, match=rf"{name} is on meta and "):

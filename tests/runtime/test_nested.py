@@ -107,7 +107,7 @@ def test_all_other_norms_say_no(
     module = make_module(program, library, built, setting)
     counts = {f"{name}_size": count for name, count in built.groups.items()}
     nested = torch.nested.nested_tensor(rows((3, 4), (5, 4)), layout=layout)
-    others = [built.inputs[decl.name] for decl in program.inputs[1:]]
+    others = [built.inputs[decl.name] for decl in program.given_inputs[1:]]
     if not is_layer:
         with runtime.use(target), pytest.raises(TypeError, match=r"nested tensor.*to_padded"):
             module(nested, *others, **counts)

@@ -165,6 +165,9 @@ class PlanCache:
             values[name] = tensors[name] = _contiguous(tensors[name])
         order, variant = tuple(tensors), self.variant_of(values)
         kernels = table.variants[variant]
+        read = {field.name for field in kernels["forward"].fields}
+        if any(name in read and values[name] is None for name in table.drawn):
+            raise Unsupported("random numbers that are missing")
         extra = {**group_counts, **matrices_by_name(table, values, x)}
         binding = self.plan_class.binding_class(self.library, table, {**values, **extra}, order)
         binding.demand_few(table.cells[variant])

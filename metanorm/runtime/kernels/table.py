@@ -54,6 +54,7 @@ class Table:
     lengths: Mapping[str, str | int]  # of dimensions that no input has: numbers, arguments
     tables: Mapping[str, str]  # the dimension whose rows an index chooses, by index
     defaults: Mapping[str, float]  # what stands for an input that is absent
+    drawn: tuple[str, ...]  # random numbers, of which there are none in evaluation
     ranks: Mapping[str, str]  # the shape argument of a variadic dimension
     momenta: tuple[str, ...]  # arguments
     tracked: tuple[str, ...]  # running statistics
@@ -109,6 +110,7 @@ def table_from_data(data: Mapping[str, Any]) -> Table:
         lengths=data.get("lengths", {}),
         tables=data.get("tables", {}),
         defaults=data["defaults"],
+        drawn=tuple(data.get("drawn", ())),
         ranks=data["ranks"],
         momenta=tuple(data["momenta"]),
         tracked=tuple(data["tracked"]),

@@ -10,7 +10,6 @@ from metanorm.ir.program import InputDecl
 from metanorm.ir.scalar import Const, Scalar
 from metanorm.targets.python.pyir import (
     Assign,
-    Attribute,
     Binary,
     Call,
     Expr,
@@ -112,9 +111,9 @@ class ForwardPrinter:
         assert decl.drawn is not None
         numbers = [checks.number(argument) for argument in decl.drawn.arguments]
         first = self.program.inputs[0]
-        x, is_whole = Name(first.name), decl.dims == first.dims
-        shape: Expr = Attribute(x, "shape") if is_whole else checks.shape(decl.dims)
-        numbers_drawn = call(f"runtime.draw_{decl.drawn.distribution}", x, shape, *numbers)
+        shape = None if decl.dims == first.dims else checks.shape(decl.dims)
+        function = f"runtime.draw_{decl.drawn.distribution}"
+        numbers_drawn = call(function, Name(first.name), *numbers, shape=shape)
         value = IfElse(Name("self.training"), numbers_drawn, Literal(None))
         return Assign((Name(decl.name),), value)
 
