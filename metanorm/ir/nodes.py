@@ -276,8 +276,7 @@ class Draw:
     """Random numbers of a distribution, one for each position of `axes`.
 
     It is an operation only in programs that compute initial values, where `number` keeps two draws
-    apart. As an initial value, it has the axes of its parameter or buffer. Calls draw before they
-    compute: what they draw is an input of the program, which holds the draw.
+    apart. An initial value has the axes of its parameter or buffer. In a call, it is an input.
     """
 
     distribution: str

@@ -89,20 +89,16 @@ def _allowed(
     allowed: list[str] = []
     refusals: dict[str, str] = {}
     for axis in _data_axes(program):
-        shared_draw = next((d.name for d in program.drawn_inputs if axis not in d.dims), "")
-        if shared_draw:
-            refusals[axis] = (
-                f"each process would draw other numbers for `{shared_draw}`, which has no axis "
-                f"{axis} and would have to be the same for all of it"
-            )
+        if reason := _why_draws_refuse(program, axis):
+            refusals[axis] = reason
             continue
         try:
             if block_counts is not None:
                 block_counts |= _block_count(program, axis)
             # With those before it: what can be divided by itself need not go with others.
             exchange(program, _outermost_parts(program, (*allowed, axis)))
-        except CannotDivide as reason:
-            refusals[axis] = reason.reason
+        except CannotDivide as error:
+            refusals[axis] = error.reason
         else:
             allowed.append(axis)
     return tuple(allowed), refusals
@@ -194,6 +190,17 @@ def _outputs_without_axis(program: Program, axes: Sequence[str]) -> dict[str, st
         if not {*space.leaves(axis)}
         & {leaf for dim in output_dims(program, name, ref) for leaf in space.leaves(dim)}
     }
+
+
+def _why_draws_refuse(program: Program, axis: str) -> str:
+    """Why an axis cannot be divided because of what the norm draws; empty if it can."""
+    for decl in program.drawn_inputs:
+        if axis not in decl.dims:
+            return (
+                f"each process would draw other numbers for `{decl.name}`, which has no axis "
+                f"{axis} and would have to be the same for all of it"
+            )
+    return ""
 
 
 def _among(program: Program, divided: tuple[str, ...]) -> Program:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from metanorm.diagnostics.calls import UnknownArgument, WrongArguments
@@ -10,7 +10,7 @@ from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.draws import DrawInEvaluation, MisplacedDraw
 from metanorm.diagnostics.suggest import listing
 from metanorm.diagnostics.values import WrongKind
-from metanorm.ir.nodes import Draw, Eye, Init
+from metanorm.ir.nodes import Draw, Eye, Init, Let
 from metanorm.ir.ops import DRAWS
 from metanorm.ir.program import Program
 from metanorm.ir.reachable import reachable
@@ -155,8 +155,9 @@ def _why_misplaced(call: ast.Call, low: Lowering) -> str:
     return ""
 
 
-def report_draws(program: Program, problems: Collector) -> None:
-    """Report each draw that evaluation would need, or that a first batch begins with."""
+def report_draws(program: Program, stated: StatedPass | None, problems: Collector) -> None:
+    """Report each draw that evaluation would need, or that a first batch or a backward pass has."""
+    _report_draws_in_backward(stated.body if stated is not None else (), problems)
     if program.target == "weight":
         hint = "use it in what `init` computes: `buffer u[O] = init noise`"
         for let in program.body:
@@ -175,9 +176,9 @@ def report_draws(program: Program, problems: Collector) -> None:
             problems.add(DrawInEvaluation(let.span, let.op.distribution))
 
 
-def report_draws_in_backward(stated: StatedPass, problems: Collector) -> None:
+def _report_draws_in_backward(body: Iterable[Let], problems: Collector) -> None:
     """Report draws of a backward pass: it reads those of the call alone."""
-    for let in stated.body:
+    for let in body:
         if isinstance(let.op, Draw):
             hint = "draw it in the norm, with `let`: the backward pass reads the same numbers"
             problems.add(MisplacedDraw(let.span, let.op.distribution, hint))

@@ -71,8 +71,8 @@ class _Reader:
         self.program = program
         self.problems = problems
         self.space = Space(program.axes)
-        given: tuple[Declaration, ...] = (*program.given_inputs, *program.state)
-        self.declared: dict[str, Declaration] = {d.name: d for d in given}
+        declarations: tuple[Declaration, ...] = (*program.given_inputs, *program.state)
+        self.declared: dict[str, Declaration] = {d.name: d for d in declarations}
         self.asked: dict[str, Argument] = {a.name: a for a in program.constructor_arguments}
         self.switches = {s.name for s in program.switches}
 

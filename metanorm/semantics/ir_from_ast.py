@@ -18,7 +18,7 @@ from metanorm.ir.stated import StatedPass
 from metanorm.semantics.backward_pass import BackwardLowering, backward_block, with_backward
 from metanorm.semantics.calls import Calls
 from metanorm.semantics.crossing_groups import report_crossing_segments
-from metanorm.semantics.draws import report_draws, report_draws_in_backward
+from metanorm.semantics.draws import report_draws
 from metanorm.semantics.entries import (
     check_adds_nothing,
     check_entries,
@@ -155,9 +155,7 @@ class _Norm:
         )
         program = with_named_momenta(replace(program, entries=entries))
         report_momentum_clashes(program, self.norm, self.scope, self.problems)
-        report_draws(program, self.problems)
-        if stated is not None:
-            report_draws_in_backward(stated, self.problems)
+        report_draws(program, stated, self.problems)
         program = with_backward(with_drawn_inputs(program), stated)
         if not self.problems.has_errors:
             lint(program, self.low, self.scope, self.problems)

@@ -69,8 +69,8 @@ def answer(program: Program, built: Example, training: bool, keeps: bool = True)
 
     params = {p.name: state(p.dims).requires_grad_() for p in program.params}
     buffers = {b.name: state(b.dims) for b in program.buffers}
-    given = {**built.inputs, **built.drawn}
-    inputs = {n: x.detach().clone() if x is not None else None for n, x in given.items()}
+    tensors = {**built.inputs, **built.drawn}
+    inputs = {n: x.detach().clone() if x is not None else None for n, x in tensors.items()}
     for x in inputs.values():
         if x is not None and x.is_floating_point():
             x.requires_grad_()

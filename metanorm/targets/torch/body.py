@@ -45,8 +45,6 @@ from metanorm.targets.python.pyir import (
     Attribute,
     Binary,
     Expr,
-    ExprStmt,
-    If,
     IfElse,
     Literal,
     Name,
@@ -59,6 +57,7 @@ from metanorm.targets.torch.broadcaster import Broadcaster
 from metanorm.targets.torch.context import Context, returned
 from metanorm.targets.torch.contractions import Contractions
 from metanorm.targets.torch.counts import CountPrinter
+from metanorm.targets.torch.declared_shapes import demand_drawn
 from metanorm.targets.torch.empty import IndependentOutputs, empty_input_guard
 from metanorm.targets.torch.exchanges import ExchangePrinter
 from metanorm.targets.torch.layout import Dim, Value, call, integer, method
@@ -143,7 +142,7 @@ class Body:
             result = name
         if self.ctx.program.outputs:
             body.append(returned(result, body))
-        head = [*self._demanded(), *self._widened()]
+        head = [*demand_drawn(self.ctx.program), *self._widened()]
         is_whole = self.ctx.program.target not in ("initial", "backward", "sweep")
         if is_whole and not self.ctx.program.divided:
             independent = self._independent_outputs()
@@ -199,15 +198,6 @@ class Body:
                 name = Name(param.name)
                 statements.append(Assign((name,), call("runtime.widened", name)))
         return statements
-
-    def _demanded(self) -> list[Stmt]:
-        """The demand for random numbers, which whoever calls the function in training gives."""
-        drawn = {decl.name: Name(decl.name) for decl in self.ctx.program.drawn_inputs}
-        if not drawn or self.ctx.program.target not in ("activation", "loss"):
-            return []
-        owner = Literal(self.ctx.program.name)
-        demand = ExprStmt(call("runtime.demand_drawn", owner, **drawn))
-        return [If(Name("training"), (demand,))]
 
     def _own_dtype(self, name: str) -> list[Stmt]:
         """Keep the dtype of a tensor before it is converted, if something is cast to it."""

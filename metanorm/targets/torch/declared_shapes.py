@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from metanorm.ir.program import BufferDecl, ParamDecl, Program
-from metanorm.targets.python.pyir import Expr, ExprStmt, Name, Stmt
+from metanorm.targets.python.pyir import Expr, ExprStmt, If, Literal, Name, Stmt
 from metanorm.targets.torch.checks import CallChecks
 from metanorm.targets.torch.layout import call, integer
 
@@ -33,6 +33,15 @@ def demand_declared_ranks(program: Program) -> list[Stmt]:
             function = "demand_ranks" if len(single) == len(dims) else "demand_min_ranks"
             demands.append(ExprStmt(call(f"runtime.{function}", integer(len(single)), **names)))
     return demands
+
+
+def demand_drawn(program: Program) -> list[Stmt]:
+    """The demand for random numbers, which whoever calls the function in training gives."""
+    names = {decl.name: Name(decl.name) for decl in program.drawn_inputs}
+    if not names or program.target not in ("activation", "loss"):
+        return []
+    demand = ExprStmt(call("runtime.demand_drawn", Literal(program.name), **names))
+    return [If(Name("training"), (demand,))]
 
 
 def _on_axes(program: Program) -> Mapping[tuple[str, ...], Mapping[str, Expr]]:
