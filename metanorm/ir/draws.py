@@ -45,7 +45,7 @@ def _drawn_inputs(program: Program) -> Mapping[Ref, InputDecl]:
             "mask" if DRAWS[let.op.distribution].boolean else "tensor",
             dims,
             required=False,
-            drawn=let.op,
+            drawn=replace(let.op, axes=(), number=0),  # `dims` has the axes
         )
     return declared
 
