@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any
 
-from metanorm.ir.aggregation import REGULAR, Aggregation, ByIndex, Chunks, Grouping
+from metanorm.ir.aggregation import Aggregation, ByIndex
 from metanorm.ir.nodes import Axis, Count, Input, Let, Pool, Type
 from metanorm.ir.operands import every_let
+from metanorm.ir.partitions import RegularPartition
 from metanorm.ir.program import Argument, Divisible, InputDecl, Program
 from metanorm.ir.scalar import Const, Hyper
 from metanorm.ir.space import Space, cell_name
@@ -28,19 +28,20 @@ class BlockLabels:
     """
 
     axis: str
-    grouping: Grouping
+    grouping: RegularPartition
     input: str
     count: str
 
     @property
     def kind(self) -> str:
         """The name of the partition in the language."""
-        return type(self.grouping).__name__.lower()
+        return self.grouping.name
 
     @property
     def number(self) -> str | int:
         """The argument of the partition: a constructor argument, by name, or a number."""
-        scalar = _number_of(self.grouping)
+        scalar = self.grouping.number
+        assert isinstance(scalar, (Hyper, Const)), scalar
         return scalar.name if isinstance(scalar, Hyper) else int(scalar.value)
 
 
@@ -106,7 +107,7 @@ def _labels(program: Program) -> Iterator[BlockLabels]:
     returned = {dim for _, dims in program.output_dims for dim in dims}
     space = Space(program.axes)
     for axis, grouping in dict.fromkeys(_partitions(program)):
-        is_known = (axis,) in lengths and isinstance(_number_of(grouping), (Hyper, Const))
+        is_known = (axis,) in lengths and isinstance(grouping.number, (Hyper, Const))
         is_single = not (space[axis].parts or space[axis].variadic or space[axis].cells_of)
         if is_known and is_single and cell_name(axis, grouping) not in returned:
             name = f"{axis.lower()}_block"
@@ -116,17 +117,10 @@ def _labels(program: Program) -> Iterator[BlockLabels]:
             yield BlockLabels(axis, grouping, name, f"{name}s")
 
 
-def _partitions(program: Program) -> Iterator[tuple[str, Grouping]]:
+def _partitions(program: Program) -> Iterator[tuple[str, RegularPartition]]:
     for let in every_let(program.body):
         over: Aggregation = let.op.over if isinstance(let.op, (Pool, Count)) else ()
-        yield from ((axis, grouping) for axis, grouping in over if isinstance(grouping, REGULAR))
-
-
-def _number_of(grouping: Grouping) -> Any:
-    if isinstance(grouping, Chunks):
-        return grouping.size
-    assert isinstance(grouping, REGULAR)
-    return grouping.count
+        yield from ((axis, g) for axis, g in over if isinstance(g, RegularPartition))
 
 
 def _changed(node: object, changes: Mapping[object, object]) -> object:
