@@ -285,7 +285,7 @@ def pool_numbers(program: Program) -> dict[str, int]:
     built_example = _Example(program, {})
     used: set[str] = set()
     for _, matrix in built_example.matrices:
-        for part in ("count", "size", "width"):
+        for part in ("number", "width"):
             scalar = getattr(matrix, part, None)
             used |= _hyperparameter_names(scalar) if scalar is not None else set()
     for axis in program.axes:
