@@ -103,6 +103,26 @@ def test_numbers_that_json_has_not(run: Streams) -> None:
     assert "Infinity" not in out and json.loads(out)["programs"]
 
 
+def test_a_grouping_in_json_says_which_it_is(run: Streams) -> None:
+    def aggregations(value: Any) -> list[str]:
+        if isinstance(value, dict):
+            own = [json.dumps(value["over"])] if "over" in value else []
+            return own + aggregations([*value.values()])
+        return (
+            [text for item in value for text in aggregations(item)]
+            if isinstance(value, list)
+            else []
+        )
+
+    norm = "norm A {{\n  input  x[N, C]\n  output x - mean(x over C: {})\n}}\n"
+    groupings = ("blocks(2)", "chunks(2)", "interleave(2)", "window(2)", "causal(2)")
+    over = [
+        aggregations(validated("inspect", run("inspect", "-", "--json", stdin=text)[1])["programs"])
+        for text in map(norm.format, groupings)
+    ]
+    assert all(over) and len({of_norm[0] for of_norm in over}) == len(groupings)
+
+
 # ---- explain
 
 

@@ -7,19 +7,20 @@ Each is a class, and all that the compiler knows of it stands here. The oracle h
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from metanorm.ir.scalar import Apply, Const, Scalar
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RegularPartition:
     """A partition by one number, which has to divide the length of the axis."""
 
+    # As the language writes it. Each class has its own; it is a field so that JSON has it.
+    name: str = field(default="", init=False)
     number: Scalar
 
-    name: ClassVar[str]  # as the language writes it
     counts_pools: ClassVar[bool]  # whether the number is that of the pools, or of positions in each
     is_consecutive: ClassVar[bool]  # whether a pool is one run of positions, or pools take turns
 
