@@ -133,6 +133,7 @@ class Fingerprint:
         default_text = "" if decl.required else repr(default)
         dims = self._dims(decl.dims)
         sort = f"{decl.sort} by offsets" if decl.offsets else decl.sort
+        sort += " of a piece" * decl.of_piece
         drawn = f" drawn {self._init(decl.drawn)}" if decl.drawn is not None else ""
         return f"input {names.index(name)} {sort}[{dims}] of {table} {default_text}{drawn}"
 

@@ -189,6 +189,7 @@ def test_the_names_of_the_passes_are_those_of_their_modules() -> None:
     rest = {"__init__", "affine", "algebra", "builder", "derivatives", "directions", "pipeline"}
     rest |= {
         "compositions",
+        "cut_blocks",
         "divided",
         "gradients_of_messages",
         "joint_messages",

@@ -50,8 +50,8 @@ def passed(
         return {**results(norm, xs[rank], arriving[rank], call), "sent": []}
     sent = Messages()
     with runtime.use(route), sent:  # type: ignore[arg-type]
-        found = results(norm, xs[rank], arriving[rank])
-    return {**found, "sent": sent.messages}
+        tensors = results(norm, xs[rank], arriving[rank])
+    return {**tensors, "sent": sent.messages}
 
 
 def as_tensors_on_a_mesh(

@@ -113,10 +113,10 @@ def expected(text: str, how: Mapping[str, Any], reference: Reference) -> dict[st
     y = reference(leaf, state)
     (y * arriving).sum().backward()  # type: ignore[no-untyped-call]
     gradients = {f"gradient of {n}": p.grad for n, p in state.items() if p.grad is not None}
-    found = {"y": y.detach(), "dx": leaf.grad, **gradients}
+    tensors = {"y": y.detach(), "dx": leaf.grad, **gradients}
     if dict(norm.named_buffers()):
-        found["buffer seen"] = x.mean((0, 2))
-    return found  # type: ignore[return-value]
+        tensors["buffer seen"] = x.mean((0, 2))
+    return tensors  # type: ignore[return-value]
 
 
 def joined(name: str, each: Sequence[Tensor]) -> Tensor:
@@ -170,10 +170,10 @@ def test_distributed_tensors_are_not_gathered(team: Team) -> None:
         wanted = expected(text, how, reference)
         for size in (2, 4):
             arguments = (text, how, {"channels": 12}, 1, x, arriving)
-            for found in team.run("cut_blocks:as_tensors_on_a_mesh", *arguments, size=size):
-                assert found["messages"] <= 4, name
+            for tensors in team.run("cut_blocks:as_tensors_on_a_mesh", *arguments, size=size):
+                assert tensors["messages"] <= 4, name
                 for what, right in wanted.items():
-                    assert difference(found[what], right) <= 1e-10, (name, what)
+                    assert difference(tensors[what], right) <= 1e-10, (name, what)
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,8 @@ def check(
 ) -> None:
     wrong = []
     for name, known in POOLING.items():
+        if setting.training and PROGRAMS[name].drawn_inputs:
+            continue  # processes draw numbers of their own
         errors = differences(team, paths[name], PROGRAMS[name], known, shards, setting)
         wrong += [f"{name}: {what} by {e:.1e}" for what, e in errors.items() if not e <= tolerance]
     assert not wrong, "\n".join(wrong)

@@ -25,8 +25,8 @@ def layouts_of(
         whole = _length(norm, info, axis)
         if whole is None or not (pieces or info.partitions(axis)):
             continue
-        own = pieces.get(axis)
-        gathered, rank = _gathered(group, (whole, own))
+        piece = pieces.get(axis)
+        gathered, rank = _gathered(group, (whole, piece))
         lengths = [piece if piece is not None else whole for whole, piece in gathered]
         problem = _problem_of_lengths(gathered)
         layouts[axis] = Layout(tuple(lengths), rank)

@@ -157,8 +157,8 @@ class _VariantPrinter:
         arguments: dict[str, Expr] = {}
         for label in self.variant.labels:
             number = label.number
-            given: Expr = Name(f"self.{number}") if isinstance(number, str) else integer(number)
-            how = (Literal(label.axis), Literal(label.kind), given)
+            argument: Expr = Name(f"self.{number}") if isinstance(number, str) else integer(number)
+            how = (Literal(label.axis), Literal(label.kind), argument)
             arguments[label.input] = call(f"{PROCESSES}.labels", *how)
             arguments[label.count] = call(f"{PROCESSES}.blocks", *how)
         return arguments
