@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Union
+from typing import TypeGuard, Union
 
 from metanorm.ir.aggregation import Reach
-from metanorm.ir.nodes import Let, Op, Recurrence, Ref
+from metanorm.ir.nodes import AxisMap, Let, Op, Recurrence, Ref
 from metanorm.ir.nodes import Pool as PoolOp
 
 
@@ -62,6 +62,11 @@ def reach_of(op: Op) -> tuple[str, Reach] | None:
     """The axis of a scan and its reach along that axis; `None` for other operations."""
     over = op.over if isinstance(op, PoolOp) else ()
     return next(((axis, m) for axis, m in over if isinstance(m, Reach)), None)
+
+
+def is_sparsestmax(op: Op) -> TypeGuard[AxisMap]:
+    """Whether an operation is sparsestmax or its adjoint, which are of whole lines."""
+    return isinstance(op, AxisMap) and op.function == "sparsestmax"
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,8 +25,9 @@ SOME = {
     "layer_norm": ["layer_norm_train_forward_islands", "layer_norm_train_backward_islands"],
     "batch_norm": ["batch_norm_train_forward_sweep_1", "batch_norm_train_forward_finalize_1"],
     "graph_norm": ["graph_norm_train_forward_sweep_1"],
+    "sparse_switch_norm": ["sparse_switch_norm_train_forward_finalize_1"],
 }
-MOST = {"layer_norm": 512, "batch_norm": 0, "graph_norm": 0}  # bytes of registers in memory
+MOST = {"layer_norm": 512}  # bytes of registers in memory, where there are any
 
 REPORT = """
 import re
@@ -54,5 +55,5 @@ def test_kernels_fit_registers(name: str, tmp_path: Path) -> None:
     rows = [line.split() for line in done.stdout.splitlines()]
     assert {(row[0], row[1]) for row in rows} == {(k, a) for k in SOME[name] for a in ("80", "90")}
     for kernel, _, registers, spilled, atomic in rows:
-        assert 0 < int(registers) <= 255 and int(spilled) <= MOST[name], kernel
+        assert 0 < int(registers) <= 255 and int(spilled) <= MOST.get(name, 0), kernel
         assert atomic == "False", f"{kernel} adds up in an order that is another each time"

@@ -150,9 +150,9 @@ def _triton_type(kind: str) -> str:
     """The type of an argument in a signature of Triton."""
     if kind in ("starts", "order", "index", "links"):
         return "*i64"
-    return {"tensor": "*fp32", "value": "*fp32", "part": "*fp32", "momentum": "fp64"}.get(
-        kind, "i32"
-    )
+    pointers = dict.fromkeys(("tensor", "value", "part"), "*fp32")
+    numbers = dict.fromkeys(("momentum", "argument"), "fp64")
+    return {**pointers, **numbers}.get(kind, "i32")
 
 
 def _assemble(ptx: str, architecture: int) -> tuple[int, int]:

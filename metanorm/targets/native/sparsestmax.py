@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from metanorm.ir.nodes import AxisMap, Let
 from metanorm.nest.nest import Nest
+from metanorm.nest.statements import is_sparsestmax
 from metanorm.targets.native.cir import (
     Apply,
     Assign,
@@ -22,11 +23,6 @@ from metanorm.targets.native.values import NarrowValues
 
 ZERO = Number(0)
 NEAREST, ARRIVED = Prefix("&", Name("nearest")), Prefix("&", Name("arriving"))
-
-
-def is_sparsestmax(op: object) -> bool:
-    """Whether an operation is sparsestmax or its adjoint."""
-    return isinstance(op, AxisMap) and op.function == "sparsestmax"
 
 
 def on_simplex(nest: Nest) -> bool:

@@ -33,7 +33,7 @@ from metanorm.ir.program import Program
 from metanorm.ir.roles import roles
 from metanorm.nest.arguments import start_of
 from metanorm.nest.nest import Nest
-from metanorm.nest.statements import reach_of
+from metanorm.nest.statements import is_sparsestmax, reach_of
 from metanorm.plan.sweeps import Reduction
 from metanorm.targets.python.pyir import Expr, Name
 from metanorm.targets.triton.terms import ONE
@@ -41,7 +41,7 @@ from metanorm.targets.triton.terms import ONE
 RESERVED = frozenset(
     """False None True and as assert async await break class continue def del elif else except
     finally for from global if import in is lambda nonlocal not or pass raise return try while with
-    tl triton arithmetic float int range min max abs REAL INDEX ROWS BLOCK LANES CELLS PARTS
+    tl triton arithmetic simplex float int range min max abs REAL INDEX ROWS BLOCK LANES CELLS PARTS
     program chunk block island first left begin end row cell inside in_rows in_columns in_cells
     place start stop length""".split()
 )
@@ -117,9 +117,15 @@ class KernelContext:
         return self._axis_orders.get(ref, self.lets[ref].type.axes)
 
     def phase_axes(self, ref: Ref) -> tuple[str, ...]:
-        """The axes of the cells of a phase that computes a value. A state moves along another."""
-        op, order = self.lets[ref].op, self.axis_order(ref)
-        return tuple(a for a in order if not (isinstance(op, Recurrence) and a == op.axis))
+        """The axes of the cells of a phase that computes a value. A cell has all of its
+        `line_axis`."""
+        line_axis = self.line_axis(ref)
+        return tuple(axis for axis in self.axis_order(ref) if axis != line_axis)
+
+    def line_axis(self, ref: Ref) -> str | None:
+        """The axis along which a cell of a phase computes one value after the other, if it does."""
+        op = self.lets[ref].op
+        return op.axis if isinstance(op, Recurrence) or is_sparsestmax(op) else None
 
     def reads_along_axis(self, ref: Ref) -> bool:
         """Whether a value reads other positions of an axis that it has itself."""

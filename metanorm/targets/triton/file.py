@@ -31,7 +31,8 @@ def file_text(origin: str, norms: Iterable[PrintedNorm]) -> str:
     if re.search(r"\bmath\.", kernels):
         imports.append(Import("math"))
     imports += [Blank(), Import("triton"), Import("triton.language as tl"), Blank()]
-    imports += [Import("metanorm.runtime.triton", ("arithmetic",))]
+    helpers = [name for name in ("arithmetic", "simplex") if re.search(rf"\b{name}\.", kernels)]
+    imports += [Import("metanorm.runtime.triton", tuple(helpers))] if helpers else []
     doc = (f"Triton kernels for the norms of `{origin}`.",)
     head = text_from_pyir(Module(tuple(imports), doc))
     comment = "# What `metanorm.runtime.triton` has to know to launch them."

@@ -8,8 +8,14 @@ from metanorm.nest.nest import Block
 from metanorm.targets.python.pyir import Function, Parameter, Stmt
 from metanorm.targets.triton.context import Arguments, KernelContext
 
-# A kernel is compiled per number and dtype, except for momenta, which change from call to call.
-ANNOTATIONS = {"number": "tl.constexpr", "dtype": "tl.constexpr", "momentum": "tl.float64"}
+# A kernel is compiled per number and dtype, except for momenta and arguments, which may change from
+# call to call.
+ANNOTATIONS = {
+    "number": "tl.constexpr",
+    "dtype": "tl.constexpr",
+    "momentum": "tl.float64",
+    "argument": "tl.float64",
+}
 
 
 def kernel_function(

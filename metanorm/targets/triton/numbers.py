@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from metanorm.ir.aggregation import Reach
-from metanorm.ir.nodes import Link, Number, Op
+from metanorm.ir.nodes import AxisMap, Link, Number, Op
 from metanorm.ir.program import Program
 from metanorm.ir.scalar import Apply, Const, Hyper, Scalar, SizeOf, scalar_text
 from metanorm.nest.arguments import dimensions, size_argument_dims
@@ -35,6 +35,8 @@ def numbers_function(name: str, program: Program) -> Function:
     for let in program.body:
         for key, scalar in scan_numbers(let.op):
             entries.setdefault(key, printer.scalar(scalar))
+        if isinstance(let.op, AxisMap) and (argument := let.op.argument) is not None:
+            entries.setdefault(argument_key(argument), call("float", printer.scalar(argument)))
         if isinstance(let.op, Number) and not isinstance(let.op.value, Const):
             entries.setdefault(f"number {scalar_text(let.op.value)}", printer.scalar(let.op.value))
     pairs = tuple((Literal(key), value) for key, value in entries.items())
@@ -59,6 +61,11 @@ def width_of(reach: Reach) -> Scalar | None:
 def width_key(width: Scalar) -> str:
     """The key of how many positions are within reach."""
     return f"width {scalar_text(width)}"
+
+
+def argument_key(argument: Scalar) -> str:
+    """The key of a number that a kernel is not compiled for, since it may change in training."""
+    return f"argument {scalar_text(argument)}"
 
 
 def links_key(link: Link, into: bool, part: str) -> str:

@@ -20,6 +20,7 @@ from metanorm.targets.python.pyir import Assign, Expr, ExprStmt, If, Name, Stmt,
 from metanorm.targets.triton.context import Arguments, KernelContext
 from metanorm.targets.triton.joining import joining_function
 from metanorm.targets.triton.kernel import kernel_function
+from metanorm.targets.triton.lines import print_sparsestmax
 from metanorm.targets.triton.phases import RELOCATIONS, Phase
 from metanorm.targets.triton.pool_loops import PoolPrinter
 from metanorm.targets.triton.scope import COLUMN, Array, Scope, stored_array
@@ -127,16 +128,23 @@ class PhasePrinter:
         if ref not in s.local and ref not in s.available:
             if ref in self.ctx.measured:
                 self._join_parts(*self.ctx.measured[ref])
+            elif (line_axis := self.ctx.line_axis(ref)) is not None:
+                self.arrays.append(self._print_line(ref))
+                self.lengths_of_steps.append((f"size {line_axis}",))
+                return
             elif isinstance(op, AxisMap):
                 self.pools.softmax(ref, op)
-            elif isinstance(op, Recurrence):
-                self.arrays.append(print_states(s, ref, op))
-                self.lengths_of_steps.append((f"size {op.axis}",))
-                return
             elif self._is_narrow_pool(ref):
                 self.pools.pools(self._pools_in_same_loop(ref))
         if ref in self.phase.stored:
             self.arrays.append(stored_array(s, ref, s.value(ref)))
+
+    def _print_line(self, ref: Ref) -> Array:
+        op = self.ctx.lets[ref].op
+        if isinstance(op, Recurrence):
+            return print_states(self.scope, ref, op)
+        assert isinstance(op, AxisMap)
+        return print_sparsestmax(self.scope, ref, op)
 
     def _is_narrow_pool(self, ref: Ref) -> bool:
         """Whether a value is a statistic of narrow values."""

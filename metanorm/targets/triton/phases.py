@@ -18,6 +18,7 @@ from metanorm.ir.nodes import (
     Concat,
     Count,
     Lookup,
+    Op,
     Piece,
     Pool,
     Recurrence,
@@ -25,10 +26,15 @@ from metanorm.ir.nodes import (
     Rename,
 )
 from metanorm.ir.operands import operands
-from metanorm.nest.statements import reach_of
+from metanorm.nest.statements import is_sparsestmax, reach_of
 from metanorm.targets.triton.context import KernelContext
 
 RELOCATIONS = (Rename, Lookup, Piece, Concat)  # they read an array at another position
+
+
+def reads_arrays(op: Op) -> bool:
+    """Whether an operation reads its operands at other positions than its own, from arrays."""
+    return isinstance(op, RELOCATIONS) or is_sparsestmax(op)
 
 
 @dataclass(frozen=True)
@@ -95,14 +101,14 @@ class Phases:
         def read(ref: Ref) -> list[Ref]:
             if ref in self.ctx.measured:
                 return []
-            moved = isinstance(self.op[ref], RELOCATIONS)
+            moved = reads_arrays(self.op[ref])
             return absent(r for r in operands(self.op[ref]) if moved or not self.ctx.is_inline(r))
 
         return closure(absent(refs), read)
 
     def _sources(self, missing: Iterable[Ref]) -> set[Ref]:
         """The values that need arrays, since missing values read them at other positions."""
-        moved = [self.op[r] for r in missing if isinstance(self.op[r], RELOCATIONS)]
+        moved = [self.op[r] for r in missing if reads_arrays(self.op[r])]
         return {o for op in moved for o in operands(op)}
 
     def _closure(
@@ -117,8 +123,8 @@ class Phases:
             """Whether the phase has a value, also at other positions along `moving_axis`."""
             if ref in available or self.ctx.is_external(ref) or self.ctx.is_inline(ref):
                 return True
-            is_state = isinstance(self.op[ref], Recurrence)  # which has more axes than its phase
-            if ref in members and moving_axis not in self.axes[ref] and not is_state:
+            is_line = self.ctx.line_axis(ref) is not None  # which has more axes than its phase
+            if ref in members and moving_axis not in self.axes[ref] and not is_line:
                 return True
             if (ref, moving_axis) not in known_at:
                 known_at[ref, moving_axis] = not self.is_phase_boundary(ref) and is_computable(
@@ -130,10 +136,10 @@ class Phases:
             op = self.op[ref]
             if ref in self.ctx.measured:
                 return self.ctx.measured[ref][0] in parts
-            if isinstance(op, RELOCATIONS):
+            if reads_arrays(op):
                 return all(o in available or self.ctx.is_external(o) for o in operands(op))
             if isinstance(op, AxisMap):
-                return op.function == "softmax" and is_available(op.value, op.axis)
+                return is_available(op.value, op.axis)
             if isinstance(op, Pool) and (scan := reach_of(op)) is not None:
                 return all(is_available(operand, scan[0]) for operand in operands(op))
             has_rule = isinstance(op, (*POINTWISE, Pool, Count, Recurrence))

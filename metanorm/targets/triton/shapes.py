@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from metanorm.ir.aggregation import ByIndex
-from metanorm.ir.nodes import AxisMap
+from metanorm.ir.nodes import Buffer, Input, Param
+from metanorm.ir.operands import operands
 from metanorm.nest.layouts import AxisGroup
 from metanorm.nest.nest import Nest
+from metanorm.nest.statements import is_sparsestmax
 from metanorm.plan.sweeps import Reduction
 from metanorm.targets.triton.context import KernelContext
 
@@ -59,8 +61,11 @@ def unsupported_in_triton(nest: Nest) -> Iterator[str]:
     """The reasons why Triton alone has no kernel for a nest."""
     if nest.extra_axes:
         yield "a value larger than the input"
-    axis_maps = (let.op for let in nest.program.body if isinstance(let.op, AxisMap))
-    yield from (op.function for op in axis_maps if op.function != "softmax")
+    ops = nest.program.index.ops
+    lines = {ref for op in ops.values() if is_sparsestmax(op) for ref in operands(op)}
+    tensors = (op for op in map(ops.get, lines) if isinstance(op, (Input, Param, Buffer)))
+    if any(nest.array[tensor.name].optional for tensor in tensors):
+        yield "sparsestmax of a tensor that may be missing"
 
 
 def sweep_shape(context: KernelContext, reductions: Sequence[Reduction]) -> TileShape:

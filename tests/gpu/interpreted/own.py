@@ -195,6 +195,16 @@ NORMS: dict[str, tuple[str, dict[str, int], tuple[int, ...], dict[str, Tensor]]]
         """,
         {}, (40, 2), {"e": torch.cartesian_prod(torch.arange(40), torch.arange(0, 40, 3)).T},
     ),
+    "sparse weights of lines": (
+        """
+        input  x[N, C = num_c, *S]
+        param  table[C, K = 4] = normal(0, 1)
+        let    share = sparsestmax(mean(x over *S) over C, radius = 0.4)
+        let    part = sparsestmax(table over K, radius = 0.3)
+        output x * share + sum(part * tanh(table) over K), part = max(part over C)
+        """,
+        {"num_c": 5}, (4, 5, 3), {},
+    ),
     "lengths that positions are compared with": (
         """
         input  x[N, T, D], lengths: index[N]
