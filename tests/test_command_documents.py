@@ -106,8 +106,8 @@ def test_numbers_that_json_has_not(run: Streams) -> None:
 def test_a_grouping_in_json_says_which_it_is(run: Streams) -> None:
     def aggregations(value: Any) -> list[str]:
         if isinstance(value, dict):
-            own = [json.dumps(value["over"])] if "over" in value else []
-            return own + aggregations([*value.values()])
+            here = [json.dumps(value["over"])] if "over" in value else []
+            return here + aggregations([*value.values()])
         return (
             [text for item in value for text in aggregations(item)]
             if isinstance(value, list)
