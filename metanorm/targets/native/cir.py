@@ -141,6 +141,17 @@ class For:
 
 
 @dataclass(frozen=True, slots=True)
+class Pieces:
+    """The elements of rows between two bounds, in pieces: `length` of them, from `start` on. With
+    `rows`, the bounds of some rows, in tiles: such pieces of the rows from `begin` to `end`."""
+
+    low: Expr
+    high: Expr
+    body: tuple[Stmt, ...]
+    rows: tuple[Expr, Expr] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class If:
     """`if (condition) { body }`."""
 
@@ -174,7 +185,7 @@ class InLayouts:
     cases: tuple[tuple[tuple[str, ...], tuple[Stmt, ...]], ...]
 
 
-Stmt = Union[Declare, Assign, ExprStmt, For, If, Block, InLayouts, Return, ReturnVoid]
+Stmt = Union[Declare, Assign, ExprStmt, For, Pieces, If, Block, InLayouts, Return, ReturnVoid]
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,8 +59,9 @@ RESERVED = frozenset(
     INFINITY NAN TOTALS ALIKE WEIGHED SUM MOMENTS MAXIMUM MINIMUM DONE NO_MEMORY BROKEN_LABELS
     GAP LARGE_PAGE UNCOUNTABLE piece aligned countable empty of_rows parts_in put_by report
     room_to_align running scan scan_lanes scan_pasts scan_windows scan_segments segment_end
-    FOR EACH EACH_OF STEPS PRAGMA SIMD REDUCING tile_rows at set_lengths TENSOR LENGTHS STRIDES
-    ENTRY KEPT ONCE LOOPS
+    FOR EACH EACH_OF PIECES EACH_PIECE TILES EACH_TILE STEPS PRAGMA SIMD REDUCING tile_rows at
+    elements_from prefetch_from row_moments tile_moments column_moments set_lengths TENSOR LENGTHS
+    STRIDES ENTRY KEPT ONCE LOOPS
     take_in times bool true false size_t int64_t uintptr_t uint8_t uint16_t uint32_t""".split()
 )
 # Names of the sums of a reduction in sweeps, and of what holds one row of a value.

@@ -33,6 +33,7 @@ from metanorm.targets.native.context import KernelContext
 from metanorm.targets.native.elements import Elements
 from metanorm.targets.native.joining import JOIN_RULES, join_rule
 from metanorm.targets.native.members import accumulator, shared
+from metanorm.targets.native.moments import plain_moments
 from metanorm.targets.native.narrow import NarrowPrinter
 from metanorm.targets.native.tiling import ELEMENT, LENGTH, ONE, TILE, ZERO, Tiling, row_loop
 
@@ -55,6 +56,7 @@ class SweepPrinter:
         measured = [reduction for _, reduction in self.numbered_reductions]
         self.tiling = Tiling(context, measured, context.loops[len(context.nest.extra_axes) :])
         self.elements = Elements(self.tiling, narrow.values, sweep)
+        self.plain_moments = plain_moments(self.tiling, narrow, sweep)
 
     # ---- the function
 
@@ -70,11 +72,14 @@ class SweepPrinter:
                 )
             if has_output is not None:
                 body.append(If(Prefix("!", has_output), (cir.ReturnVoid(),)))
-        names = [self.ctx.name(read) for read in self.sweep.reads]
-        names += [self.ctx.name(output) for output, _ in self.sweep.writes]
-        body += [Declare("const tensor", name, shared(name)) for name in names]
-        body += [Declare("real", f"{name}_row", length=TILE) for name in names]
-        body += self._loops()
+        if self.plain_moments is not None:
+            body += self.tiling.outer_loops([self.plain_moments])
+        else:
+            names = [self.ctx.name(read) for read in self.sweep.reads]
+            names += [self.ctx.name(output) for output, _ in self.sweep.writes]
+            body += [Declare("const tensor", name, shared(name)) for name in names]
+            body += [Declare("real", f"{name}_row", length=TILE) for name in names]
+            body += self._loops()
         parameters = (
             ("const void *", "values_"), ("const range *", "r"), ("const accumulator *", "a"),
         )  # fmt: skip

@@ -32,6 +32,7 @@ from metanorm.targets.native.cir import (
     Member,
     Name,
     Number,
+    Pieces,
     Prefix,
     Return,
     ReturnVoid,
@@ -234,11 +235,11 @@ def _statement(s: Stmt, depth: int) -> list[str]:
             return [*parts, "#endif"]
         case Block(body):
             return [f"{pad}{{", *_body(body, depth + 1), f"{pad}}}"]
-        case For():
+        case For() | Pieces():
             return _for(s, depth)
 
 
-def _for(loop: For, depth: int) -> list[str]:
+def _for(loop: For | Pieces, depth: int) -> list[str]:
     """A loop, on one line with the loops directly inside it as far as they fit."""
     pad = "    " * depth
     pragmas, head = _pragmas(loop), f"{pad}{_head(loop)}"
@@ -254,16 +255,18 @@ def _for(loop: For, depth: int) -> list[str]:
     return [*pragmas, *heads, *body]
 
 
-def _only_loop(loop: For) -> For | None:
+def _only_loop(loop: For | Pieces) -> For | Pieces | None:
     """The loop directly inside a loop, if it needs no pragma on a line of its own."""
     inner = loop.body[0]
-    if len(loop.body) > 1 or not isinstance(inner, For) or _pragmas(inner):
+    if len(loop.body) > 1 or not isinstance(inner, (For, Pieces)) or _pragmas(inner):
         return None
     return inner
 
 
-def _pragmas(loop: For) -> list[str]:
+def _pragmas(loop: For | Pieces) -> list[str]:
     """The lines above a loop."""
+    if isinstance(loop, Pieces):
+        return []
     if loop.work is not None:
         nest = f" collapse({loop.nest})" if loop.nest > 1 else ""
         enough = f"if ({expression(loop.work)} > SERIAL)"
@@ -280,8 +283,10 @@ def _reductions(loop: For) -> list[str]:
     return [f"reduction({o} : {', '.join(variables)})" for o, variables in names.items()]
 
 
-def _head(loop: For) -> str:
+def _head(loop: For | Pieces) -> str:
     """The head of a loop, by the macros of `metanorm.h`."""
+    if isinstance(loop, Pieces):
+        return _head_of_pieces(loop)
     reductions = _reductions(loop) if loop.simd else []
     simd = "SIMD " if loop.simd and not reductions else ""
     if len(reductions) == 1:
@@ -289,15 +294,32 @@ def _head(loop: For) -> str:
     return f"{simd}{_range(loop)}"
 
 
+def _head_of_pieces(loop: Pieces) -> str:
+    """The head of a loop over pieces of rows, or over tiles of them."""
+    bounds = [*filter(None, [loop.rows]), (loop.low, loop.high)]
+    axes = [axis for low, high in bounds if (axis := _ranged_axis(low, high)) is not None]
+    whole = "EACH_PIECE" if loop.rows is None else "EACH_TILE"
+    part = "PIECES" if loop.rows is None else "TILES"
+    macro, arguments = (whole, axes) if len(axes) == len(bounds) else (part, list(sum(bounds, ())))
+    return f"{macro}({', '.join(map(expression, arguments))})"
+
+
+def _ranged_axis(low: Expr, high: Expr) -> Expr | None:
+    """The axis whose range of a worker has these bounds."""
+    match low, high:
+        case Element(Member(Name("r"), "lo"), axis), Element(Member(Name("r"), "hi"), same):
+            return axis if axis == same else None
+    return None
+
+
 def _range(loop: For) -> str:
     """What a loop goes over."""
     macro, arguments = "STEPS", [loop.low, loop.high, loop.step]
     if loop.step == Number(1):
         macro, arguments = "FOR", [loop.low, loop.high]
+        if (axis := _ranged_axis(loop.low, loop.high)) is not None:
+            macro, arguments = "EACH", [axis]
         match loop.low, loop.high:
-            case Element(Member(Name("r"), "lo"), axis), Element(Member(Name("r"), "hi"), same):
-                if axis == same:
-                    macro, arguments = "EACH", [axis]
             case Apply("low", (_, axis)), Apply("high", (_, _, size)):
                 macro, arguments = "EACH_OF", [axis, size]
     return f"{macro}({', '.join([loop.variable, *map(expression, arguments)])})"

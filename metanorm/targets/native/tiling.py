@@ -16,6 +16,7 @@ from metanorm.targets.native.cir import (
     Infix,
     Name,
     Number,
+    Pieces,
     Stmt,
 )
 from metanorm.targets.native.context import KernelContext
@@ -117,6 +118,15 @@ class Tiling:
         """The point at which the current row starts."""
         return self._point(self.at)
 
+    def tile_point(self) -> Expr:
+        """The point at which a tile of rows along one axis starts."""
+        return self._point({**self.at, **{key_of(group): Name("begin") for group in self.rows}})
+
+    @property
+    def is_grouped(self) -> bool:
+        """Whether some rows are reached through their groups."""
+        return any(map(self._grouped, self.loops))
+
     def prefetch_point(self) -> Expr | None:
         """The start of a later row, to prefetch it; `None` in tiles along several axes."""
         if len(self.rows) != 1:
@@ -164,24 +174,9 @@ class Tiling:
 
     def outer_loops(self, body: list[Stmt]) -> list[Stmt]:
         """The loops around a tile: over outer axes, blocks of rows, and pieces of rows."""
-        low, high = self.bounds(self.vector)
-        remaining = Infix("-", high, START)
-        body = [
-            Declare("const int64_t", "length", Apply("min", (TILE, remaining))),
-            *body,
-        ]
-        body = [For("start", low, high, tuple(body), step=TILE)]
-        if self.rows:
-            first, last = self._tile_bounds()
-            rows = Apply("tile_rows", (self._extent(self.vector),))
-            step = Declare("const int64_t", "rows", rows)
-            end = Declare(
-                "const int64_t",
-                "end",
-                Apply("min", (Infix("+", Name("begin"), Name("rows")), last)),
-            )
-            body = [step, For("begin", first, last, (end, *body), step=Name("rows"))]
-        return self.over(self.loops[:-1], body)
+        rows = self._tile_bounds() if self.rows else None
+        pieces = Pieces(*self.bounds(self.vector), tuple(body), rows)
+        return self.over(self.loops[:-1], [pieces])
 
     def over(self, loops: Sequence[AxisGroup], body: list[Stmt]) -> list[Stmt]:
         """Loops around a body, but for those over the rows of a tile."""

@@ -147,9 +147,23 @@ static inline int64_t tile_rows(int64_t length) {
     return min(TILE_ROWS, TILE_AREA / max(min(TILE, length), 1));
 }
 
+/* Loops over rows piece by piece: `length` elements from `start` on, between two bounds or in the
+ * range `r` of an axis. And over tiles, which are such pieces of the rows from `begin` to `end`:
+ * between two bounds or in the range of an axis. */
+#define PIECES(from, to) \
+    for (int64_t start = (from), length; (length = min(TILE, (to) - start)) > 0; start += TILE)
+#define EACH_PIECE(axis) PIECES(r->lo[axis], r->hi[axis])
+#define TILES(first, last, from, to) \
+    for (int64_t rows = tile_rows((to) - (from)), begin = (first), end; \
+         (end = min(begin + rows, (last))) > begin; begin = end) \
+        PIECES(from, to)
+#define EACH_TILE(axis_of_rows, axis) \
+    TILES(r->lo[axis_of_rows], r->hi[axis_of_rows], r->lo[axis], r->hi[axis])
+
 #include "metanorm/rows.h"
 #include "metanorm/narrow.h"
 #include "metanorm/accumulators.h"
+#include "metanorm/moments.h"
 #include "metanorm/lines.h"
 #include "metanorm/groups.h"
 #ifdef SCANS

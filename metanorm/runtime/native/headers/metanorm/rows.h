@@ -197,11 +197,18 @@ static inline int direct(const tensor *t) {
     return t->data && t->type == REAL_TYPE && t->stride[VECTOR] == 1;
 }
 
-/* A row of a tensor: as it lies in memory where it can be read there, else in the buffer. */
-static inline const real *row(const tensor *t, const int64_t *at, int64_t count, real *buffer) {
-    if (direct(t)) return (const real *)t->data + offset(t, at);
-    widen(t->data, t->type, offset(t, at), t->stride[VECTOR], count, buffer);
+/* The elements from an offset on: as they lie in memory where they can be read there, else in the
+ * buffer. */
+static inline const real *elements_from(const tensor *t, int64_t first, int64_t count,
+                                        real *buffer) {
+    if (direct(t)) return (const real *)t->data + first;
+    widen(t->data, t->type, first, t->stride[VECTOR], count, buffer);
     return buffer;
+}
+
+/* The same for the row at a place. */
+static inline const real *row(const tensor *t, const int64_t *at, int64_t count, real *buffer) {
+    return elements_from(t, offset(t, at), count, buffer);
 }
 
 /* How far a row is ahead that had better be asked for now. */
@@ -209,15 +216,20 @@ static inline int64_t ahead(int64_t count) {
     return AHEAD / max(count * (int64_t)sizeof(real), 1);
 }
 
-/* Ask for a row, if it is short: those that are read several times before the next ones come
- * too suddenly for the processor to foresee them. */
-static inline void prefetch(const tensor *t, const int64_t *at, int64_t count) {
+/* Ask for the elements of a row from an offset on, if it is short: those that are read several
+ * times before the next ones come too suddenly for the processor to foresee them. */
+static inline void prefetch_from(const tensor *t, int64_t first, int64_t count) {
 #ifdef __GNUC__
     const int64_t size = bytes_of(t->type);
     if (t->stride[VECTOR] != 1 || 4 * count * size > AHEAD) return;
-    const char *there = (const char *)t->data + offset(t, at) * size;
+    const char *there = (const char *)t->data + first * size;
     for (int64_t i = 0; i < count * size; i += 64) __builtin_prefetch(there + i);
 #endif
+}
+
+/* The same for the row at a place. */
+static inline void prefetch(const tensor *t, const int64_t *at, int64_t count) {
+    prefetch_from(t, offset(t, at), count);
 }
 
 /* Where to write a row, and what is left to do when it is written. */
