@@ -18,6 +18,8 @@ from metanorm.nest.nest import Nest
 from metanorm.nest.nest_from_plan import EXTERNAL_OPS
 from metanorm.passes.variants import without_statistics
 
+TABLE_WIDTH = 200  # of a table on one line
+
 # From the function of a norm and one of its nests to the name of the kernel in the file.
 KernelNaming = Callable[[str, Nest], str]
 
@@ -35,28 +37,21 @@ class PrintedNorm:
 
 
 def table_text(table: Mapping[str, Any]) -> str:
-    """A table as JSON, with lists of words on one line."""
-    return _with_short_lists(json.dumps(table, indent=1))
+    """A table as JSON. What fits stands on one line, and lists do in any case."""
+    return "{\n" + ",\n".join(_entries(table, " ")) + "\n}"
 
 
-def _with_short_lists(table: str) -> str:
-    """JSON with lists of words on one line."""
-    lines: list[str] = []
-    for line in table.split("\n"):
-        inner = line.strip()
-        if lines and (
-            lines[-1].endswith("[") or (inner.startswith('"') and _is_open_list(lines[-1]))
-        ):
-            lines[-1] += ("" if lines[-1].endswith("[") else " ") + inner
-        elif lines and inner.startswith("]") and "[" in lines[-1]:
-            lines[-1] += inner
-        else:
-            lines.append(line)
-    return "\n".join(lines)
+def _entries(table: Mapping[str, Any], margin: str) -> list[str]:
+    """The entries of a table, each with its line or lines."""
+    return [f"{margin}{json.dumps(key)}: {_value(value, margin)}" for key, value in table.items()]
 
 
-def _is_open_list(line: str) -> bool:
-    return "[" in line and not line.rstrip().endswith(("]", "],", "{", "}"))
+def _value(value: Any, margin: str) -> str:
+    """A value as JSON, behind its key."""
+    line = json.dumps(value)
+    if not isinstance(value, dict) or len(line) <= TABLE_WIDTH:
+        return line
+    return "{\n" + ",\n".join(_entries(value, margin + " ")) + f"\n{margin}}}"
 
 
 def kernel_table(norm: PrintedNorm, named: KernelNaming) -> dict[str, Any]:

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
-from metanorm.targets.native.cir import Alternatives, Definition, Enum, Function, Guarded, Include
+from metanorm.targets.native.cir import (
+    Alternatives,
+    Definition,
+    Enum,
+    Function,
+    Guarded,
+    Include,
+    Struct,
+)
 from metanorm.targets.native.merged_bodies import merged
 
 # The definition that each layout has at one place of the file; a layout may have none.
@@ -28,18 +36,27 @@ def with_alternatives(layouts: Mapping[str, Sequence[Definition]]) -> Iterator[D
 
 
 def _blocks(slots: Iterable[Slot]) -> list[list[Slot]]:
-    """The slots that are alternatives together, since the same layouts share their functions.
-    Constants go with the functions beside them: directives of their own would be longer."""
+    """The slots that are alternatives together: those that the same layouts share. Constants go
+    with the functions beside them, since directives of their own would be longer; but no function
+    is there twice for their sake."""
     blocks: list[list[Slot]] = []
     for slot in slots:
-        functions = [s for s in blocks[-1] if _is_function(s)] if blocks else []
-        if blocks and (
-            not functions or not _is_function(slot) or _sharing(functions) == _sharing([slot])
-        ):
+        if blocks and _belong_together([*blocks[-1], slot]):
             blocks[-1].append(slot)
         else:
             blocks.append([slot])
     return blocks
+
+
+def _belong_together(block: Sequence[Slot]) -> bool:
+    """Whether slots make no more cases together than each one that is long; or than the others or
+    the last one do, if none is."""
+    layouts = _layouts(block)
+    together = _sharing(block, layouts)
+    long = [slot for slot in block if _is_long(slot)]
+    if long:
+        return all(_sharing([slot], layouts) == together for slot in long)
+    return any(len(_sharing(part, layouts)) == len(together) for part in (block[:-1], block[-1:]))
 
 
 def _alternatives(block: Sequence[Slot]) -> Alternatives:
@@ -51,17 +68,23 @@ def _alternatives(block: Sequence[Slot]) -> Alternatives:
     )
 
 
-def _sharing(block: Sequence[Slot]) -> list[tuple[str, ...]]:
+def _sharing(block: Sequence[Slot], layouts: Iterable[str] | None = None) -> list[tuple[str, ...]]:
     """The layouts of a block, those with the same definitions together."""
     cases: dict[tuple[Definition | None, ...], tuple[str, ...]] = {}
-    for name in dict.fromkeys(name for slot in block for name in slot):
+    for name in layouts or _layouts(block):
         definitions = tuple(slot.get(name) for slot in block)
         cases[definitions] = (*cases.get(definitions, ()), name)
     return list(cases.values())
 
 
-def _is_function(slot: Slot) -> bool:
-    return any(isinstance(definition, Function) for definition in slot.values())
+def _layouts(block: Iterable[Slot]) -> list[str]:
+    """The layouts that have any definition of a block."""
+    return [*dict.fromkeys(name for slot in block for name in slot)]
+
+
+def _is_long(slot: Slot) -> bool:
+    """Whether definitions have many lines, unlike constants."""
+    return any(isinstance(definition, (Function, Struct)) for definition in slot.values())
 
 
 def _slots(layouts: Mapping[str, Sequence[Definition]]) -> Iterator[Slot]:

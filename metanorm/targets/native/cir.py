@@ -201,13 +201,23 @@ class Function:
     is_inline: bool = False
 
 
+Fields = tuple[tuple[str, tuple[str, ...]], ...]  # of each type its names, which share a line
+
+
+@dataclass(frozen=True, slots=True)
+class FieldsInLayouts:
+    """`#if defined A ... #elif defined B ...`: fields for builds of some layouts."""
+
+    cases: tuple[tuple[tuple[str, ...], Fields], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Struct:
     """A structure; fields of one type share a line. If it `is_ordered`, callers fill it."""
 
     doc: str
     name: str
-    fields: tuple[tuple[str, tuple[str, ...]], ...]
+    fields: tuple[tuple[str, tuple[str, ...]] | FieldsInLayouts, ...]
     is_ordered: bool = False
 
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from metanorm.targets.native.cir import Alternatives, Definition, Function, InLayouts, Stmt
+from metanorm.targets.native.cir import (
+    Alternatives,
+    Definition,
+    FieldsInLayouts,
+    Function,
+    InLayouts,
+    Stmt,
+    Struct,
+)
 
 # A build is named by the two macros that it defines, with a space between: section and layout.
 
@@ -22,9 +30,21 @@ def _definition(d: Definition, builds: Sequence[str]) -> Definition:
             for of_case, inner in d.cases
         )
         return Alternatives(tuple(cases))
+    if isinstance(d, Struct):
+        return replace(d, fields=tuple(_fields(f, builds) for f in d.fields))
     if isinstance(d, Function):
         return replace(d, body=tuple(_statement(s, builds) for s in d.body))
     return d
+
+
+def _fields(
+    fields: tuple[str, tuple[str, ...]] | FieldsInLayouts, builds: Sequence[str]
+) -> tuple[str, tuple[str, ...]] | FieldsInLayouts:
+    if not isinstance(fields, FieldsInLayouts):
+        return fields
+    return FieldsInLayouts(
+        tuple((simplified(of_case, builds), inner) for of_case, inner in fields.cases)
+    )
 
 
 def _statement(s: Stmt, builds: Sequence[str]) -> Stmt:

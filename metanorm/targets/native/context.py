@@ -96,8 +96,9 @@ class KernelContext:
         self.size_argument_dims = size_argument_dims(self.program)
         self._used_names: set[str] = set(RESERVED)
         self._names: dict[str, str] = {}
+        self._fields: dict[str, str] = {}
         self._shared_names = shared_names
-        self._identities = shared_names.identities(nest.program)
+        self._identities = shared_names.identities(nest, layouts)
         self._roles = roles(self.program)
         self._axis_constants = axis_constants(self.program)
         self._index_names: dict[Expr, str] = {}
@@ -145,17 +146,31 @@ class KernelContext:
         return name
 
     def name(self, ref: str) -> str:
-        """The C name of a value or a field, after its name in the spec if it has one."""
+        """The C name of a value, after its name in the spec if it has one."""
         if ref not in self._names:
-            identity = self._identities.get(ref, ref)
-            name = self._shared_names.names.get(identity)
-            if name is None or name in self._used_names:
-                base = ref if not ref.startswith("%") else role_of(ref) or self._roles.get(ref, "t")
-                name = self._fresh(_identifier(base))
-                self._shared_names.names.setdefault(identity, name)
-            self._used_names.add(name)
-            self._names[ref] = name
+            self._names[ref] = self._shared_name(ref, self._identities.get(ref, ref))
         return self._names[ref]
+
+    def field(self, name: str) -> str:
+        """The C name of what a call brings, which in the structure of values may be called after
+        what it is to the sweeps."""
+        if name not in self._fields:
+            self._fields[name] = self._shared_name(name, name)
+        return self._fields[name]
+
+    def _shared_name(self, ref: str, identity: str) -> str:
+        """The name of what has this identity, in all kernels in which nothing else has it."""
+        shared_name = self._shared_names.names.get(identity)
+        if shared_name is not None and shared_name not in self._used_names:
+            self._used_names.add(shared_name)
+            return shared_name
+        if ref in self._fields:
+            name = self._fields[ref]
+        else:
+            base = ref if not ref.startswith("%") else role_of(ref) or self._roles.get(ref, "t")
+            name = self._fresh(_identifier(base))
+        self._shared_names.names.setdefault(identity, name)
+        return name
 
     def index_name(self, index: Expr, variables: Sequence[str]) -> str:
         """The variable that holds an array index, named after the loop variables in the index."""

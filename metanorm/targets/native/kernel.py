@@ -49,7 +49,7 @@ class KernelPrinter:
         self.saved = [outputs.get(name) or inputs[name] for name in nest.kept]
         self.ctx = KernelContext(nest, layouts, names)
         for field in self.fields:
-            self.ctx.name(field.name)
+            self.ctx.field(field.name)
         self.cell_blocks = cell_blocks(nest)
         self.cell_printer = NarrowPrinter(self.ctx, self.cell_blocks, refs_read_elsewhere(nest))
         stored = [let.name for let in self.program.body if let.name in self.cell_printer.stored]
@@ -206,7 +206,7 @@ class KernelPrinter:
         end = self.nest.block("end")
         for update in end.updates:
             size = self.ctx.volume(self.nest.array[update.array].axes)
-            buffer = address(argument(self.ctx.name(update.array)))
+            buffer = address(argument(self.ctx.field(update.array)))
             value = shared(self.ctx.name(update.value))
             if update.momentum is not None:
                 momentum = argument(update.momentum)
@@ -219,7 +219,7 @@ class KernelPrinter:
                 body.append(self._exact_result(array, ref))
             elif self.nest.array[array].role == "returned":
                 size = self.ctx.volume(lets[ref].type.axes)
-                pointer = address(argument(self.ctx.name(array)))
+                pointer = address(argument(self.ctx.field(array)))
                 body.append(ExprStmt(Apply("give", (pointer, shared(self.ctx.name(ref)), size))))
         if not body:
             return None
@@ -228,7 +228,7 @@ class KernelPrinter:
 
     def _exact_result(self, array: str, ref: Ref) -> Stmt:
         """The statement that writes a result in float64, if it is wanted."""
-        pointer = dot(argument(self.ctx.name(array)), "data")
+        pointer = dot(argument(self.ctx.field(array)), "data")
         exact = Declare("double *", "exact", pointer)
         loops = self.cell_printer.exact(ref, Name("exact"), self.cell_blocks[-1])
         return cir.If(pointer, (exact, *loops))

@@ -7,18 +7,28 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from difflib import SequenceMatcher
 from itertools import groupby
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from metanorm.targets.native.cir import Definition, Function, InLayouts, Stmt, Struct
+from metanorm.targets.native.cir import (
+    Definition,
+    FieldsInLayouts,
+    Function,
+    InLayouts,
+    Stmt,
+    Struct,
+)
 
-LEAST_SHARED = 0.5  # of the nodes of a merged function; with less, two functions read better
+LEAST_SHARED = 0.3  # of the nodes of a merged function; with less, two functions read better
+
+
+T = TypeVar("T")
 
 
 @dataclass
-class _Entry:
-    """A statement, and the layouts that have it."""
+class _Entry(Generic[T]):
+    """A statement of a function or a field of a structure, and the layouts that have it."""
 
-    statement: Stmt
+    value: T
     layouts: list[str]
 
 
@@ -43,24 +53,62 @@ def _joined(definitions: Mapping[str, Definition]) -> Definition | None:
     first = next(iter(definitions.values()))
     if len(set(definitions.values())) == 1:
         return first
-    structs = [d for d in definitions.values() if isinstance(d, Struct)]
-    if isinstance(first, Struct) and not first.is_ordered:
-        return _merged_struct(first, structs)
+    structs = {name: d for name, d in definitions.items() if isinstance(d, Struct)}
+    if isinstance(first, Struct):
+        merge = _merged_call if first.is_ordered else _merged_struct
+        return merge(first, structs)
     functions = {name: d for name, d in definitions.items() if isinstance(d, Function)}
     return _merged_function(first, functions) if isinstance(first, Function) else None
 
 
-def _merged_struct(first: Struct, structs: Iterable[Struct]) -> Struct | None:
-    """The structure with the fields of all; `None` if one name has two types."""
+def _merged_call(first: Struct, structs: Mapping[str, Struct]) -> Struct:
+    """The structure with the fields of all in their order, each in the layouts that have it."""
+    entries: list[_Entry[tuple[str, str]]] = []
+    for build, struct in structs.items():
+        entries = _with_values(entries, _single_fields(struct.fields), build)
+    fields: list[tuple[str, tuple[str, ...]] | FieldsInLayouts] = []
+    for run in _runs(entries, tuple(structs)):
+        if isinstance(run, tuple):
+            fields += _joined_fields(run)
+        else:
+            cases = ((builds, tuple(_joined_fields(values))) for builds, values in run)
+            fields.append(FieldsInLayouts(tuple(cases)))
+    return replace(first, fields=tuple(fields))
+
+
+def _single_fields(
+    fields: Iterable[tuple[str, tuple[str, ...]] | FieldsInLayouts],
+) -> list[tuple[str, str]]:
+    """Each field with its type."""
+    return [(f[0], name) for f in fields if isinstance(f, tuple) for name in f[1]]
+
+
+def _joined_fields(fields: Iterable[tuple[str, str]]) -> list[tuple[str, tuple[str, ...]]]:
+    """The fields, those of one type that stand side by side together."""
+    runs = groupby(fields, lambda field: field[0])
+    return [(type_, tuple(name for _, name in run)) for type_, run in runs]
+
+
+def _merged_struct(first: Struct, structs: Mapping[str, Struct]) -> Struct | None:
+    """The structure with the fields of all; `None` if one name has two types. A type that only some
+    builds use may be unknown to others, so its fields are for those builds."""
     names_by_kind: dict[tuple[str, bool], dict[str, None]] = {}  # by type, pointers apart
     kinds: dict[str, tuple[str, bool]] = {}
-    for struct in structs:
-        for type_, names in struct.fields:
-            kind = (type_, names[0].startswith("*"))
-            names_by_kind.setdefault(kind, {}).update(dict.fromkeys(names))
-            if any(kinds.setdefault(name.lstrip("*"), kind) != kind for name in names):
+    builds_of_types: dict[str, dict[str, None]] = {}
+    for build, struct in structs.items():
+        for type_, name in _single_fields(struct.fields):
+            kind = (type_, name.startswith("*"))
+            names_by_kind.setdefault(kind, {})[name] = None
+            builds_of_types.setdefault(type_, {})[build] = None
+            if kinds.setdefault(name.lstrip("*"), kind) != kind:
                 return None
-    fields = ((type_, tuple(names)) for (type_, _), names in names_by_kind.items())
+    fields: list[tuple[str, tuple[str, ...]] | FieldsInLayouts] = []
+    for (type_, _), names in names_by_kind.items():
+        builds = tuple(builds_of_types[type_])
+        of_type = (type_, tuple(names))
+        fields.append(
+            of_type if len(builds) == len(structs) else FieldsInLayouts(((builds, (of_type,)),))
+        )
     return replace(first, fields=tuple(fields))
 
 
@@ -68,45 +116,47 @@ def _merged_function(first: Function, functions: Mapping[str, Function]) -> Func
     """The function with the statements of all, each in the layouts that have it."""
     if any(replace(f, body=()) != replace(first, body=()) for f in functions.values()):
         return None
-    entries: list[_Entry] = []
+    entries: list[_Entry[Stmt]] = []
     for name, function in functions.items():
-        entries = _with_body(entries, function.body, name)
-    shared = sum(_node_count(e.statement) for e in entries if len(e.layouts) == len(functions))
-    if shared < LEAST_SHARED * sum(_node_count(e.statement) for e in entries):
+        entries = _with_values(entries, function.body, name)
+    shared = sum(_node_count(e.value) for e in entries if len(e.layouts) == len(functions))
+    if shared < LEAST_SHARED * sum(_node_count(e.value) for e in entries):
         return None
-    return replace(first, body=tuple(_statements(entries, tuple(functions))))
+    body: list[Stmt] = []
+    for run in _runs(entries, tuple(functions)):
+        body += run if isinstance(run, tuple) else [InLayouts(tuple(run))]
+    return replace(first, body=tuple(body))
 
 
-def _with_body(entries: Sequence[_Entry], body: Sequence[Stmt], layout: str) -> list[_Entry]:
-    """The entries, and the statements of one more layout in their order."""
-    matcher = SequenceMatcher(None, [e.statement for e in entries], body, autojunk=False)
-    result: list[_Entry] = []
+def _with_values(entries: Sequence[_Entry[T]], values: Sequence[T], layout: str) -> list[_Entry[T]]:
+    """The entries, and the values of one more layout in their order."""
+    matcher = SequenceMatcher(None, [e.value for e in entries], values, autojunk=False)
+    result: list[_Entry[T]] = []
     for kind, first, end, first_new, end_new in matcher.get_opcodes():
         if kind == "equal":
-            result += [_Entry(e.statement, [*e.layouts, layout]) for e in entries[first:end]]
+            result += [_Entry(e.value, [*e.layouts, layout]) for e in entries[first:end]]
         else:
             result += entries[first:end]
-            result += [_Entry(statement, [layout]) for statement in body[first_new:end_new]]
+            result += [_Entry(value, [layout]) for value in values[first_new:end_new]]
     return result
 
 
-def _statements(entries: Iterable[_Entry], layouts: tuple[str, ...]) -> list[Stmt]:
-    """The statements; what some layouts have alone stands in `InLayouts`."""
-    statements: list[Stmt] = []
+def _runs(
+    entries: Iterable[_Entry[T]], layouts: tuple[str, ...]
+) -> list[tuple[T, ...] | list[tuple[tuple[str, ...], tuple[T, ...]]]]:
+    """The values in order: those that all layouts have, and cases of what some have alone."""
+    runs: list[tuple[T, ...] | list[tuple[tuple[str, ...], tuple[T, ...]]]] = []
     for names, run in groupby(entries, lambda e: tuple(e.layouts)):
-        body = tuple(e.statement for e in run)
+        values = tuple(e.value for e in run)
         if names == layouts:
-            statements += body
+            runs.append(values)
             continue
-        case = (names, body)
-        before = statements[-1] if statements else None
-        if isinstance(before, InLayouts) and set(names).isdisjoint(
-            n for c in before.cases for n in c[0]
-        ):
-            statements[-1] = InLayouts((*before.cases, case))
+        before = runs[-1] if runs else ()
+        if isinstance(before, list) and set(names).isdisjoint(n for c in before for n in c[0]):
+            before.append((names, values))
         else:
-            statements.append(InLayouts((case,)))
-    return statements
+            runs.append([(names, values)])
+    return runs
 
 
 def _node_count(node: Any) -> int:

@@ -82,7 +82,7 @@ class Setup:
     def _field(self, field: Field) -> str:
         if field.kind == "saved":  # no tensor of the spec, one of which may have that name
             return "saved"
-        name = self.ctx.name(field.name)
+        name = self.ctx.field(field.name)
         return f"size_{name}" if field.kind == "size" else name
 
     def _narrow_tensors(self) -> dict[Ref, tuple[str, str]]:
@@ -235,12 +235,12 @@ class Setup:
             if ref in self.ctx.matrices:
                 row, _ = self.ctx.matrices[ref]
                 with_columns = Number(int(self._pools_along(row)))
-                argument = address(arrow(CALL, self.ctx.name(field)))
+                argument = address(arrow(CALL, self.ctx.field(field)))
                 arguments = (argument, self.ctx.size(row), with_columns, Name("memory"))
                 body.append(Assign(shared(self.ctx.name(ref)), "=", Apply("matrix_of", arguments)))
                 continue
             size = self.ctx.volume(self.ctx.types[ref].axes)
-            argument = address(arrow(CALL, self.ctx.name(field)))
+            argument = address(arrow(CALL, self.ctx.field(field)))
             is_updated = any(u.array == field for u in self.nest.block("end").updates)
             array = Apply(
                 "copied" if is_updated else "as_real",

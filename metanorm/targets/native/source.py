@@ -13,6 +13,7 @@ from metanorm.targets.native.conditions import with_conditions
 from metanorm.targets.native.context import axis_constants
 from metanorm.targets.native.kernel import KernelPrinter
 from metanorm.targets.native.names import SharedNames
+from metanorm.targets.native.sweep_formulas import sweep_formulas
 
 LEAST_ALIKE = 0.5  # of the values of two kernels, so that they stand in one section
 
@@ -33,20 +34,23 @@ def sections(norms: Iterable[tuple[str, NormKernels]]) -> Iterator[Guarded]:
 
 
 def _alike(kernels: Iterable[tuple[str, Layouts]]) -> list[dict[str, Layouts]]:
-    """The kernels in groups: of one direction, with most values in common with the first one."""
-    groups: list[tuple[set[str], dict[str, Layouts]]] = []
+    """The kernels in groups: of one direction, with a sweep or most values in common with the first
+    one."""
+    groups: list[tuple[set[str], set[str], dict[str, Layouts]]] = []
     numbers = SharedNames()
     for name, nests in kernels:
         nest = next(iter(nests.values()))
-        values = {nest.direction, *numbers.identities(nest.program).values()}
-        for first_values, group in groups:
+        values = {nest.direction, *numbers.identities(nest, ()).values()}
+        sweeps = {formula.text for formula in sweep_formulas(nest)}
+        for first_values, first_sweeps, group in groups:
             common = len(values & first_values) / len(values | first_values)
-            if nest.direction in first_values and common >= LEAST_ALIKE:
+            is_alike = common >= LEAST_ALIKE or not sweeps.isdisjoint(first_sweeps)
+            if nest.direction in first_values and is_alike:
                 group[name] = nests
                 break
         else:
-            groups.append((values, {name: nests}))
-    return [group for _, group in groups]
+            groups.append((values, sweeps, {name: nests}))
+    return [group for _, _, group in groups]
 
 
 def _section(kernels: Mapping[str, Layouts]) -> Guarded:

@@ -21,6 +21,7 @@ from metanorm.targets.native.cir import (
     Expansion,
     Expr,
     ExprStmt,
+    FieldsInLayouts,
     For,
     Function,
     Guarded,
@@ -74,8 +75,7 @@ def _definition(d: Definition) -> list[str]:
             named = [*names, *(f"{name} = {number}" for name, number in numbered)]
             return _folded(f"enum {{ {', '.join(named)} }};", "    ")
         case Struct(doc, name, fields, _):
-            inner = [f"    {type_} {', '.join(names)};" for type_, names in fields]
-            lines = [line for field in inner for line in _folded(field, "        ")]
+            lines = [line for field in fields for line in _fields(field)]
             return [*_comment(doc), "typedef struct {", *lines, f"}} {name};"]
         case Table(type_, name, rows):
             line = f"static const {type_} {name} = {{{', '.join(rows)}}};"
@@ -90,12 +90,24 @@ def _definition(d: Definition) -> list[str]:
             return [*head, "", *body, "", end]
         case Alternatives(cases):
             parts = []
+            gap = [] if all(isinstance(d, ONE_LINERS) for _, ds in cases for d in ds) else [""]
             for number, (names, inner_definitions) in enumerate(cases):
                 inner = text_from_cir(inner_definitions).rstrip().split("\n")
-                parts += [*_condition(number, names), "", *inner, ""]
+                parts += [*_condition(number, names), *gap, *inner, *gap]
             return [*parts, "#endif"]
         case Function():
             return _function(d)
+
+
+def _fields(fields: tuple[str, tuple[str, ...]] | FieldsInLayouts) -> list[str]:
+    """The lines of the fields of one type, or of those of some layouts."""
+    if not isinstance(fields, FieldsInLayouts):
+        type_, names = fields
+        return _folded(f"    {type_} {', '.join(names)};", "        ")
+    lines: list[str] = []
+    for number, (builds, inner) in enumerate(fields.cases):
+        lines += [*_condition(number, builds), *(line for f in inner for line in _fields(f))]
+    return [*lines, "#endif"]
 
 
 def _condition(number: int, names: Sequence[str]) -> list[str]:
