@@ -22,12 +22,12 @@ def build_all(sources: Sequence[str]) -> int:
     Kernels that round to the dtypes of tensors are built for calls whose tensors all have the same
     dtype. Raises `CannotBuild` at the first that cannot be built.
     """
-    jobs = [(source, build_macros) for source in sources for build_macros in _builds(source)]
+    jobs = [(source, build_macros) for source in sources for build_macros in builds(source)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return len(list(pool.map(lambda job: build(*job), jobs)))
 
 
-def _builds(source: str) -> Iterator[dict[str, str]]:
+def builds(source: str) -> Iterator[dict[str, str]]:
     """The macros of each build of a source."""
     for table in parse_tables(source).values():
         for kernels in table.variants.values():

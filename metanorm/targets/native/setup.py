@@ -101,10 +101,12 @@ class Setup:
         wide = [self.ctx.name(f.name) for f in self.fields if C_TYPES[f.kind] == "strided"]
         numbers = [self.ctx.name(f.name) for f in self.fields if f.kind == "number"]
         sizes = [self.ctx.size_name(a) for a in self._axes()]
-        tensor_refs = [r for r, (_, kind) in self._narrow_tensors().items() if kind != "index"]
+        narrow = {ref: kind for ref, (_, kind) in self._narrow_tensors().items()}
+        tensor_refs = [r for r, kind in narrow.items() if kind == "narrow"]
         matrices = [self.ctx.name(r) for r in tensor_refs if r in self.ctx.matrices]
         arrays = [f"*{self.ctx.name(r)}" for r in tensor_refs if r not in self.ctx.matrices]
-        stored = [f"*{self.ctx.name(ref)}" for ref in self.stored]
+        kept = [r for r, kind in narrow.items() if kind == "saved"]
+        stored = [f"*{self.ctx.name(ref)}" for ref in (*kept, *self.stored)]
         fields = [
             ("shape", ("shape",)), ("const call_fields", ("*call",)), ("int64_t", tuple(sizes)),
             ("real", tuple(numbers)), ("tensor", tuple(wide)), ("matrix", tuple(matrices)),
