@@ -179,7 +179,7 @@ BATCH_CHANNEL_KERNELS = [
 
 def conditions_of(function: str, text: str) -> list[str]:
     """The condition of each text of a function: `defined A || defined B`."""
-    found: list[str] = []
+    conditions: list[str] = []
     condition = ""
     for line in text.replace("\\\n", " ").split("\n"):
         if directive := re.match(r"#(?:el)?if (.*)", line):
@@ -187,8 +187,8 @@ def conditions_of(function: str, text: str) -> list[str]:
         elif line == "#endif":
             condition = ""
         elif line.startswith(f"static void {function}("):
-            found.append(condition)
-    return found
+            conditions.append(condition)
+    return conditions
 
 
 def test_training_and_evaluation_share_their_sweeps() -> None:
