@@ -208,8 +208,8 @@ def test_nor_do_those_of_other_layouts_and_their_threads_race(scene: str, tmp_pa
 
 PLANTED: dict[str, tuple[tuple[str, ...], str, str, str, str]] = {
     "a read beyond a row": (
-        MEMORY, "metanorm/rows.h", "return (const real *)t->data + offset(t, at);",
-        "return (const real *)t->data + offset(t, at) + 1;", "heap-buffer-overflow",
+        MEMORY, "metanorm/rows.h", "return (const real *)t->data + first;",
+        "return (const real *)t->data + first + 1;", "heap-buffer-overflow",
     ),
     "a write beyond a row": (
         MEMORY, "metanorm/rows.h", "return direct(t) ? (real *)t->data + offset(t, at) : buffer;",
