@@ -66,3 +66,29 @@ def _distinguishing(number: int, chosen: Sequence[str], builds: Sequence[str]) -
     alone = [macro for macro in macros if macro not in others]
     left = (build for build in chosen if build.split()[number] in others)
     return (*alone, *left)
+
+
+def condition_text(names: Sequence[str]) -> str:
+    """The condition of builds that are named by one macro or by two: what layouts have in common
+    stands there once, as in `(defined A || defined B) && defined S`."""
+    sections_by_layout: dict[str, list[str]] = {}  # macros that are enough alone have no layout
+    for name in names:
+        macro, _, layout = name.partition(" ")
+        sections_by_layout.setdefault(layout, []).append(macro)
+    layouts_by_sections: dict[tuple[str, ...], list[str]] = {}
+    for layout, sections in sections_by_layout.items():
+        layouts_by_sections.setdefault(tuple(sections), []).append(layout)
+    terms: list[str] = []
+    for macros, layouts in layouts_by_sections.items():
+        if "" in layouts:
+            terms.append(_any_of(macros))
+        else:
+            factors = (_any_of(macros), _any_of(layouts))
+            terms.append(" && ".join(f"({f})" if "||" in f else f for f in factors))
+    if len(terms) > 1:
+        terms = [f"({term})" if "&&" in term else term for term in terms]
+    return " || ".join(terms)
+
+
+def _any_of(macros: Sequence[str]) -> str:
+    return " || ".join(f"defined {macro}" for macro in macros)

@@ -41,6 +41,7 @@ from metanorm.targets.native.cir import (
     Struct,
     Table,
 )
+from metanorm.targets.native.conditions import condition_text
 
 WIDTH = 100
 LEVELS = {
@@ -112,10 +113,7 @@ def _fields(fields: tuple[str, tuple[str, ...]] | FieldsInLayouts) -> list[str]:
 
 def _condition(number: int, names: Sequence[str]) -> list[str]:
     """The directive above the case with this number."""
-    terms = [" && ".join(f"defined {macro}" for macro in name.split()) for name in names]
-    if len(terms) > 1:
-        terms = [f"({term})" if "&&" in term else term for term in terms]
-    return _continued(f"#{'elif' if number else 'if'} {' || '.join(terms)}")
+    return _continued(f"#{'elif' if number else 'if'} {condition_text(names)}")
 
 
 def _continued(line: str) -> list[str]:
