@@ -18,7 +18,7 @@
      . font-lock-type-face)
     (,(regexp-opt '("None" "false" "true") 'words)
      . font-lock-constant-face)
-    (,(regexp-opt '("abs" "affine" "bernoulli" "blocks" "cast" "causal" "cells" "chunks" "clamp" "concat" "cos" "count" "erf" "exp" "gelu" "interleave" "l1" "l2" "log" "max" "mean" "median" "min" "mode" "moments" "normal" "normalize" "position" "quantile" "relu" "rms" "round" "rsqrt" "scan" "sigmoid" "sign" "silu" "sin" "size" "softmax" "softplus" "sparsestmax" "sqrt" "std" "stop" "sum" "tanh" "uniform" "var" "where" "window") 'words)
+    (,(regexp-opt '("abs" "affine" "bernoulli" "blocks" "cast" "causal" "cells" "chunks" "clamp" "concat" "cos" "count" "erf" "exp" "gelu" "interleave" "l1" "l2" "log" "max" "mean" "median" "min" "mode" "moments" "normal" "normalize" "permutation" "position" "quantile" "relu" "rms" "round" "rsqrt" "scan" "sigmoid" "sign" "silu" "sin" "size" "softmax" "softplus" "sparsestmax" "sqrt" "std" "stop" "sum" "tanh" "uniform" "var" "where" "window") 'words)
      . font-lock-builtin-face)))
 
 ;;;###autoload

@@ -57,7 +57,7 @@ SPELLED_OUT = {
 NOT_AVAILABLE = {
     **dict.fromkeys(("sort", "argsort", "topk", "argmax", "argmin"),
                     "nothing is sorted; `median` and `quantile` are statistics"),
-    **dict.fromkeys(("round", "floor", "ceil", "trunc"), "nothing is rounded but by `cast`"),
+    **dict.fromkeys(("floor", "ceil", "trunc"), "`round(x)` is the nearest whole number"),
     **dict.fromkeys(("conv", "conv1d", "conv2d", "matmul", "mm", "bmm", "einsum", "dot"),
                     "a contraction is written `sum(a * b over K)`"),
     **dict.fromkeys(("reshape", "view", "flatten", "permute", "transpose", "unsqueeze", "squeeze"),
@@ -67,7 +67,10 @@ NOT_AVAILABLE = {
     **dict.fromkeys(("split", "chunk", "narrow"),
                     "an axis is split or cut by a statement: `axis C = (G = groups, D)`, "
                     "`axis C = (I = half) + B`"),
-    **dict.fromkeys(("dropout", "rand", "randn", "bernoulli"), "a call draws no random numbers"),
+    "dropout": "what is kept is drawn: `let kept = bernoulli(1 - p per N, C)`",
+    "rand": "random numbers say for which positions they are: `uniform(0, 1 per N)`",
+    "randn": "random numbers say for which positions they are: `normal(0, 1 per N)`",
+    **dict.fromkeys(("randperm", "shuffle"), "a random order of positions is `permutation(per N)`"),
 }  # fmt: skip
 
 

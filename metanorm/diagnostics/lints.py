@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from metanorm.diagnostics.guess import SAFE
 from metanorm.diagnostics.model import Fix, Label, Warn
@@ -54,6 +56,14 @@ class UnsafeDivision(Warn):
         return ("add a small hyperparameter, for example `eps = 1e-5`, to it",)
 
 
+Crossing = Literal["pool", "scan", "move"]
+WORDS_OF_CROSSING: Mapping[Crossing, str] = {
+    "pool": "statistics cross",
+    "scan": "a state moves along",
+    "move": "values are read at other positions of",
+}
+
+
 @problem("MN0702")
 @dataclass(frozen=True)
 class BatchDependent(Warn):
@@ -90,18 +100,19 @@ class BatchDependent(Warn):
     span: Span
     axis: str
     declared: Span
-    is_scan: bool = False
+    crossing: Crossing = "pool"
 
     def message(self) -> str:
-        what = "a state moves along" if self.is_scan else "statistics cross"
+        what = WORDS_OF_CROSSING[self.crossing]
         return f"{what} the batch axis `{self.axis}`: evaluation depends on the batch"
 
     def secondary(self) -> tuple[Label, ...]:
         return (Label(span=self.declared, text="the batch axis"),)
 
     def helps(self) -> tuple[str, ...]:
-        if self.is_scan:
-            allow = f"`# norm: allow MN0702 -- {self.axis} is time`"
+        if self.crossing != "pool":
+            reason = f"{self.axis} is time" if self.crossing == "scan" else "all are one sample"
+            allow = f"`# norm: allow MN0702 -- {reason}`"
             return (f"choose with `mode(train: m, eval: ...)`, or say that it is meant: {allow}",)
         return ("add `track momentum` to use running statistics in eval mode",)
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from metanorm.ir.aggregation import Grouping, Neighbours, index_of
-from metanorm.ir.nodes import Let, Pool, Recurrence
+from metanorm.ir.nodes import Let, Op, Pool
+from metanorm.ir.operands import axes_read_elsewhere
 from metanorm.ir.program import Equal, InputDecl, Program
 from metanorm.ir.reachable import reachable
 from metanorm.ir.space import Space
 
 
 def crosses_samples(program: Program, evaluating: bool) -> list[Let]:
-    """The pools and scans across samples that the outputs depend on.
+    """The pools across samples that the outputs depend on, and what else reads other samples.
 
     `leading_axis` enumerates samples. If an index without a table groups it, the groups are the
     samples.
@@ -26,15 +27,13 @@ def crosses_samples(program: Program, evaluating: bool) -> list[Let]:
     def stays_in_sample(grouping: Grouping) -> bool:
         return isinstance(grouping, Neighbours) or index_of(grouping) in sample_indices
 
-    pools = []
-    for let in program.body:
-        if let.name in live and isinstance(let.op, Recurrence) and let.op.axis in samples:
-            pools.append(let)
-        elif let.name in live and isinstance(let.op, Pool):
-            value_axes = {space.base(a) for a in program.index.types[let.op.value].axes}
-            if any(a in samples & value_axes and not stays_in_sample(m) for a, m in let.op.over):
-                pools.append(let)
-    return pools
+    def crosses(op: Op) -> bool:
+        if not isinstance(op, Pool):
+            return not samples.isdisjoint(axes_read_elsewhere(op))
+        value_axes = {space.base(a) for a in program.index.types[op.value].axes}
+        return any(a in samples & value_axes and not stays_in_sample(m) for a, m in op.over)
+
+    return [let for let in program.body if let.name in live and crosses(let.op)]
 
 
 def leading_axis(decl: InputDecl, space: Space) -> str:

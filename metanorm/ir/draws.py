@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from metanorm.ir.nodes import Draw, Input, Ref
-from metanorm.ir.ops import DRAWS
-from metanorm.ir.program import InputDecl, Program
+from metanorm.ir.nodes import Draw, Input, Kind, Lookup, Ref
+from metanorm.ir.operands import every_let
+from metanorm.ir.program import InputDecl, InputSort, Program
 from metanorm.ir.space import Space
+
+SORTS: Mapping[Kind, InputSort] = {"real": "tensor", "bool": "mask", "int": "index"}
 
 
 def with_drawn_inputs(program: Program) -> Program:
@@ -33,19 +35,24 @@ def _drawn_inputs(program: Program) -> Mapping[Ref, InputDecl]:
     taken = declared_names | {let.name for let in program.body}
     space = Space(program.axes)
     declared: dict[Ref, InputDecl] = {}
+    choosing = {let.op.index for let in every_let(program.body) if isinstance(let.op, Lookup)}
     for let in program.body:
         if not isinstance(let.op, Draw):
             continue
         named = let.name.isidentifier() and let.name not in declared_names
         name = let.name if named else _free_name(taken)
         taken.add(name)
-        dims = space.unsplit(let.op.axes)
+        dims, sort = space.unsplit(let.op.axes), SORTS[let.type.kind]
+        table = let.op.table if let.name in choosing else None
+        if sort == "index" and table is None:
+            sort = "whole"
         declared[let.name] = InputDecl(
             name,
-            "mask" if DRAWS[let.op.distribution].boolean else "tensor",
+            sort,
             dims,
+            table=table,
             required=False,
-            drawn=replace(let.op, axes=(), number=0),  # `dims` has the axes
+            drawn=replace(let.op, axes=(), number=0, table=None),  # which are those of the input
         )
     return declared
 

@@ -115,9 +115,9 @@ def init_text(init: Init) -> str:
 
 
 def draw_text(decl: InputDecl) -> str:
-    """What an input is drawn from in training: `normal(0, 0.1) per N, C`."""
+    """What an input is drawn from in training: `normal(0, 0.1) per N, C`, `... per call`."""
     assert decl.drawn is not None
-    return f"{init_text(decl.drawn)} per {', '.join(decl.dims)}"
+    return f"{init_text(decl.drawn)} per {', '.join(decl.dims) or 'call'}"
 
 
 def _switch_text(decl: ParamDecl | BufferDecl) -> str:

@@ -273,16 +273,15 @@ class Repeat:
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """Random numbers of a distribution, one for each position of `axes`.
-
-    It is an operation only in programs that compute initial values, where `number` keeps two draws
-    apart. An initial value has the axes of its parameter or buffer. In a call, it is an input.
+    """Random numbers, one for each position of `axes`, or positions of the axis `table`. In a call
+    a draw is an input. An initial value has the axes of what it begins; `number` keeps two apart.
     """
 
     distribution: str
     arguments: tuple[Scalar, ...]
     axes: tuple[str, ...] = ()
     number: int = 0
+    table: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ class Operation:
     parameters: tuple[str, ...] = ()
     boolean: bool = False
     internal: bool = False
+    whole: bool = False  # whether its results are positions of an axis
 
     @property
     def summary(self) -> str:
@@ -262,6 +263,14 @@ _ROWS = (
         "`train` side of a mode: `where(bernoulli(0.9 per N), a, b)`.",
         "p",
         boolean=True,
+    ),
+    Operation(
+        "permutation",
+        "draw",
+        "permutation(per A)",
+        "The positions of an axis in random order, in the `train` side of a mode: with "
+        "`let other = permutation(per N)`, `x[other]` is x with its samples in that order.",
+        whole=True,
     ),
     Operation(
         "rescale",

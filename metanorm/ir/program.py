@@ -13,6 +13,8 @@ from metanorm.ir.scalar import Scalar
 if TYPE_CHECKING:
     from metanorm.ir.index import Index
 
+InputSort = Literal["tensor", "index", "whole", "mask", "edges", "matrix"]
+
 
 @dataclass(frozen=True, slots=True)
 class Test:
@@ -53,7 +55,7 @@ class InputDecl:
     """
 
     name: str
-    sort: Literal["tensor", "index", "whole", "mask", "edges", "matrix"]
+    sort: InputSort
     dims: tuple[str, ...]
     table: str | None = None  # of an index: the axis of the rows that it chooses
     default: str | float | None = None  # another input, or a constant

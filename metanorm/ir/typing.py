@@ -94,8 +94,7 @@ def type_of(op: Op, types: Mapping[Ref, Type], declarations: Declarations) -> Ty
         case Link(target=target, source=source):
             return Type("real", space.ordered((target, source)))
         case Draw(distribution, axes=axes):
-            kind: Kind = "bool" if DRAWS[distribution].boolean else "real"
-            return Type(kind, space.ordered(axes))
+            return Type(_kind_of_draw(distribution), space.ordered(axes))
         case Swept(axes=axes):
             return Type("real", space.ordered(axes))
         case Map():
@@ -136,6 +135,11 @@ def type_of(op: Op, types: Mapping[Ref, Type], declarations: Declarations) -> Ty
             return Type(types[value].kind, space.join(types[value].axes, axes))
         case Repeat(initial=initial, position=position):
             return types[initial[position]]
+
+
+def _kind_of_draw(distribution: str) -> Kind:
+    row = DRAWS[distribution]
+    return "bool" if row.boolean else "int" if row.whole else "real"
 
 
 def _exchange(op: Exchange, types: Mapping[Ref, Type]) -> Type:

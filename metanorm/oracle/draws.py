@@ -30,6 +30,8 @@ def with_drawn_numbers(program: Program, call: Call, x: Tensor) -> Call:
         if call.training:
             arguments = [env.number(argument) for argument in decl.drawn.arguments]
             numbers[decl.name] = _drawn(decl.drawn.distribution, arguments, like).cpu()
+        elif decl.sort in ("index", "whole"):  # of the first position: an index has no NaN
+            numbers[decl.name] = torch.zeros(shape, dtype=torch.int64)
         else:
             numbers[decl.name] = torch.full(shape, math.nan, dtype=torch.float64)
     return replace(call, inputs={**call.inputs, **numbers})
@@ -43,4 +45,6 @@ def _drawn(distribution: str, arguments: list[float], like: Tensor) -> Tensor:
             return (torch.rand_like(like) * (high - low) + low).double()
         case "bernoulli", [p]:
             return torch.rand_like(like, dtype=torch.float32) < p
+        case "permutation", []:
+            return torch.randperm(len(like), device=like.device)
     raise NotImplementedError(f"the oracle cannot draw from {distribution}")

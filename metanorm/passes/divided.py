@@ -195,6 +195,8 @@ def _outputs_without_axis(program: Program, axes: Sequence[str]) -> dict[str, st
 def _why_draws_refuse(program: Program, axis: str) -> str:
     """Why an axis cannot be divided because of what the norm draws; empty if it can."""
     for decl in program.drawn_inputs:
+        if axis in decl.dims and decl.sort in ("index", "whole"):
+            return f"`{decl.name}` has all positions of {axis}, in random order"
         if axis not in decl.dims:
             return (
                 f"each process would draw other numbers for `{decl.name}`, which has no axis "

@@ -27,6 +27,7 @@ from metanorm.runtime.draws import (
     demand_drawn,
     draw_bernoulli,
     draw_normal,
+    draw_permutation,
     draw_uniform,
 )
 from metanorm.runtime.elements import at, chosen, maximum, minimum, root, tiled, unbiased
@@ -183,6 +184,7 @@ __all__ = [
     "demand_tensors_or_none",
     "draw_bernoulli",
     "draw_normal",
+    "draw_permutation",
     "draw_uniform",
     "exact_moments",
     "exponential",

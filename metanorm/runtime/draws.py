@@ -57,6 +57,16 @@ def draw_bernoulli(x: Tensor, p: float, shape: Shape = None) -> Tensor:
     return torch.rand(shape, dtype=torch.float32, device=x.device) < p
 
 
+@node
+def draw_permutation(x: Tensor, shape: Shape = None) -> Tensor:
+    """The positions of an axis, whose length is the shape, in random order, on the device of x.
+
+    Without a shape they are those of x, which has one dimension.
+    """
+    (length,) = x.shape if shape is None else shape
+    return torch.randperm(length, device=x.device)
+
+
 def _moved(numbers: Tensor, start: float, width: float) -> Tensor:
     """The numbers, wider by a factor and moved; a neutral step is left out."""
     if width != 1:

@@ -222,6 +222,12 @@ class AxisTable:
         self.space.add(Axis(name, size=SizeOf(old)))
         return name
 
+    def ordered_axis(self, axis: str) -> str:
+        """The axis that a permutation chooses positions of, as long as `axis`. No spec names it."""
+        name = f"{axis}.ordered"
+        self.space.add(Axis(name, size=SizeOf(axis)))
+        return name
+
     # ---- using
 
     def resolve(self, ref: ast.AxisRef, alone: bool = False) -> tuple[str, ...] | None:

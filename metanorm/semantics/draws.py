@@ -11,7 +11,7 @@ from metanorm.diagnostics.draws import DrawInEvaluation, MisplacedDraw
 from metanorm.diagnostics.suggest import listing
 from metanorm.diagnostics.values import WrongKind
 from metanorm.ir.nodes import Draw, Eye, Init, Let
-from metanorm.ir.ops import DRAWS
+from metanorm.ir.ops import DRAWS, Operation
 from metanorm.ir.program import Program
 from metanorm.ir.reachable import reachable
 from metanorm.ir.scalar import Const, Scalar
@@ -28,7 +28,17 @@ ARGUMENT_RULES: Mapping[str, tuple[Callable[..., bool], str]] = {
     "normal": (lambda mean, std: std >= 0, "needs a deviation that is not negative"),
     "uniform": (lambda low, high: low <= high, "needs the lower bound first"),
     "bernoulli": (lambda p: 0 <= p <= 1, "needs a probability, from 0 to 1"),
+    "permutation": (lambda: True, ""),
 }
+
+# For each distribution: a draw of it in a call, which hints show.
+EXAMPLES: Mapping[str, str] = {
+    "normal": "normal(0, 1 per N)",
+    "uniform": "uniform(0, 1 per N)",
+    "bernoulli": "bernoulli(0.5 per N)",
+    "permutation": "permutation(per N)",
+}
+CALL = "call"  # behind `per`: one number for the call
 
 
 def initial_from_ast(expr: ast.Expr, scope: CallScope, low: Lowering, what: str) -> Init | None:
@@ -41,13 +51,15 @@ def initial_from_ast(expr: ast.Expr, scope: CallScope, low: Lowering, what: str)
             low.problems.add(MisplacedDraw(inner.span, inner.function.name, hint))
             return None
         return scalar_from_ast(expr, scope, low, what)
+    row = DRAWS[expr.function.name]
+    if not _draws_numbers(row):
+        hint = "begin with `uniform(0, 1)`, or with a number"
+        actual = "conditions" if row.boolean else "positions"
+        low.problems.add(WrongKind(expr.span, actual, "numbers to begin with", hint))
+        return None
     if expr.over is not None or expr.per is not None:
         part = "over" if expr.over is not None else "per"
         _report_wrong(expr, f"takes no `{part}` here: its axes are those of what begins", low)
-        return None
-    if DRAWS[expr.function.name].boolean:
-        hint = "begin with `uniform(0, 1)`, or with a number"
-        low.problems.add(WrongKind(expr.span, "conditions", "numbers to begin with", hint))
         return None
     return draw_from_ast(expr, scope, low)
 
@@ -83,8 +95,8 @@ def draw_from_ast(
         expr_by_parameter[keyword.name] = keyword.value
     count, wanted = len(call.arguments) + len(call.keywords), len(row.parameters)
     if count != wanted or len(expr_by_parameter) != count:
-        plural = "arguments" if wanted > 1 else "argument"
-        _report_wrong(call, f"takes {wanted} {plural}, and got {count or 'none'}", low)
+        plural = "argument" if wanted == 1 else "arguments"
+        _report_wrong(call, f"takes {wanted or 'no'} {plural}, and got {count or 'none'}", low)
         return None
     what = f"an argument of `{row.name}`"
     scalars: list[Scalar] = []
@@ -104,6 +116,8 @@ def draw_from_ast(
 
 def axes_of_draw(per: ast.Affine, call: ast.Call, pools: PoolLowering) -> tuple[str, ...] | None:
     """The axes of `normal(0, 1 per O, *I)`, or `None` after a report."""
+    if _is_of_call(per, pools):
+        return ()
     resolved: list[str] = []
     for term in per.terms:
         if term.only is not None or per.off:
@@ -132,23 +146,46 @@ def draw_of_call(call: ast.Call, scope: CallScope, pools: PoolLowering) -> Draw 
     axes = axes_of_draw(call.per, call, pools)
     if draw is None or axes is None:
         return None
-    return replace(draw, axes=axes, number=len(low.types))
+    table = None
+    if DRAWS[name].whole:
+        if len(axes) != 1 or low.table.space[axes[0]].variadic:
+            _report_wrong(call, "takes one axis after `per`, whose positions it orders anew", low)
+            return None
+        table = low.table.ordered_axis(axes[0])
+    return replace(draw, axes=axes, number=len(low.types), table=table)
+
+
+def _is_of_call(per: ast.Affine, pools: PoolLowering) -> bool:
+    """Whether there is one number for the call: `per call`, unless an axis has that name."""
+    if len(per.terms) != 1 or len(per.terms[0].axes) != 1 or per.terms[0].only or per.off:
+        return False
+    (ref,) = per.terms[0].axes
+    return ref.name == CALL and not ref.variadic and pools.resolve(ref, quiet=True) is None
+
+
+def _draws_numbers(row: Operation) -> bool:
+    return not (row.boolean or row.whole)
 
 
 def _why_misplaced(call: ast.Call, low: Lowering) -> str:
     """What to do about a draw that cannot stand where it is; empty if it can."""
     name = call.function.name
-    arguments = "0.5" if DRAWS[name].boolean else "0, 1"
+    example = EXAMPLES[name]
     if low.target == "weight" and DRAWS[name].boolean:
         return "begin with `uniform(0, 1 per O)`, and compare it"
+    if low.target not in ("activation", "loss") and DRAWS[name].whole:
+        return "only calls of norms for activations and losses order positions"
     if low.target == "weight" and (call.per is None or call.over is not None):
-        return f"in what `init` computes, say for which positions: `{name}({arguments} per O)`"
+        shown = example.replace("per N", "per O")
+        return f"in what `init` computes, say for which positions: `{shown}`"
     if low.target in ("gradient", "step"):
         return "begin a buffer with it: `buffer b[O] = normal(0, 1)`"
     if call.over is not None or call.per is None:
+        if DRAWS[name].whole:
+            return f"say of which axis: `{example}`"
         return (
-            f"say for which positions: `{name}({arguments} per N)`; or begin a parameter or a "
-            "buffer with it"
+            f"say for which positions: `{example}`, or `per call` for one number; or begin a "
+            "parameter or a buffer with it"
         )
     if low.in_loop:
         return "name it before the loop with `let`: a loop draws nothing"

@@ -11,6 +11,7 @@ from metanorm.diagnostics.pools import BadMatrixArgument, UnknownMatrix, WrongAx
 from metanorm.diagnostics.segments import NoOffsets
 from metanorm.diagnostics.suggest import listing
 from metanorm.ir.aggregation import ByIndex, Causal, Dense, Grouping, Neighbours, Ones, Window
+from metanorm.ir.nodes import Draw
 from metanorm.ir.ops import MATRICES
 from metanorm.ir.partitions import REGULAR, RegularPartition
 from metanorm.ir.program import Divisible
@@ -226,6 +227,14 @@ class GroupingLowering:
                 return None
             return self._grouping_of_pool_only(matrix, value)
         if isinstance(value, Tensor) and value.type.kind == "int" and entity is not None:
+            if isinstance(self.low.ops[value.ref], Draw):
+                reason = "it has each position once, so that no two are pooled"
+                hint = f"a permutation orders positions: `x[{matrix.name}]`"
+                problem = WrongAxis(
+                    matrix.span, matrix.name, item.axis.name, reason, hint, entity.span
+                )
+                self.problems.add(problem)
+                return None
             if value.type.axes != axes:
                 shown = ", ".join(value.type.axes)
                 reason = f"it is an index on `{shown}`" if shown else "it is a single index"

@@ -25,7 +25,7 @@ def with_integer_inputs(low: Lowering) -> list[InputDecl]:
         if isinstance(let.op, Map):
             compared |= {input_by_ref[ref] for ref in let.op.arguments if ref in input_by_ref}
         elif isinstance(let.op, Lookup) and isinstance(let.op.index, str):
-            grouping_names.add(input_by_ref[let.op.index])
+            grouping_names.add(input_by_ref.get(let.op.index, ""))  # or a permutation
         elif isinstance(let.op, (Pool, Count)):
             grouping_names |= {index for _, m in let.op.over if (index := index_of(m))}
     inputs = []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Union
 from metanorm.diagnostics.axes import BadRename
 from metanorm.diagnostics.suggest import listing
 from metanorm.diagnostics.values import CannotLookUp
-from metanorm.ir.nodes import Lookup, Rename
+from metanorm.ir.nodes import Draw, Lookup, Ref, Rename
 from metanorm.ir.program import Equal
 from metanorm.ir.scalar import SizeOf
 from metanorm.semantics.pieces import piece_named, take_piece
@@ -130,6 +130,9 @@ class Subscripts:
             hint = "an index is declared in the `input`: `label: index[N] of K = num_classes`"
             self.low.problems.add(CannotLookUp(subscript.span, reason, declared, hint))
             return POISON
+        drawn = self.low.ops[index.ref]
+        if isinstance(drawn, Draw):
+            return self._in_order(table, index.ref, drawn, expr)
         name = next(i for i in self.low.inputs if i.name == index.ref)
         if name.table is None:
             reason = f"`{name.name}` does not say which axis it chooses rows of"
@@ -142,6 +145,21 @@ class Subscripts:
             self.low.problems.add(CannotLookUp(expr.value.span, reason, declared, hint))
             return POISON
         return self.low.emit(Lookup(table.ref, name.table, index.ref), expr.span)
+
+    def _in_order(self, value: Tensor, order: Ref, drawn: Draw, expr: ast.Index) -> Value:
+        """A value with the positions of an axis in the order of a permutation."""
+        (axis,) = drawn.axes
+        assert drawn.table is not None
+        if axis not in value.type.axes:
+            reason = f"the value has no axis `{axis}` of its own, whose positions were drawn"
+            shown = [self.low.table.shown(a) for a in self.low.dims(value.type.axes)]
+            has = listing(a for a in shown if "/" not in a)
+            hint = f"its axes are {has}" if has else "it is a single number"
+            span = self.low.spans[order]
+            self.low.problems.add(CannotLookUp(expr.value.span, reason, span, hint))
+            return POISON
+        table = self.low.emit(Rename(value.ref, axis, drawn.table), expr.span)
+        return self.low.emit(Lookup(table.ref, drawn.table, order), expr.span)
 
     def _look_up_position(self, tensor: Tensor, at: ast.At) -> Value:
         """Lower `x[T = 0]`: one position of an axis. A negative one counts from the end."""

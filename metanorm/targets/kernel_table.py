@@ -114,9 +114,12 @@ def _dtypes(program: Program) -> dict[str, Any]:
 
 
 def _tables(program: Program) -> dict[str, Any]:
-    """For each index input that chooses rows of tables, the dimension of these rows."""
+    """For each index input that chooses rows of tables, the dimension of these rows, or for a
+    permutation, the dimension that it orders."""
     row_dims = {
-        i.name: i.table for i in program.inputs if i.sort == "index" and i.table is not None
+        i.name: i.dims[0] if i.drawn is not None else i.table
+        for i in program.inputs
+        if i.sort == "index" and i.table is not None
     }
     return {"tables": row_dims} if row_dims else {}
 

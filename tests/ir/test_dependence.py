@@ -67,6 +67,13 @@ CROSSES = {  # in training, in evaluation
     "reduce N: chunks(2)": (True, True),
     "output x - mode(train: mean(x over N), eval: 0)": (True, False),
     "output x - mean(mean(x over C) over N)": (True, True),
+    "output x * softmax(x over N)": (True, True),
+    "output x * softmax(x over C)": (False, False),
+    "output x - x[N = 0]": (True, True),
+    "output x - x[C = 0]": (False, False),
+    "output x - sum(x[N -> M] * exp(x) over M)": (True, True),
+    "output mode(train: x[permutation(per N)], eval: x)": (True, False),
+    "output mode(train: x[permutation(per C)], eval: x)": (False, False),
 }
 
 

@@ -120,7 +120,7 @@ IGNORED: dict[type, tuple[str, ...]] = {
     Mode: ("buffer",),
     Let: ("name", "type", "span"),
     Repeat: ("inside",),
-    InputDecl: ("name",),
+    InputDecl: ("name", "of_piece"),
     ParamDecl: ("name", "switches", "absent"),
     BufferDecl: ("name", "tracked"),
     Update: ("buffer", "of_samples", "argument"),

@@ -12,6 +12,7 @@ import test_dtypes_by_hand
 import test_entries_by_hand
 import test_offsets_by_hand
 import test_operations_by_hand
+import test_permutations_by_hand
 import test_pieces_by_hand
 import test_pools_by_hand
 import test_state_by_hand
@@ -32,6 +33,7 @@ SPECS = "\n".join(
         test_dtypes_by_hand.SPEC,
         test_entries_by_hand.SPEC,
         test_offsets_by_hand.SPEC,
+        test_permutations_by_hand.SPEC,
         test_pieces_by_hand.SPEC,
         test_state_by_hand.SPEC,
         test_switches_by_hand.SPEC,

@@ -19,6 +19,12 @@ from metanorm.syntax.text_from_ast import statement_lines
 from metanorm.visible import printable
 
 COLUMNS = 84
+DRAWN_NUMBERS = {
+    "tensor": " of random numbers",
+    "mask": " of booleans",
+    "index": " of positions in random order",
+    "whole": " of positions in random order",
+}
 
 
 def title(doc: Sequence[str], name: str) -> list[str]:
@@ -181,9 +187,10 @@ def _shapes(program: Program, space: Space, equations: ast.Norm) -> list[str]:
             add(decl.name, shape, notes.get(decl.name, ""))
             continue
         if decl.drawn is not None:
-            numbers = "booleans" if decl.sort == "mask" else "random numbers"
-            drawn = f"{_shown(decl.dims, space)} of {numbers}, drawn in training"
-            add(decl.name, drawn, notes.get(decl.name, ""))
+            numbers = f"{_shown(decl.dims, space)}{DRAWN_NUMBERS[decl.sort]}"
+            if not decl.dims:
+                numbers = "a boolean" if decl.sort == "mask" else "a random number"
+            add(decl.name, f"{numbers}, drawn in training", notes.get(decl.name, ""))
             continue
         sorts = {"mask": " of booleans, true where an element counts"}
         sorts |= dict.fromkeys(("index", "whole"), " of integers")
