@@ -320,6 +320,8 @@ class UnknownField(Problem):
         return f"{self.what} {verb} no field `{self.field}`"
 
     def helps(self) -> tuple[str, ...]:
+        if self.field == "before":
+            return ("`before` is a field of a scan itself: `let m = scan(...)`, then `m.before`",)
         if not self.fields:
             return (
                 "fields are those of `moments(...)` and of `stat`, `mean` and `var`, `before` of a "

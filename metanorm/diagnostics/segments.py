@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from metanorm.diagnostics.guess import nearest_name_fix
@@ -63,15 +64,28 @@ class NoOffsets(Problem):
         return nearest_name_fix(self.span, self.name, self.candidates)
 
 
+# What to write instead of what moves along an axis without a pool.
+INSTEAD: Mapping[str, str] = {
+    "scan": "a scan begins anew where its `decay` is zero: in the place of the offsets, take an "
+    "input `starts[{axis}]` that is 1 where a segment begins, and write `decay = a * (1 - starts)`",
+    "position": "the first position of each segment is `sum(x over {segment} where "
+    "position({axis}) == min(position({axis}) over {segment}))`, the last one that of `max`",
+    "softmax": "within segments, write `e / sum(e over {segment})` with "
+    "`let e = exp(x - max(x over {segment}))`",
+    "sparsestmax": "it stays within no segments: give each sequence a row, `x[N, {axis}]`",
+}
+
+
 @problem("MN0410")
 @dataclass(frozen=True)
 class CrossesSegments(Problem):
-    """A window reaches from one segment of an axis into the next.
+    """A value reaches from one segment of an axis into the next.
 
     ### What it means
 
     Offsets say that positions of this axis belong to several sequences. A window or a past that
-    does not heed them would pool what has nothing to do with each other.
+    does not heed them would pool what has nothing to do with each other. So would a scan, a
+    softmax, or a single position, `x[T = 0]`.
 
     ### Example
 
@@ -101,12 +115,16 @@ class CrossesSegments(Problem):
     declared: Span
 
     def message(self) -> str:
-        return f"`{self.matrix}` pools axis `{self.axis}` across the segments of `{self.index}`"
+        if self.matrix == "position":
+            return f"this is one position for all segments of `{self.index}`"
+        verb = "moves along" if self.matrix == "scan" else "pools"
+        return f"`{self.matrix}` {verb} axis `{self.axis}` across the segments of `{self.index}`"
 
     def secondary(self) -> tuple[Label, ...]:
         return (Label(span=self.declared, text="declared here"),)
 
     def helps(self) -> tuple[str, ...]:
-        if self.matrix == "scan":
-            return ("a scan begins anew where its `decay` is zero, so take that as an input",)
+        instead = INSTEAD.get(self.matrix)
+        if instead is not None:
+            return (instead.format(axis=self.axis, segment=f"{self.axis}: {self.index}"),)
         return (f"write `{self.axis}: {self.matrix} within {self.index}`",)

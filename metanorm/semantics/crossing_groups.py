@@ -1,4 +1,4 @@
-"""Finds windows, pasts and scans that reach from one group of an axis into the next."""
+"""Finds windows, pasts, scans and positions that reach from one group of an axis into the next."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.segments import CrossesSegments
 from metanorm.ir.aggregation import Causal, Window, grouping_text
-from metanorm.ir.nodes import Count, Pool, Recurrence
+from metanorm.ir.nodes import AxisMap, Count, Lookup, Op, Pool, Recurrence
 from metanorm.ir.operands import every_let
 from metanorm.semantics.lowering import Lowering
 from metanorm.source import Span
@@ -37,10 +37,10 @@ def crossings(low: Lowering, offsets: bool) -> Iterator[Crossing]:
     reported: set[Span] = set()
     for let in every_let(low.body) if grouped else ():
         over = let.op.over if isinstance(let.op, (Pool, Count)) else ()
-        if isinstance(let.op, Recurrence) and let.op.axis in grouped and not let.op.before:
-            decl = grouped[let.op.axis]
-            axis = low.table.shown(let.op.axis)
-            yield Crossing(let.span, "scan", decl.name, axis, low.spans[decl.name])
+        word, along = _move_along(let.op)
+        if along in grouped and (offsets or word == "scan"):
+            name = grouped[along].name
+            yield Crossing(let.span, word, name, low.table.shown(along), low.spans[name])
         for axis, grouping in over:
             is_uncut = isinstance(grouping, (Window, Causal)) and grouping.within is None
             if is_uncut and axis in grouped and let.span not in reported:
@@ -49,6 +49,18 @@ def crossings(low: Lowering, offsets: bool) -> Iterator[Crossing]:
                 word = text.partition(",")[0]  # without the edge, which no segment has
                 matrix = word if word == text else f"{word})"
                 yield Crossing(let.span, matrix, name, low.table.shown(axis), low.spans[name])
+
+
+def _move_along(op: Op) -> tuple[str, str]:
+    """What reads along an axis without a pool, in a word, and the axis; empty for all else."""
+    match op:
+        case Recurrence(axis=axis, before=False):
+            return "scan", axis
+        case Lookup(axis=axis, index=int()):
+            return "position", axis
+        case AxisMap(function, axis=axis):
+            return function, axis
+    return "", ""
 
 
 def report_crossing_segments(low: Lowering, problems: Collector) -> None:

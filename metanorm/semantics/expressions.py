@@ -27,7 +27,7 @@ from metanorm.semantics.draws import draw_of_call
 from metanorm.semantics.forms import Forms
 from metanorm.semantics.lowering import CallScope, Lowering
 from metanorm.semantics.pools import LoweredPool, PoolLowering
-from metanorm.semantics.scan import state_before
+from metanorm.semantics.scan import BEFORE, is_scan, state_before
 from metanorm.semantics.statistics import Statistics
 from metanorm.semantics.subscripts import Subscripts
 from metanorm.semantics.values import (
@@ -197,6 +197,10 @@ class Expressions:
             before = state_before(value, expr.field, self.low)
             if before is not None:
                 return before
+            if is_scan(value, self.low):
+                field = expr.field
+                self.problems.add(UnknownField(field.span, field.name, (BEFORE,), "a scan"))
+                return POISON
         if not isinstance(value, Poison):
             what = "moments" if isinstance(value, Moments) else "the result of this call"
             self.problems.add(UnknownField(expr.field.span, expr.field.name, fields, what))

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from metanorm.diagnostics.statistics import BadOption
 from metanorm.diagnostics.values import WrongKind
-from metanorm.ir.aggregation import Ones
+from metanorm.ir.aggregation import Ones, grouping_text
 from metanorm.ir.nodes import Expand, Recurrence
 from metanorm.semantics.lowering import Lowering
 from metanorm.semantics.pools import LoweredPool
@@ -48,10 +48,16 @@ def scan(
     return low.emit(Recurrence(value.ref, decay.ref, start.ref, axis, reverse), call.span)
 
 
+def is_scan(value: Tensor, low: Lowering) -> bool:
+    """Whether a value is the state after each position, which has the field `before`."""
+    op = low.ops.get(value.ref)
+    return isinstance(op, Recurrence) and not op.before
+
+
 def state_before(value: Tensor, field: ast.Identifier, low: Lowering) -> Value | None:
     """The field `before` of a scan; `None` for anything else."""
     op = low.ops.get(value.ref)
-    if not isinstance(op, Recurrence) or op.before or field.name != BEFORE:
+    if not is_scan(value, low) or not isinstance(op, Recurrence) or field.name != BEFORE:
         return None
     before = replace(op, before=True)
     known = next((let for let in low.body if let.op == before), None)
@@ -68,11 +74,26 @@ def _axis(call: ast.Call, pool: LoweredPool, low: Lowering) -> str | None:
     if is_single and not low.table.space[axis].variadic:
         return axis
     assert call.over is not None
-    hint = "write `scan(x over T, decay = a)`"
+    actual, hint = _what_is_no_axis(pool, low)
+    low.problems.add(WrongKind(call.over.span, actual, "a single axis", hint))
+    return None
+
+
+def _what_is_no_axis(pool: LoweredPool, low: Lowering) -> tuple[str, str]:
+    """What stands in the place of the axis of a scan, and what to write instead."""
+    axis, matrix = pool.over[0]
     if not pool.is_unweighted:
         hint = "a position that is left out changes nothing: `where(m, x, 0)`, `where(m, a, 1)`"
-    low.problems.add(WrongKind(call.over.span, "a pool", "a single axis", hint))
-    return None
+        return "a mask or weights", hint
+    shown, actual = low.table.shown(axis), f"a pool, `{grouping_text(matrix)}`"
+    hint = f"a state takes in all positions before: write `scan(x over {shown}, decay = a)`"
+    if len(pool.over) > 1:
+        actual = "several axes"
+        hint = f"scan one, then the next: `scan(scan(x over {shown}, ...), ...)`"
+    elif low.table.space[axis].variadic:
+        actual = f"any number of axes, `{shown}`"
+        hint = "name the axis that is scanned in the `input`: `x[N, T]`"
+    return actual, hint
 
 
 def _flag(keyword: ast.Keyword | None, low: Lowering) -> bool | None:

@@ -42,6 +42,14 @@ norm OfGroups(eps = 1e-5) {
 norm Calling {
   input  x[T, C], cu_seqlens: offsets[T]
   output OfGroups(x, cu_seqlens) }
+norm Ends {
+  input  x[T, C], cu_seqlens: offsets[T]
+  let    first = sum(x over T: cu_seqlens where position(T) == min(position(T) over T: cu_seqlens))
+  output x - first, last = sum(x over T: cu_seqlens where position(T) == max(position(T) over T: cu_seqlens)) }
+norm Shares {
+  input  x[T, C], cu_seqlens: offsets[T]
+  let    e = exp(x - max(x over T: cu_seqlens))
+  output e / sum(e over T: cu_seqlens) }
 norm Begun(eps = 1e-5) {
   input  x[T, C = c], cu_seqlens: offsets[T]
   param  scale[C] = 1 first max(rms(x over T: cu_seqlens) over T)
@@ -108,6 +116,16 @@ def held_against(actual: Tensor, right: Tensor, *operands: Tensor) -> None:
 def data(*shape: int) -> Tensor:
     torch.manual_seed(0)
     return torch.randn(*shape, dtype=F64, requires_grad=True)
+
+
+def test_positions_of_each_segment(norms: ModuleType) -> None:
+    """What MN0410 says to write in the place of `x[T = 0]` and of `softmax(x over T)`."""
+    x = torch.randn(LENGTH, 3, dtype=F64, requires_grad=True)
+    y, _ = norms.Ends()(x, OFFSETS)
+    held_against(y, by_segment(lambda segment: segment - segment[:1], x), x)
+    _, last = norms.Ends()(x, OFFSETS)
+    held_against(last, by_segment(lambda segment: segment[-1:].expand_as(segment), x), x)
+    held_against(norms.Shares()(x, OFFSETS), by_segment(lambda segment: segment.softmax(0), x), x)
 
 
 @pytest.mark.parametrize("route", ["torch", "native"])
