@@ -57,7 +57,10 @@ class Statements:
         value = self.expressions.number(statement.value)
         if entity is None or entity.what != "buffer":
             buffer_names = tuple(n for n, e in self.scope.names if e.what == "buffer")
-            hint = f"only buffers are updated: `buffer {statement.name.name} = ...`"
+            name = statement.name.name
+            hint = f"only buffers are updated: `buffer {name} = ...`"
+            if entity is not None and entity.what == "parameter":
+                hint += f"; a first batch decides about a parameter: `param {name} = 0 first e`"
             self.report_not_a(statement.name, entity, "a buffer", buffer_names, hint)
             return
         if value is None or not isinstance(entity.value, Tensor):

@@ -9,7 +9,7 @@ from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.structure import NotForTarget
 from metanorm.ir.initializers import backward_slice
 from metanorm.ir.nodes import Buffer, Mode, Param
-from metanorm.ir.program import FOR_WEIGHTS
+from metanorm.ir.program import FOR_WEIGHTS, ParamDecl
 from metanorm.semantics.lowering import Lowering
 from metanorm.source import Span
 from metanorm.syntax import ast
@@ -43,8 +43,8 @@ def check_target(norm: ast.Norm, low: Lowering, problems: Collector) -> None:
         for span, lacks, hint in _extra_inputs_and_outputs(norm, low):
             problems.add(NotForTarget(span, low.target, lacks, hint))
     if low.target in OPTIMIZER_INPUTS:
-        hint = f"a number is a hyperparameter: `norm Name(strength = 0.1) for {low.target}`"
-        for span in {low.spans.get(param.name, norm.name.span): None for param in low.params}:
+        hints = {low.spans.get(p.name, norm.name.span): _in_place_of(p, low) for p in low.params}
+        for span, hint in hints.items():
             problems.add(NotForTarget(span, low.target, "no parameters", hint))
     buffers = {buffer.name for buffer in low.buffers}
     for name, ref in low.initializers.items():
@@ -53,6 +53,17 @@ def check_target(norm: ast.Norm, low: Lowering, problems: Collector) -> None:
             hint = f"compute `{name}` from the weight and from hyperparameters"
             lacks = "first values of the weight alone"
             problems.add(NotForTarget(low.spans[ref], low.target, lacks, hint))
+
+
+def _in_place_of(param: ParamDecl, low: Lowering) -> str:
+    """What to write instead of a parameter of a norm that an optimizer calls."""
+    if not param.dims:
+        return f"a number is a hyperparameter: `norm Name({param.name} = 0.1) for {low.target}`"
+    dims = ", ".join(map(low.table.shown, param.dims))
+    return (
+        f"what is kept from step to step is a buffer, `buffer {param.name}[{dims}] = 1`; what is "
+        "learned belongs to a norm `for weight`"
+    )
 
 
 def _extra_inputs_and_outputs(norm: ast.Norm, low: Lowering) -> Iterator[tuple[Span, str, str]]:

@@ -98,6 +98,12 @@ def hint(
             "`axis C = (G = groups, D)` splits an axis, `axis C = (I = half) + B` cuts it; a new "
             "one gets its length where it is introduced: `param w[H = 8]`"
         )
+    in_brackets = accepts("RSQB") or before in ("LSQB", "COMMA")
+    if token.type == "COLON" and in_brackets and statement not in ("", "INPUT"):
+        return (
+            "some positions of an axis are a run with a name, `axis C = (I = 3) + B`, and then "
+            "`x[I]`; one of them is `x[C = 0]`"
+        )
     if token.type in ("NUMBER", "MINUS") and accepts("NAME"):
         return "axes have names, which the `input` gives them: `x[N, C]`"
     if token.type == "STAR" and accepts("NUMBER"):
