@@ -13,6 +13,10 @@ from torch.func import vmap
 from torch.utils.checkpoint import checkpoint
 
 from metanorm import loads, runtime
+from metanorm.frontend import check
+from metanorm.passes.divided import divided
+from metanorm.passes.pipeline import optimize
+from metanorm.source import Source
 
 F64 = torch.float64
 SPEC = """
@@ -214,3 +218,20 @@ def test_cross_norm(target: Any, library: ModuleType) -> None:
         exchanged += not torch.equal(y, x)
     assert 0 < exchanged < 8
     assert torch.equal(library.CrossNorm().eval()(x), x)
+
+
+@pytest.mark.parametrize(
+    ("name", "axis", "reason"),
+    [
+        ("Shuffled", "C", "has all positions of C, in random order"),
+        ("Compared", "N", "has all positions of N, in random order"),
+        ("Shuffled", "N", "has no axis N"),
+        ("Switched", "N", "has no axis N"),
+    ],
+)
+def test_what_processes_cannot_divide(name: str, axis: str, reason: str) -> None:
+    checked = check({"t.norm": Source.of("t.norm", SPEC)}, ["t.norm"])
+    program = next(n.program for n in checked.norms["t.norm"] if n.program.name == name)
+    division = divided(optimize(program), program)
+    assert division is not None
+    assert reason in division.refusals[axis]
