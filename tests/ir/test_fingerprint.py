@@ -120,7 +120,7 @@ IGNORED: dict[type, tuple[str, ...]] = {
     Mode: ("buffer",),
     Let: ("name", "type", "span"),
     Repeat: ("inside",),
-    InputDecl: ("name", "of_piece"),
+    InputDecl: ("name",),
     ParamDecl: ("name", "switches", "absent"),
     BufferDecl: ("name", "tracked"),
     Update: ("buffer", "of_samples", "argument"),
