@@ -219,10 +219,11 @@ NOT_COMPUTING = {
     "in_sweeps",
     "squares_of_moments",
     "sweep",
-    # Random numbers: tests/references/test_draws_by_hand.py compiles norms that draw.
+    # Random numbers: norms in tests/references/test_draws_by_hand.py, test_permutations_by_hand.py.
     "demand_drawn",
     "draw_bernoulli",
     "draw_normal",
+    "draw_permutation",
     "draw_uniform",
     # Stated backward passes: tests/numerics/test_torch_compile.py does.
     "with_backward",
