@@ -17,7 +17,7 @@ from torch.fx import Proxy
 from torch.nn import Parameter
 
 from metanorm.runtime.arguments import no_tensor
-from metanorm.runtime.distributed import call_distributed, must_distribute
+from metanorm.runtime.distributed import call_distributed, is_distributed, must_distribute
 from metanorm.runtime.fx import call_module, is_inner
 from metanorm.runtime.nested import call_with_nested
 from metanorm.runtime.processes.process_groups import ATTRIBUTE, call_among_processes, must_exchange
@@ -45,6 +45,8 @@ def has_override(module: nn.Module, x: Tensor) -> bool:
         raise no_tensor(type(module).__name__, name, x)
     if getattr(x, "is_nested", False):
         return True
+    if ATTRIBUTE in module.__dict__ and not is_distributed(x) and must_exchange(module):
+        return True  # a subclass of torch's tensors
     return not is_compiling() and (must_guard() or must_distribute(x))
 
 
@@ -54,8 +56,9 @@ def handle_override(forward: Callable[P, R], *inputs: P.args, **named: P.kwargs)
         return call_module(forward, *inputs, **named)
     x = cast(Any, inputs[0])
     module = cast(nn.Module, forward.__self__)  # type: ignore[attr-defined]
-    if ATTRIBUTE in module.__dict__ and type(x) in (Tensor, Parameter) and must_exchange(module):
-        return cast(R, call_among_processes(module, *inputs, **named))
+    is_one_piece = not x.is_nested and not is_distributed(x)
+    if ATTRIBUTE in module.__dict__ and is_one_piece and must_exchange(module):
+        return cast(R, call_among_processes(forward, *inputs, **named))
     if x.is_nested:
         return cast(R, call_with_nested(forward, x))
     if must_distribute(x):

@@ -29,9 +29,10 @@ class Processes:
 
     def __init__(
         self, groups: Mapping[str, GroupInfo], owner: str, identity: int, like: Tensor, output: Any,
-        layouts: Mapping[str, Layout] = {},
+        layouts: Mapping[str, Layout] = {}, is_silent: bool = False,
     ) -> None:  # fmt: skip
         self.groups = groups
+        self.is_silent = is_silent  # sends nothing: sums are those of this process
         self.layouts = layouts
         self.owner = owner  # what errors call the norm
         self.identity = identity
@@ -138,7 +139,8 @@ class Processes:
 
     def _groups_of(self, axes: str) -> tuple[GroupInfo, ...]:
         """The groups among which any of these axes is divided, in the order of the axes."""
-        return tuple(dict.fromkeys(self.groups[a] for a in axes.split() if a in self.groups))
+        sending = {} if self.is_silent else self.groups
+        return tuple(dict.fromkeys(sending[a] for a in axes.split() if a in sending))
 
     def _sent(self, send: Callable[[], Tensor], axes: str, size: int) -> Tensor:
         """What arrives where all processes have sent a message. Its errors name the norm, and those

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import MethodType
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 
 from metanorm.runtime.processes.dividable import Dividable, dividable
 from metanorm.runtime.processes.errors import ShardingError, refused
@@ -15,6 +15,7 @@ from metanorm.runtime.processes.layouts import Layout, partitions_of
 from metanorm.runtime.processes.pieces import are_cut, keep_pieces, layouts_of
 from metanorm.runtime.processes.process_groups import (
     ATTRIBUTE,
+    GradientReduction,
     Group,
     ProcessGroups,
     When,
@@ -22,8 +23,6 @@ from metanorm.runtime.processes.process_groups import (
 )
 
 M = TypeVar("M", bound=nn.Module)
-GradientReduction = Literal["leave", "sum", "mark"]
-HOOKS = "_metanorm_gradient_hooks"
 
 
 def convert_sync(model: M, process_group: Group = None, when: When = "train") -> M:
@@ -68,8 +67,9 @@ def convert_sync(model: M, process_group: Group = None, when: When = "train") ->
     for module, info, samples, owner in divided:
         other_groups = {a: g for a, g in _groups_of(module).items() if a not in samples}
         groups = ProcessGroups(
-            {**other_groups, **samples}, info, owner, when, _layouts_of(module), _cuts(module)
-        )
+            {**other_groups, **samples}, info, owner, when, _layouts_of(module), _cuts(module),
+            {a: r for a, r in _reductions_of(module).items() if a not in samples},
+        )  # fmt: skip
         _set_groups(module, groups)
     return model
 
@@ -78,10 +78,9 @@ def revert_sync(model: M) -> M:
     """Have every norm of a model compute for its process alone again. In place."""
     for module in model.modules():
         if ATTRIBUTE in module.__dict__:
+            _mark_parameters(module, None)
             del module.__dict__[ATTRIBUTE]
             module.__dict__.pop("extra_repr", None)
-            for hook in module.__dict__.pop(HOOKS, ()):
-                hook.remove()
     return model
 
 
@@ -108,7 +107,7 @@ def shard(
         norm: a norm.
         groups: for each axis, by its name in the spec, the processes that have its pieces.
         reduce_gradients: what becomes of the gradient of a parameter that lacks a divided axis,
-            which on each process is a part of a sum. `"sum"` adds the parts up after each backward
+            which on each process is a part of a sum. `"sum"` adds the parts up in each backward
             pass, `"mark"` sets `parameter.sequence_parallel = True`, by which Megatron adds them
             up, and `"leave"` leaves that to whatever reduces gradients, such as DDP.
         pieces: for axes whose length the constructor got, the length of the piece of this process.
@@ -147,8 +146,9 @@ def shard(
     if problems:
         raise refused("these axes cannot be divided:", problems)
     keep_pieces(norm, info, {axis: new_layouts[axis] for axis in pieces})
-    _set_groups(norm, ProcessGroups(all_groups, info, owner, layouts=layouts, cut=cut))
-    _reduce_gradients(norm, info, groups, reduce_gradients)
+    reductions = {**_reductions_of(norm), **dict.fromkeys(groups, reduce_gradients)}
+    owner, when = _owner_and_when(norm, owner)
+    _set_groups(norm, ProcessGroups(all_groups, info, owner, when, layouts, cut, reductions))
     return norm
 
 
@@ -160,6 +160,18 @@ def _groups_of(module: nn.Module) -> Mapping[str, Group]:
 def _layouts_of(module: nn.Module) -> Mapping[str, Layout]:
     groups: ProcessGroups | None = module.__dict__.get(ATTRIBUTE)
     return {} if groups is None else groups.layouts
+
+
+def _reductions_of(module: nn.Module) -> Mapping[str, GradientReduction]:
+    groups: ProcessGroups | None = module.__dict__.get(ATTRIBUTE)
+    return {} if groups is None else groups.reductions
+
+
+def _owner_and_when(module: nn.Module, owner: str) -> tuple[str, When]:
+    """What errors call a norm, and when it takes samples from others: as `convert_sync` has said,
+    if it was called."""
+    groups: ProcessGroups | None = module.__dict__.get(ATTRIBUTE)
+    return (owner, "train") if groups is None else (groups.owner, groups.when)
 
 
 def _cuts(module: nn.Module) -> bool:
@@ -178,6 +190,7 @@ def _problems_together(info: Dividable, owner: str, axes: Iterable[str], cut: bo
 
 
 def _set_groups(module: nn.Module, groups: ProcessGroups) -> None:
+    _mark_parameters(module, groups)
     module.__dict__[ATTRIBUTE] = groups
     module.__dict__["extra_repr"] = MethodType(_extra_repr, module)
 
@@ -191,13 +204,11 @@ def _division_problem(norm: nn.Module, info: Dividable, axis: str, group: Group)
     """Why an axis of a norm cannot be divided; empty if it can."""
     if axis in info.refused:
         return info.refused[axis]
-    if axis not in info.axes:
-        divisible_axes = ", ".join(info.axes)
-        return (
-            f"not an axis over which this norm pools: those are {divisible_axes}"
-            if divisible_axes
-            else ("this norm needs nothing from other processes, however its data is divided")
-        )
+    known = {d.removeprefix("*") for dims in info.inputs.values() for d in dims}
+    if axis not in known:
+        return f"not an axis of its inputs: those are {', '.join(sorted(known))}"
+    if info.axes and axis not in info.axes:
+        return f"not an axis over which this norm pools: those are {', '.join(info.axes)}"
     if axis in info.lacking and axis not in info.samples:
         return f"the output {info.lacking[axis]} does not have it, and all processes would count it"
     if axis in info.shares and info.length_argument(axis) is None and _is_initialized():
@@ -249,31 +260,17 @@ def _difference_text(first: list[Any], other: list[Any]) -> str:
     return f"{other_name} instead of {first_name}"
 
 
-def _reduce_gradients(
-    norm: nn.Module, info: Dividable, groups: Iterable[str], reduction: GradientReduction
-) -> None:
-    """Arrange the reduction of the gradients of parameters that lack a divided axis."""
-    hooks = []
-    for name, parameter in norm.named_parameters(recurse=False):
-        lacking = [a for a in groups if a not in info.parameters.get(name, ())]
-        if not lacking or reduction == "leave":
-            continue
-        if reduction == "mark":
+def _mark_parameters(module: nn.Module, groups: ProcessGroups | None) -> None:
+    """Mark the parameters whose gradients Megatron has to add up, instead of those marked now."""
+    before: ProcessGroups | None = module.__dict__.get(ATTRIBUTE)
+    old, new = (_marked(g) for g in (before, groups))
+    for name, parameter in module.named_parameters(recurse=False):
+        if name in new:
             parameter.sequence_parallel = True  # type: ignore[attr-defined]
-        else:
-            sum_gradient = _SumGradient([_groups_of(norm)[a] for a in lacking])
-            hooks.append(parameter.register_hook(sum_gradient))  # type: ignore[no-untyped-call]
-    norm.__dict__[HOOKS] = (*norm.__dict__.get(HOOKS, ()), *hooks)
+        elif name in old:
+            parameter.__dict__.pop("sequence_parallel", None)
 
 
-class _SumGradient:
-    """A hook that sums a gradient over groups of processes."""
-
-    def __init__(self, groups: list[Group]) -> None:
-        self.groups = groups
-
-    def __call__(self, gradient: Tensor) -> Tensor:
-        total = gradient.clone()
-        for group in dict.fromkeys(self.groups):
-            dist.all_reduce(total, group=as_process_group(group))
-        return total
+def _marked(groups: ProcessGroups | None) -> set[str]:
+    parts = {} if groups is None else groups.parts_of_gradients("mark")
+    return {name for names in parts.values() for name in names}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal, NoReturn
 
@@ -13,9 +14,11 @@ from metanorm.runtime.processes.call import GroupInfo, Processes
 from metanorm.runtime.processes.dividable import AmongProcesses, Dividable, output_class_of
 from metanorm.runtime.processes.errors import ShardingError
 from metanorm.runtime.processes.layouts import Layout
+from metanorm.runtime.processes.parameter_gradients import with_summed_gradients
 
 ATTRIBUTE = "process_groups"  # of an instance: modules that are not divided lack it
 When = Literal["train", "always"]
+GradientReduction = Literal["leave", "sum", "mark"]
 Group = Any  # a `dist.ProcessGroup`, a `DeviceMesh` of one dimension, or `None` for all processes
 
 _suspended = 0  # the number of `no_exchange` contexts
@@ -36,10 +39,12 @@ class ProcessGroups(Mapping[str, Group]):
         when: When = "train",
         layouts: Mapping[str, Layout] = {},
         cut: bool = False,
+        reductions: Mapping[str, GradientReduction] = {},
     ) -> None:
         self._groups = dict(groups)
         self.layouts = layouts  # of those axes whose length the constructor got
         self.cut = cut  # whether pieces cut blocks
+        self.reductions = reductions  # by axis: who adds up gradients of parameters that lack it
         self.norm = norm
         self.owner = owner
         self.when = when
@@ -77,9 +82,9 @@ class ProcessGroups(Mapping[str, Group]):
         )
 
     def active_groups(self, training: bool) -> dict[str, GroupInfo]:
-        """The groups of more than one process that a call exchanges messages with, by axis."""
+        """The groups of more than one process that a call is divided among, by axis."""
         active: dict[str, GroupInfo] = {}
-        if _suspended or self.variant is None:
+        if self.variant is None:
             return active
         for axis, group in self._groups.items():
             if training or self.when == "always" or axis not in self.samples:
@@ -88,6 +93,23 @@ class ProcessGroups(Mapping[str, Group]):
                     self._demand_layout(axis, size)
                     active[axis] = GroupInfo(name, size)
         return active
+
+    def parts_of_gradients(self, reduction: GradientReduction) -> dict[str, tuple[str, ...]]:
+        """For each axis with this reduction, the parameters that lack it."""
+        return {
+            axis: tuple(name for name, dims in self.norm.parameters.items() if axis not in dims)
+            for axis, chosen in self.reductions.items()
+            if chosen == reduction
+        }
+
+    def gradient_sums(self) -> dict[GroupInfo, tuple[str, ...]]:
+        """For each group of more than one process, the parameters whose gradients it adds up."""
+        sums: dict[GroupInfo, tuple[str, ...]] = {}
+        for axis, names in {} if _suspended else self.parts_of_gradients("sum").items():
+            group = GroupInfo(*_name_and_size(self._groups[axis]))
+            if names and group.size > 1:
+                sums[group] = (*sums.get(group, ()), *names)
+        return sums
 
     def _demand_layout(self, axis: str, size: int) -> None:
         if axis in self.layouts and len(self.layouts[axis].lengths) != size:
@@ -98,14 +120,19 @@ class ProcessGroups(Mapping[str, Group]):
 
 
 def must_exchange(module: nn.Module) -> bool:
-    """Whether a call of a module with process groups sends messages."""
-    return bool(module.__dict__[ATTRIBUTE].active_groups(module.training))
+    """Whether a call of a module with process groups is for `call_among_processes`."""
+    groups: ProcessGroups = module.__dict__[ATTRIBUTE]
+    active = groups.active_groups(module.training)
+    if _suspended:  # without messages, a piece still has its share of the blocks
+        return bool(active) and (groups.cut or not groups.norm.shares.keys().isdisjoint(active))
+    return bool(active or groups.gradient_sums())
 
 
 def demand_alone(module: nn.Module, method: str) -> None:
     """Refuse a further method that pools, of a module whose axes are divided among processes:
     `ShardingError`. Only `forward` sends messages."""
-    if ATTRIBUTE in module.__dict__ and must_exchange(module):
+    groups: ProcessGroups | None = module.__dict__.get(ATTRIBUTE)
+    if groups is not None and not _suspended and groups.active_groups(module.training):
         name = type(module).__name__
         raise ShardingError(
             f"{name}.{method} pools what lies on several processes, and sends no messages: call it "
@@ -113,23 +140,40 @@ def demand_alone(module: nn.Module, method: str) -> None:
         )
 
 
-def call_among_processes(module: nn.Module, *inputs: Any, **named: Any) -> Any:
-    """Call a norm with the piece of its axes that this process has."""
+def call_among_processes(forward: Callable[..., Any], *inputs: Any, **named: Any) -> Any:
+    """Call a norm with the piece of its axes that this process has.
+
+    Raises `ShardingError` within `no_exchange` where a piece has a part of a block.
+    """
+    module: nn.Module = forward.__self__  # type: ignore[attr-defined]
     groups: ProcessGroups = module.__dict__[ATTRIBUTE]
+    norm = with_summed_gradients(module, groups.gradient_sums(), groups.identity)
+    active = groups.active_groups(module.training)
+    if not active:
+        return forward.__func__(norm, *inputs, **named)  # type: ignore[attr-defined]
+    if _suspended and groups.cut:
+        raise ShardingError(
+            f"{groups.owner}: a piece has parts of blocks, whose rest only messages bring: call it "
+            "outside of no_exchange"
+        )
+    inputs, named = tuple(map(_arrived, inputs)), {n: _arrived(x) for n, x in named.items()}
     x: Tensor = inputs[0]
     assert groups.variant is not None
     layouts = groups.layouts
     if groups.variant.cuts:
         layouts = groups.norm.with_whole_axes(module, layouts)
     processes = Processes(
-        groups.active_groups(module.training),
-        groups.owner,
-        groups.identity,
-        x,
-        output_class_of(module),
-        layouts,
+        active, groups.owner, groups.identity, x, output_class_of(module), layouts, bool(_suspended)
     )
-    return groups.variant.forward(module, processes, *inputs, **named)
+    return groups.variant.forward(norm, processes, *inputs, **named)
+
+
+def _arrived(x: Any) -> Any:
+    """An input; one that a functional collective still computes is waited for."""
+    collectives = sys.modules.get("torch.distributed._functional_collectives")
+    if type(x) is Tensor or collectives is None:
+        return x
+    return x.wait() if isinstance(x, collectives.AsyncCollectiveTensor) else x
 
 
 def _name_and_size(group: Group) -> tuple[str, int]:
@@ -179,7 +223,10 @@ def group_text(group: Group) -> str:
 
 @contextmanager
 def no_exchange() -> Iterator[None]:
-    """Let norms compute statistics of the piece of this process alone, as if nothing were divided.
+    """Let norms compute statistics of the piece of this process alone, without any message.
+
+    A piece has its share of the blocks of a divided axis still, and is refused where it cuts one.
+    Gradients of parameters stay those of this process.
 
     This holds for all threads of the process. All processes that call a norm meanwhile have to use
     it: any other would wait for messages until its group times out.

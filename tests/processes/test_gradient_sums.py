@@ -1,0 +1,99 @@
+"""Gradients of parameters that lack a divided axis, added up by the norm; and how calls find out
+that they are divided."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from gradient_sums import batch, gradients, norm_at, parametrized
+from routes import Route
+from team import Team
+from torch import Tensor
+
+NORM = "FilterResponseNorm"  # three parameters of one shape: a swap would go unnoticed otherwise
+
+
+class Sums:
+    """Asks two processes for the gradients of norms."""
+
+    def __init__(self, team: Team, paths: dict[str, str]) -> None:
+        self.team, self.paths = team, paths
+
+    def ask(self, what: str, name: str = NORM, *how: Any) -> list[Any]:
+        return self.team.run(f"gradient_sums:{what}", self.paths[name], name, *how, size=2)
+
+
+@pytest.fixture
+def sums(team: Team, paths: dict[str, str]) -> Sums:
+    return Sums(team, paths)
+
+
+def demand_same(actual: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    assert actual.keys() == wanted.keys()
+    for name, right in wanted.items():
+        torch.testing.assert_close(actual[name], right, rtol=1e-4, atol=1e-5, msg=name)
+
+
+ROUTES: list[tuple[tuple[Route, Route], tuple[int, int]]] = [
+    (("native", "torch"), (5, 3)),
+    (("torch", "native"), (5, 3)),
+    (("auto", "auto"), (8, 0)),
+    (("torch", "auto"), (0, 8)),
+]
+
+
+@pytest.mark.parametrize(("routes", "lengths"), ROUTES)
+def test_sums_do_not_depend_on_the_order_of_backward_passes(
+    routes: tuple[Route, Route], lengths: tuple[int, int], sums: Sums
+) -> None:
+    wanted = gradients(norm_at(sums.paths[NORM], NORM), *batch())
+    for actual in sums.ask("on_routes", NORM, routes, lengths):
+        demand_same(actual, wanted)
+
+
+def test_the_last_reduction_counts(sums: Sums) -> None:
+    wanted = gradients(norm_at(sums.paths[NORM], NORM), *batch())
+    results = sums.ask("changed")
+    parts = [result.pop("part") for result in results]
+    demand_same({name: parts[0][name] + parts[1][name] for name in wanted}, wanted)
+    for result in results:
+        for actual in result.values():
+            demand_same(actual, wanted)
+
+
+def test_frozen_and_computed_parameters(sums: Sums) -> None:
+    path = sums.paths[NORM]
+    wanted = gradients(norm_at(path, NORM), *batch())
+    wanted["weight"] = torch.zeros(())
+    for actual in sums.ask("frozen"):
+        demand_same(actual, wanted)
+    computed = parametrized(None, 0, path, NORM, alone=True)
+    for actual in sums.ask("parametrized"):
+        demand_same(actual, computed)
+
+
+def test_a_norm_without_pools_adds_gradients_up(sums: Sums) -> None:
+    x, w = (t.mT for t in batch())
+    wanted = gradients(norm_at(sums.paths["DynamicTanh"], "DynamicTanh"), x, w)
+    for actual in sums.ask("without_pools", "DynamicTanh"):
+        demand_same(actual, wanted)
+
+
+def test_marks_go_with_the_reduction(sums: Sums) -> None:
+    assert sums.ask("marked") == [[True, False, True, False]] * 2
+
+
+def test_tensors_of_other_classes_are_synchronized(sums: Sums) -> None:
+    assert sums.ask("subclasses", "BatchNorm") == [[True, True]] * 2
+
+
+def test_a_further_axis_keeps_what_convert_sync_has_said(sums: Sums) -> None:
+    assert sums.ask("kept_from_convert_sync", "BatchNorm") == [("always", "0 (BatchNorm)")] * 2
+
+
+def test_no_exchange_keeps_the_share_of_blocks(sums: Sums) -> None:
+    for gap, refusal in sums.ask("shared_groups", "GroupNorm"):
+        assert gap < 1e-5
+        assert "GroupNorm: a piece has parts of blocks" in refusal
