@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from metanorm.runtime.errors import ShapeError
 from metanorm.runtime.processes.distributed_tensors import call_on_pieces
 from metanorm.runtime.processes.placements import CannotPlace
+from metanorm.runtime.processes.process_groups import demand_within
 
 _this_thread = threading.local()
 
@@ -38,11 +39,13 @@ def must_distribute(x: object) -> bool:
 def call_distributed(forward: Callable[..., Any], *inputs: Any, **named: Any) -> Any:
     """The result of a norm for a `DTensor`.
 
-    Raises `TypeError` where another input, a parameter or a buffer is a plain tensor, and
+    Raises `TypeError` where another input, a parameter or a buffer is a plain tensor,
+    `ShardingError` where the norm is divided among groups that the mesh lacks, and
     `NotImplementedError` where torch has no such operation for a tensor that is laid out so.
     """
     module: nn.Module = forward.__self__  # type: ignore[attr-defined]
     x, name = inputs[0], type(module).__name__
+    demand_within(module, x.device_mesh)
     tensors = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
     if any(isinstance(t, Tensor) and not is_distributed(t) for t in (*inputs, *named.values())):
         raise TypeError(f"{name}: x is a DTensor, and another input is not: distribute it too")

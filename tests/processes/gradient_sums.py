@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from pieces import module_at
 from routes import Route
 from torch import Tensor, nn
@@ -151,3 +152,35 @@ def shared_groups(group: Any, rank: int, path: str, name: str) -> list[float | s
         except runtime.ShardingError as error:
             return [gap, str(error)]
     return [gap, ""]
+
+
+def one_problem(group: Any, rank: int, path: str, name: str, other_path: str) -> list[str]:
+    """What is said where one process alone has a norm that cannot be divided."""
+    odd = module_at(other_path).MetaNorm if rank else getattr(module_at(path), name)
+    norm = odd(3)
+    said = []
+    for divide in (
+        lambda: runtime.convert_sync(norm, group),
+        lambda: runtime.shard(norm, {"N": group}, reduce_gradients="leave"),
+    ):
+        try:
+            divide()
+        except runtime.ShardingError as error:
+            said.append(str(error))
+    return said
+
+
+def other_mesh(group: Any, rank: int, path: str, name: str) -> str:
+    """What is said of a `DTensor` whose mesh lacks the group of the samples."""
+    from torch.distributed.device_mesh import DeviceMesh
+    from torch.distributed.tensor import Shard, distribute_module, distribute_tensor
+
+    alone = dist.new_group([rank], use_local_synchronization=True)
+    mesh = DeviceMesh.from_group(alone, "cpu")
+    norm = distribute_module(norm_at(path, name), mesh)
+    runtime.convert_sync(norm, group)
+    try:
+        norm(distribute_tensor(torch.randn(6, 4), mesh, [Shard(1)]))
+    except runtime.ShardingError as error:
+        return str(error)
+    return ""

@@ -97,3 +97,16 @@ def test_no_exchange_keeps_the_share_of_blocks(sums: Sums) -> None:
     for gap, refusal in sums.ask("shared_groups", "GroupNorm"):
         assert gap < 1e-5
         assert "GroupNorm: a piece has parts of blocks" in refusal
+
+
+def test_a_problem_of_one_process_is_told_to_all(sums: Sums) -> None:
+    own, other = sums.ask("one_problem", "BatchNorm", sums.paths["MetaNorm"])[::-1]
+    assert len(own) == len(other) == 2
+    for ours, theirs in zip(own, other):
+        assert "MetaNorm: N: it is pooled by a matrix" in ours
+        assert "process 1: MetaNorm: N: it is pooled by a matrix" in theirs
+
+
+def test_a_mesh_without_the_group_of_samples_is_refused(sums: Sums) -> None:
+    for text in sums.ask("other_mesh", "BatchNorm"):
+        assert "its mesh lacks the group that has the pieces of N: call" in text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import MethodType
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch.distributed as dist
 from torch import nn
@@ -58,12 +58,9 @@ def convert_sync(model: M, process_group: Group = None, when: When = "train") ->
             together = {**_groups_of(module), **samples}
             problems += _problems_together(info, owner, together, _cuts(module))
             divided.append((module, info, samples, owner))
-    if problems:
-        raise refused("these norms cannot take their samples from several processes:", problems)
-    _demand_same(
-        process_group,
-        [_signature(module, info, owner) for module, info, _, owner in divided],
-    )
+    what = "these norms cannot take their samples from several processes:"
+    signatures = [_signature(module, info, owner) for module, info, _, owner in divided]
+    _demand_same([process_group], what, problems, signatures)
     for module, info, samples, owner in divided:
         other_groups = {a: g for a, g in _groups_of(module).items() if a not in samples}
         groups = ProcessGroups(
@@ -133,12 +130,10 @@ def shard(
         for axis in pieces
         if axis not in groups or info.length_argument(axis) is None
     ]
-    if problems:
-        raise refused("these axes cannot be divided:", problems)
     all_groups = {**_groups_of(norm), **groups}
     blocks = [partitions_of(norm, info.partitions(axis)) for axis in groups]
-    for group in dict.fromkeys(groups.values()):
-        _demand_same(group, [(owner, info.digest, tuple(sorted(all_groups)), blocks)])
+    signature = _Signature(owner, info.digest, (*sorted(all_groups), *map(str, blocks)))
+    _demand_same(groups.values(), "these axes cannot be divided:", problems, [signature])
     new_layouts, problems = layouts_of(norm, info, groups, pieces)
     layouts = {**_layouts_of(norm), **new_layouts}
     cut = are_cut(norm, info, layouts)
@@ -225,39 +220,53 @@ def _is_initialized() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
-def _signature(module: nn.Module, info: Dividable, owner: str) -> tuple[Any, ...]:
+class _Signature(NamedTuple):
     """What must be the same for a norm in all processes."""
+
+    owner: str
+    digest: str
+    details: tuple[str, ...]  # as errors show them
+
+
+def _signature(module: nn.Module, info: Dividable, owner: str) -> _Signature:
     tensors = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
-    return (
-        owner,
-        info.digest,
-        tuple((n, tuple(t.shape), str(t.dtype)) for n, t in tensors),
-    )
+    details = (f"{n} has shape {tuple(t.shape)} and {t.dtype}" for n, t in tensors)
+    return _Signature(owner, info.digest, tuple(details))
 
 
-def _demand_same(process_group: Group, signature: Any) -> None:
-    """Raise `ShardingError` in all processes if their models differ."""
-    if not _is_initialized():
-        return
-    group = as_process_group(process_group)
-    if group.size() == 1:
-        return
-    signatures: list[Any] = [None] * group.size()
-    dist.all_gather_object(signatures, signature, group=group)
-    differing = [
-        f"process {rank}: {_difference_text(signatures[0], other)}"
-        for rank, other in enumerate(signatures)
-        if other != signatures[0]
-    ]
+def _demand_same(
+    groups: Iterable[Group], what: str, problems: list[str], signatures: list[_Signature]
+) -> None:
+    """Raise `ShardingError` in all processes of these groups if one of them has problems, or if
+    their norms differ. Each process sends what it has before any raises."""
+    elsewhere: list[str] = []
+    differing: list[str] = []
+    for group in dict.fromkeys(groups) if _is_initialized() else ():
+        process_group = as_process_group(group)
+        answers: list[Any] = [None] * process_group.size()
+        dist.all_gather_object(answers, (problems, signatures), group=process_group)
+        for rank, (reasons, other) in enumerate(answers):
+            if rank != process_group.rank():
+                elsewhere += [f"process {rank}: {reason}" for reason in reasons]
+            if other != answers[0][1]:
+                differing.append(f"process {rank}: {_difference_text(answers[0][1], other)}")
+    if problems or elsewhere:
+        raise refused(what, problems or elsewhere)
     if differing:
         raise refused("the processes have other norms than process 0 of their group:", differing)
 
 
-def _difference_text(first: list[Any], other: list[Any]) -> str:
+def _difference_text(first: list[_Signature], other: list[_Signature]) -> str:
     if len(first) != len(other):
         return f"{len(other)} norms to divide, and {len(first)} there"
-    other_name, first_name = next((a, b) for a, b in zip(other, first) if a != b)
-    return f"{other_name} instead of {first_name}"
+    ours, theirs = next((a, b) for a, b in zip(other, first) if a != b)
+    if ours.owner != theirs.owner:
+        return f"{ours.owner} instead of {theirs.owner}"
+    pairs = zip(ours.details, theirs.details)
+    own, its = next((pair for pair in pairs if pair[0] != pair[1]), ("", ""))
+    if own:
+        return f"{ours.owner}: {own}, and on process 0 {its}"
+    return f"{ours.owner}: it is made from another spec, or with other arguments"
 
 
 def _mark_parameters(module: nn.Module, groups: ProcessGroups | None) -> None:

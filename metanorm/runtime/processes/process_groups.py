@@ -140,6 +140,22 @@ def demand_alone(module: nn.Module, method: str) -> None:
         )
 
 
+def demand_within(module: nn.Module, mesh: Any) -> None:
+    """Refuse a `DTensor` of a mesh that lacks a group of the module: `ShardingError`."""
+    groups: ProcessGroups | None = module.__dict__.get(ATTRIBUTE)
+    if groups is None or _suspended:
+        return
+    names = {mesh.get_group(d).group_name for d in range(mesh.ndim)}
+    others = [a for a, g in groups.active_groups(module.training).items() if g.name not in names]
+    if others:
+        raise ShardingError(
+            f"{groups.owner}: x is a DTensor, and its mesh lacks the group that has the pieces of "
+            f"{', '.join(others)}: call metanorm.runtime.revert_sync(norm), and distribute x and "
+            "the norm over a mesh that has both, such as "
+            '`distribute_tensor(x, mesh["dp", "tp"], [Shard(0), Shard(1)])`'
+        )
+
+
 def call_among_processes(forward: Callable[..., Any], *inputs: Any, **named: Any) -> Any:
     """Call a norm with the piece of its axes that this process has.
 
