@@ -42,17 +42,16 @@ def _axis_line(program: Program, unoptimised: Program, division: Divided, axis: 
     if axis in division.refusals:
         return f"cannot be divided: {division.refusals[axis]}"
     cutting = cutting_variant(unoptimised, axis) if axis in division.blocks else None
+    cut_text = exchange_text(cutting.program, axis) if cutting and cutting.exchanged else ""
     try:
-        variant = divided_variant(program, (axis,))
+        exchanged = divided_variant(program, (axis,)).exchanged
     except CannotDivide:
-        assert cutting is not None
-        return f"exchanges {exchange_text(cutting.program)}"
+        return f"exchanges {cut_text}"
     text = "needs nothing from other processes"
-    if variant.exchanged:
-        text = f"exchanges {exchange_text(variant.program)}"
-    if cutting is not None and cutting.exchanged:
-        text += f"; where a piece cuts a block, it exchanges {exchange_text(cutting.program)}"
-    return text
+    if exchanged:  # by the function that a call takes, whose messages other axes keep apart
+        variant = next(v for v in division.variants if axis in v.exchanged and not v.labels)
+        text = f"exchanges {exchange_text(variant.program, axis)}"
+    return f"{text}; where a piece cuts a block, it exchanges {cut_text}" if cut_text else text
 
 
 def _kernels(division: Divided) -> Iterator[str]:
@@ -81,11 +80,15 @@ def _kernel_text(variant: DividedVariant) -> str:
     return f"kernels in {' and '.join(languages)} between messages"
 
 
-def exchange_text(program: Program) -> str:
-    """The number of values that a program with divided axes sends, and the number of messages."""
+def exchange_text(program: Program, axis: str) -> str:
+    """The number of values that a program sends if this one of its divided axes is cut, and the
+    number of messages."""
     space = Space(program.axes)
     types = {let.name: let.type.axes for let in program.body}
-    sent = {op: ref for ref, op in exchanges(program).items()}  # once, though in both modes
+    parts = {*space.leaves(axis)}
+    sent = {  # once, though in both modes
+        op: ref for ref, op in exchanges(program).items() if not parts.isdisjoint(op.axes)
+    }
     sizes = Counter(
         " * ".join(_axis_text(space, axis) for axis in types[ref]) for ref in sent.values()
     )
@@ -94,8 +97,9 @@ def exchange_text(program: Program) -> str:
         for size, count in sorted(sizes.items(), key=lambda item: (not item[0], item[0]))
     ]
     depths = message_depths(program)
-    # Largest values and sums travel apart, as each number of a message is joined alike.
-    messages = len({(depths[ref], op.is_sum) for op, ref in sent.items()})
+    # Largest values and sums travel apart, as each number of a message is joined alike. So do
+    # values that further axes may divide, among other processes.
+    messages = len({(depths[ref], op.is_sum, op.axes) for op, ref in sent.items()})
     how = "in one message" if messages == 1 else f"in {messages} messages"
     plural = "" if terms == ["1"] else "s"
     return f"{' + '.join(terms)} number{plural} {how}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from pieces import arguments_of, norm_of
 
 import metanorm
 from metanorm import runtime
+from metanorm.explain.processes import exchanges_by_axis
 from metanorm.ir.aggregation import Ones
 from metanorm.ir.division import exchanges, message_depths
 from metanorm.ir.program import MinimumPoolSize, Program
@@ -30,24 +32,32 @@ class Recorded(Processes):
     def __init__(self, norm: torch.nn.Module, x: torch.Tensor) -> None:
         super().__init__({}, "norm", 0, x, output_class_of(norm))
         self.messages: list[int] = []
+        self.axes: list[list[str]] = []  # of each message
 
     def exchange(self, stage: int, axes: str, *values: Any, **named: Any) -> Any:
         self.messages.append(sum(torch.as_tensor(value).numel() for value in values))
+        self.axes.append(axes.split())
         return super().exchange(stage, axes, *values, **named)
 
     def extremes(self, stage: int, axes: str, *extremes: Any, **named: Any) -> Any:
         self.messages.append(len(extremes))
+        self.axes.append(axes.split())
         return super().extremes(stage, axes, *extremes, **named)
 
 
-def messages(norm: torch.nn.Module, number: int, inputs: dict[str, Any]) -> list[int]:
-    """The messages of a call of one variant of a norm."""
+def recorded_call(norm: torch.nn.Module, number: int, inputs: dict[str, Any]) -> Recorded:
+    """A call of one variant of a norm, with its messages."""
     info = dividable(norm)
     assert info is not None
     recorded = Recorded(norm, inputs[next(iter(info.inputs))])
     with runtime.use("torch"):
         info.variants[number].forward(norm, recorded, **inputs)
-    return recorded.messages
+    return recorded
+
+
+def messages(norm: torch.nn.Module, number: int, inputs: dict[str, Any]) -> list[int]:
+    """The messages of a call of one variant of a norm."""
+    return recorded_call(norm, number, inputs).messages
 
 
 def stages(program: Program) -> set[object]:
@@ -67,6 +77,37 @@ def test_each_stage_is_one_message(name: str, paths: dict[str, str]) -> None:
             norm = norm_of(paths[name], program, example, setting)
             sent = messages(norm, number, arguments_of(example))
             assert len(sent) <= expected, (variant.axes, training)
+
+
+SAYS = re.compile(r"exchanges .* numbers? in (one|\d+) messages?")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=() if i % 8 == 0 or n == "SwitchNorm" else pytest.mark.extended)
+        for i, n in enumerate(DIVIDED)
+    ],
+)
+def test_explain_counts_the_messages_of_each_axis(name: str, paths: dict[str, str]) -> None:
+    program, optimised = PROGRAMS[name], optimize(PROGRAMS[name])
+    lines = dict(line.lstrip("*").split(" ", 1) for line in exchanges_by_axis(optimised, program))
+    setting = Setting("call", training=True, dtype=torch.float32)
+    example = make_example(program, setting)
+    norm = norm_of(paths[name], program, example, setting)
+    info = dividable(norm)
+    assert info is not None
+    for axis in info.axes:
+        sent = info.variant(frozenset([axis]))
+        said = SAYS.match(lines.get(axis, ""))
+        assert bool(said) == (sent is not None and sent.sends(frozenset([axis]))), axis
+        if said and sent:
+            number = info.variants.index(sent)
+            axes = recorded_call(norm, number, arguments_of(example)).axes
+            count = sum(axis in of_message for of_message in axes)
+            # What the arguments turn off takes no message.
+            most = 1 if said[1] == "one" else int(said[1])
+            assert count <= most and (count == most or program.buffers), (axis, count)
 
 
 def pooled_whole(program: Program) -> set[str]:
