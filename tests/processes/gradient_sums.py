@@ -144,9 +144,9 @@ def shared_groups(group: Any, rank: int, path: str, name: str) -> list[float | s
     cut = runtime.shard(
         GroupNorm(2, 8), {"C": group}, pieces={"C": (3, 5)[rank]}, reduce_gradients="leave"
     )
-    own = slice(4 * rank, 4 * rank + 4)
+    channels = slice(4 * rank, 4 * rank + 4)
     with runtime.use("torch"), runtime.no_exchange():
-        gap = (norm(x[:, own]) - GroupNorm(4, 8)(x)[:, own]).abs().max().item()
+        gap = (norm(x[:, channels]) - GroupNorm(4, 8)(x)[:, channels]).abs().max().item()
         try:
             cut(x[:, : (3, 5)[rank]])
         except runtime.ShardingError as error:

@@ -100,9 +100,11 @@ def test_no_exchange_keeps_the_share_of_blocks(sums: Sums) -> None:
 
 
 def test_a_problem_of_one_process_is_told_to_all(sums: Sums) -> None:
-    own, other = sums.ask("one_problem", "BatchNorm", sums.paths["MetaNorm"])[::-1]
-    assert len(own) == len(other) == 2
-    for ours, theirs in zip(own, other):
+    told_by_itself, told_by_other = sums.ask("one_problem", "BatchNorm", sums.paths["MetaNorm"])[
+        ::-1
+    ]
+    assert len(told_by_itself) == len(told_by_other) == 2
+    for ours, theirs in zip(told_by_itself, told_by_other):
         assert "MetaNorm: N: it is pooled by a matrix" in ours
         assert "process 1: MetaNorm: N: it is pooled by a matrix" in theirs
 

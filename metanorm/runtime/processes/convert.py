@@ -263,9 +263,9 @@ def _difference_text(first: list[_Signature], other: list[_Signature]) -> str:
     if ours.owner != theirs.owner:
         return f"{ours.owner} instead of {theirs.owner}"
     pairs = zip(ours.details, theirs.details)
-    own, its = next((pair for pair in pairs if pair[0] != pair[1]), ("", ""))
-    if own:
-        return f"{ours.owner}: {own}, and on process 0 {its}"
+    here, there = next((pair for pair in pairs if pair[0] != pair[1]), ("", ""))
+    if here:
+        return f"{ours.owner}: {here}, and on process 0 {there}"
     return f"{ours.owner}: it is made from another spec, or with other arguments"
 
 
