@@ -30,6 +30,13 @@ JOIN_RULES: Mapping[Rule, JoinRule] = {
 }
 
 
+# The functions that make a statistic of a total and a weight, by how the accumulation is finished.
+FINISH_FUNCTIONS: Mapping[str, str] = {
+    "total over weight": "arithmetic.over",
+    "total if weighed": "arithmetic.if_weighed",
+}
+
+
 def joined(part: Part, left: Expr, right: Expr) -> Expr:
     """The expression that joins two numbers of a part."""
     function = JOIN_RULES[part.rule].pair

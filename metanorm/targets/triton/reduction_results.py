@@ -10,6 +10,7 @@ from metanorm.nest.layouts import AxisGroup
 from metanorm.plan.sweeps import Reduction
 from metanorm.targets.python.pyir import Assign, Expr, Literal, Name
 from metanorm.targets.triton.context import KernelContext
+from metanorm.targets.triton.joining import FINISH_FUNCTIONS
 from metanorm.targets.triton.scope import NotInTile, Scope, Sides
 from metanorm.targets.triton.steps import Keys, Parts
 from metanorm.targets.triton.terms import ONE, ZERO, call, plus, times
@@ -88,8 +89,7 @@ class ReductionResults:
             return part_values[r.row.names.index(statistic)]
         if r.row.finish == "total":
             return part_values[-1]
-        function = {"total over weight": "over", "total if weighed": "if_weighed"}[r.row.finish]
-        return call(f"arithmetic.{function}", part_values[-1], part_values[0])
+        return call(FINISH_FUNCTIONS[r.row.finish], part_values[-1], part_values[0])
 
     def _whole(self, sides: Sides) -> AxisGroup:
         """The axes along some sides that a tile covers completely."""

@@ -6,15 +6,16 @@ Narrow values are computed right before a kernel reads them, values on the same 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
+from string import ascii_lowercase
 
 from metanorm.ir.index import closure
 from metanorm.ir.nodes import Buffer, Ref
 from metanorm.ir.operands import operands
 from metanorm.ir.program import Update
-from metanorm.nest.nest import Block
 from metanorm.targets.triton.context import KernelContext
 from metanorm.targets.triton.kernel import sweep_summary
+from metanorm.targets.triton.larger_values import kernels_of_sweep
 from metanorm.targets.triton.phase_kernels import PhasePrinter, in_one_program
 from metanorm.targets.triton.phases import Phase, Phases
 from metanorm.targets.triton.scope import NotInTile
@@ -27,23 +28,22 @@ def sweep_by_sweep(context: KernelContext, name: str) -> list[Step]:
     """The steps with a kernel per sweep, which serve data of any size."""
     schedule = _Schedule(context, name)
     for number, sweep in enumerate(context.nest.sweeps, 1):
-        shape = sweep_shape(context, [context.reductions[number] for number in sweep.measures])
-        printer = TilePrinter(context, shape, [sweep], (), island=False)
-        schedule.provide_arrays(printer.scope.reads)
-        kernel_name = "_".join([f"sweep_{number}"] if len(context.nest.sweeps) > 1 else ["sweep"])
-        schedule.add_tile_step(
-            printer.step(
-                f"{name}_{kernel_name}", f"Sweep {number}: {sweep_summary(context, sweep)}."
-            ),
-            [sweep],
-        )
+        sweep_name = f"sweep_{number}" if len(context.nest.sweeps) > 1 else "sweep"
+        parts = kernels_of_sweep(context, sweep)
+        for letter, part in zip(ascii_lowercase, parts):
+            shape = sweep_shape(context, [context.reductions[number] for number in part.measures])
+            printer = TilePrinter(context, shape, [part], (), island=False)
+            schedule.provide_arrays(printer.scope.reads)
+            kernel_name = f"{name}_{sweep_name}{letter if len(parts) > 1 else ''}"
+            doc = f"Sweep {number}: {sweep_summary(context, part)}."
+            schedule.add_tile_step(printer.step(kernel_name, doc))
     schedule.finish()
     return schedule.steps
 
 
 def in_islands(context: KernelContext, name: str) -> list[Step]:
     """The steps with one kernel for all sweeps of islands that fit a tile, if there can be one."""
-    if len(context.nest.sweeps) < 2:
+    if len(context.nest.sweeps) < 2 or context.nest.extra_axes:
         return []
     for shape in island_shapes(context):
         try:
@@ -65,9 +65,7 @@ def _whole_islands(context: KernelContext, name: str, shape: TileShape) -> list[
     printer = TilePrinter(context, shape, context.nest.sweeps, read_later, island=True)
     schedule.provide_arrays(printer.scope.reads)
     cells = ", ".join(context.nest.islands)
-    schedule.add_tile_step(
-        printer.step(name, f"All sweeps, for whole islands: {cells}."), context.nest.sweeps
-    )
+    schedule.add_tile_step(printer.step(name, f"All sweeps, for whole islands: {cells}."))
     schedule.available |= read_later
     schedule.finish()
     return schedule.steps
@@ -113,7 +111,7 @@ class _Schedule:
 
     # ---- steps
 
-    def add_tile_step(self, step: TileStep, sweeps: Sequence[Block]) -> None:
+    def add_tile_step(self, step: TileStep) -> None:
         """Append a kernel that reads the data. Later phases can join the parts that it stores."""
         self.steps.append(step)
         for parts in step.parts:

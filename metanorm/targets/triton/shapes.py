@@ -59,8 +59,6 @@ class TileShape:
 
 def unsupported_in_triton(nest: Nest) -> Iterator[str]:
     """The reasons why Triton alone has no kernel for a nest."""
-    if nest.extra_axes:
-        yield "a value larger than the input"
     ops = nest.program.index.ops
     lines = {ref for op in ops.values() if is_sparsestmax(op) for ref in operands(op)}
     tensors = (op for op in map(ops.get, lines) if isinstance(op, (Input, Param, Buffer)))
@@ -70,7 +68,12 @@ def unsupported_in_triton(nest: Nest) -> Iterator[str]:
 
 def sweep_shape(context: KernelContext, reductions: Sequence[Reduction]) -> TileShape:
     """The shape for one sweep over data of any size. Rows are the pooled axes, or else all axes."""
-    groups = [g for g in context.loops if g != (context.group_axis,)]
+    extra_axes = set(context.nest.extra_axes)
+    if all(extra_axes.isdisjoint(context.lets[r.value].type.axes) for r in reductions):
+        omitted_axes = {context.group_axis, *extra_axes}
+    else:
+        omitted_axes = {context.group_axis}
+    groups = [g for g in context.loops if not omitted_axes & {*g}]
     columns, other_loops = groups[-1], groups[:-1]
     if any(isinstance(m, ByIndex) for r in reductions for _, m in r.over):
         grouped = (context.nest.grouped_axis,)

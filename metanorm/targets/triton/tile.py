@@ -11,6 +11,7 @@ from metanorm.targets.python.pyir import Comment, If
 from metanorm.targets.triton.context import Arguments, KernelContext
 from metanorm.targets.triton.island_scope import IslandScope
 from metanorm.targets.triton.kernel import kernel_function, sweep_summary
+from metanorm.targets.triton.larger_values import pool_of_element, pools_larger_value
 from metanorm.targets.triton.reduction_results import ReductionResults
 from metanorm.targets.triton.scope import COLUMN, ROW, Scope
 from metanorm.targets.triton.shapes import TileShape
@@ -82,6 +83,8 @@ class TilePrinter:
     def _sweep(self, sweep: Block) -> None:
         """Print one sweep over the data of a program, and the narrow statistics after it."""
         for let in sweep.lets:
+            if isinstance(let.op, Pool) and pools_larger_value(self.ctx, let.name):
+                self.scope.bind(let.name, pool_of_element(self.scope, let.name, let.op))
             self.scope.value(let.name)
         for number in sweep.measures:
             self.statistics.take_reduction(self.ctx.reductions[number])

@@ -205,6 +205,19 @@ NORMS: dict[str, tuple[str, dict[str, int], tuple[int, ...], dict[str, Tensor]]]
         """,
         {"num_c": 5}, (4, 5, 3), {},
     ),
+    "values that an element has several of": (
+        """
+        input  x[V, C = num_c, T]
+        param  lin[G = 3, C] = normal(0, 1)
+        let    share = softmax(sum(lin * x over C, T) over G)
+        let    part = share * x
+        let    m = moments(part over V, T)
+        let    ranked = mean(share * tanh(x) over G)
+        output sum((part - m.mean) / sqrt(m.var + 1e-5) over G) + ranked * mean(x over V),
+               level = mean(lin * x over C, G)
+        """,
+        {"num_c": 5}, (4, 5, 3), {},
+    ),
     "lengths that positions are compared with": (
         """
         input  x[N, T, D], lengths: index[N]
