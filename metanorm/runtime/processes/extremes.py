@@ -11,7 +11,6 @@ process do: the message back has the gradient and the number of these elements.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -22,7 +21,6 @@ from metanorm.runtime.processes.message import (
     FORWARD,
     TAGS,
     demand_one_message,
-    failures_named,
     must_check,
     sum_over_processes,
     tag_of,
@@ -34,7 +32,7 @@ NO_ELEMENTS = -(2**63)
 
 
 def largest_over_processes(
-    values: Tensor, ties: Tensor, groups: tuple[Group, ...], identity: int, stage: int, what: str
+    values: Tensor, ties: Tensor, groups: tuple[Group, ...], identity: int, stage: int
 ) -> Tensor:
     """The largest of the values of all processes; zero where none of them has elements.
 
@@ -42,7 +40,7 @@ def largest_over_processes(
     it: none if it has no elements, or if the value is NaN.
     """
     function = _CompiledLargest if torch.compiler.is_compiling() else _Largest
-    largest: Tensor = function.apply(values, ties, groups, identity, stage, what)  # type: ignore[no-untyped-call]
+    largest: Tensor = function.apply(values, ties, groups, identity, stage)  # type: ignore[no-untyped-call]
     return largest
 
 
@@ -51,12 +49,11 @@ class _CompiledLargest(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        values: Tensor, ties: Tensor, groups: tuple[Group, ...], identity: int, stage: int,
-        what: str,
-    ) -> Tensor:  # fmt: skip
+        values: Tensor, ties: Tensor, groups: tuple[Group, ...], identity: int, stage: int
+    ) -> Tensor:
         sortable = _sortable_integers(values, ties).reshape(-1)
         for group in groups:
-            sortable = _largest_of_group(sortable, group, identity, stage, what)
+            sortable = _largest_of_group(sortable, group, identity, stage)
         return _floating(sortable).reshape(values.shape)
 
     @staticmethod
@@ -67,27 +64,22 @@ class _CompiledLargest(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
-        own_ties, (groups, identity, stage, what) = _own_ties(ctx), ctx.sent
+        own_ties, (groups, identity, stage) = _own_ties(ctx), ctx.sent
         both = torch.stack((gradients[0].expand_as(own_ties), own_ties))
         for name, size in groups:
-            both = sum_over_processes(both, name, size, identity, stage, what, BACKWARD)
-        return both[0] * (own_ties / both[1]), None, None, None, None, None
+            both = sum_over_processes(both, name, size, identity, stage, BACKWARD)
+        return both[0] * (own_ties / both[1]), None, None, None, None
 
 
 class _Largest(_CompiledLargest):
-    """The same with methods for `torch.func`, and with errors that say what failed."""
-
-    @staticmethod
-    def forward(values: Tensor, ties: Tensor, groups: tuple[Group, ...], *message: Any) -> Tensor:
-        with failures_named(message[-1], math.prod(size for _, size in groups)):
-            return _CompiledLargest.forward(values, ties, groups, *message)
+    """The same with methods for `torch.func`."""
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:
-        own_ties, (groups, identity, stage, what) = _own_ties(ctx), ctx.sent
+        own_ties, (groups, identity, stage) = _own_ties(ctx), ctx.sent
         both = torch.stack((tangent * own_ties, own_ties))
         for name, size in groups:
-            both = sum_over_processes(both, name, size, identity, stage, what, FORWARD)
+            both = sum_over_processes(both, name, size, identity, stage, FORWARD)
         return both[0] / both[1]
 
     @staticmethod
@@ -105,9 +97,7 @@ def _own_ties(ctx: Any) -> Tensor:
     return torch.where(values == largest, ties, 0.0)
 
 
-def _largest_of_group(
-    sortable: Tensor, group: Group, identity: int, stage: int, what: str
-) -> Tensor:
+def _largest_of_group(sortable: Tensor, group: Group, identity: int, stage: int) -> Tensor:
     """The largest whole numbers of a group. The message begins with a tag and its negative, whose
     largest ones are opposite if all processes have sent the same tag. The tag of a process that
     refuses the call is larger than all others."""
@@ -119,7 +109,7 @@ def _largest_of_group(
     received: Tensor = operations.wait_tensor(operations.all_reduce(message, "max", name))
     if not torch.compiler.is_compiling() and must_check(received):
         highest, lowest = received[:2].tolist()
-        demand_one_message(highest == -lowest, highest > TAGS, what)
+        demand_one_message(highest == -lowest, highest > TAGS)
     return received[2:]
 
 
