@@ -214,7 +214,7 @@ def leaks_of(program: Program, library: ModuleType, training: bool, size: float,
         return False
     module, arguments = sample(program, library, training=training)
     x = size * arguments[program.inputs[0].name]
-    tables = [i.name for i in program.inputs if i.table is not None]
+    tables = [i.name for i in program.given_inputs if i.table is not None]
     arguments |= {name: torch.zeros_like(arguments[name]) for name in tables}  # all alike
     first = program.inputs[0]
     dim = first.dims.index(leading_axis(first, program.index.space))  # of samples
