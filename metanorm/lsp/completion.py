@@ -20,7 +20,7 @@ from metanorm.semantics.choices import EQUALITY_OPERATORS
 from metanorm.semantics.examples import MODES
 from metanorm.semantics.groupings import EDGES
 from metanorm.semantics.reserved import AFFINE_SWITCHES
-from metanorm.semantics.symbols import OF_AXES, Occurrence, Role
+from metanorm.semantics.symbols import CALL, OF_AXES, Occurrence, Role
 from metanorm.syntax import ast, words
 from metanorm.syntax.grammar import CLAUSE_WORDS, SOFT_STATEMENT_WORDS, STATEMENT_WORDS
 from metanorm.workspace import library_specs
@@ -189,6 +189,7 @@ def _example_names(cursor: CursorContext, expects: bool) -> Iterator[Item]:
     yield from (_outputs(norm) if expects else ())
     if not expects:  # parameters of clauses
         yield from _values(cursor, ("parameter",))
+        yield from (Item(n, ItemKind.OPTION, m) for n, m in _switches(norm.statements).items())
     for name in cursor.view.buffers(norm.name.name):
         yield Item(name, ItemKind.VALUE, Role.BUFFER.value)
 
@@ -206,6 +207,8 @@ def _pool(cursor: CursorContext) -> Iterator[Item]:
         if cursor.leading_word in ("per", "affine"):
             yield Item("weight", ItemKind.WORD, meaning="the weight alone: `affine weight[C]`")
             yield Item("bias", ItemKind.WORD, meaning="the bias alone: `affine bias[C]`")
+        if cursor.leading_word == "per" and cursor.called in DRAWS:
+            yield Item(CALL, ItemKind.WORD, meaning="one number for the whole call")
         if cursor.last == "," and cursor.leading_word == "over":
             yield from _options(cursor, words.OPTIONS)
 
@@ -356,13 +359,17 @@ def _arguments(cursor: CursorContext) -> Iterator[Item]:
     statements = norm.statements if norm is not None else ()
     items = [i for s in statements if isinstance(s, ast.Input) for i in s.items]
     hypers |= {d.axis.name: "one of its axes" for item in items for d in item.dims}
-    switches = {
+    yield from _options(cursor, {**hypers, **_switches(statements)})
+
+
+def _switches(statements: Iterable[ast.Statement]) -> dict[str, str]:
+    """The switches that a norm may have, each with its meaning."""
+    params = [i for s in statements if isinstance(s, ast.Param) for i in s.items]
+    return {
         "affine": "whether it learns its affine map",
         "track": "whether it keeps statistics",
+        **{p.switch.name: f"whether it learns `{p.name.name}`" for p in params if p.switch},
     }
-    params = [i for s in statements if isinstance(s, ast.Param) for i in s.items]
-    switches |= {p.switch.name: f"whether it learns `{p.name.name}`" for p in params if p.switch}
-    yield from _options(cursor, {**hypers, **switches})
 
 
 def _fields(cursor: CursorContext) -> Iterator[Item]:

@@ -20,6 +20,7 @@ from metanorm.semantics.lowering import CallScope, Lowering
 from metanorm.semantics.names_in_ast import nodes_in
 from metanorm.semantics.pools import PoolLowering
 from metanorm.semantics.scalars import scalar_from_ast
+from metanorm.semantics.symbols import CALL
 from metanorm.source import Span
 from metanorm.syntax import ast
 
@@ -38,7 +39,6 @@ EXAMPLES: Mapping[str, str] = {
     "bernoulli": "bernoulli(0.5 per N)",
     "permutation": "permutation(per N)",
 }
-CALL = "call"  # behind `per`: one number for the call
 
 
 def initial_from_ast(expr: ast.Expr, scope: CallScope, low: Lowering, what: str) -> Init | None:

@@ -22,6 +22,7 @@ class OccurrenceScope:
         norm = replace(norm, statements=tuple(without_entries))  # which have names of their own
         self.roles: Mapping[str, Role] = role_by_name(norm)
         self.axes = {n.name for n in nodes_in(norm) if isinstance(n, ast.AxisRef)}
+        self.declared = {n.axis.name for n in nodes_in(norm) if isinstance(n, ast.Dim)}
         pieces = {n.axis.name for n in nodes_in(norm) if isinstance(n, ast.Piece)}
         self.pieces = pieces - self.roles.keys()  # runs of axes: in brackets they are no values
         outputs = (n.name for n in nodes_in(norm.statements) if isinstance(n, ast.OutputItem))

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from functools import singledispatch
 
-from metanorm.ir.ops import CALLABLE, MATRICES, STRUCTURED
+from metanorm.ir.ops import CALLABLE, DRAWS, MATRICES, STRUCTURED
 from metanorm.semantics.occurrence_scope import EntryScope, OccurrenceScope, leading_span
 from metanorm.semantics.reserved import AFFINE_SWITCHES
-from metanorm.semantics.symbols import OF_AXES, Occurrence, Role
+from metanorm.semantics.symbols import CALL, OF_AXES, Occurrence, Role
 from metanorm.syntax import ast
 from metanorm.syntax.grammar import CLAUSE_WORDS
 from metanorm.syntax.tree_from_text import CALL_SWITCHES
@@ -355,7 +355,10 @@ def _call(call: ast.Call, scope: OccurrenceScope) -> Iterator[Occurrence]:
         else:
             called = scope.calls.get(function.name, function.name)
             yield from _named_argument(called, keyword, scope)
-    yield from _in_all((call.over, call.per, call.dtype), scope)
+    yield from _in_all((call.over, call.dtype), scope)
+    for occurrence in _in_all((call.per,), scope):
+        is_word = function.name in DRAWS and occurrence.symbol.name == CALL not in scope.declared
+        yield scope.at(occurrence.span, Role.WORD, CALL) if is_word else occurrence
 
 
 @occurrences_in.register

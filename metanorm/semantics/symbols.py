@@ -35,6 +35,7 @@ class Role(str, Enum):
 WORDS = frozenset({Role.FUNCTION, Role.MATRIX, Role.OPTION, Role.FIELD, Role.SORT, Role.WORD})
 LITERALS = ("true", "false", "None")
 OF_AXES = ("size", "position")  # functions whose argument is an axis
+CALL = "call"  # behind `per` in a draw: one number for the call, unless an axis has that name
 
 
 @dataclass(frozen=True)

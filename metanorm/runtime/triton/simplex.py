@@ -64,6 +64,20 @@ def projected(values, stride, size, inside, largest, level, stretch):
 
 
 @triton.jit
+def room_of(count, first, radius):
+    """The square of the radius on a face, of which the way to its centre has taken a part."""
+    return radius * radius - (1 / count - 1 / first)
+
+
+@triton.jit
+def is_stretched(count, before, first, squares, stretch, radius):
+    """Whether weights of a new face lie in the circle about its centre, and not all at it."""
+    away = stretch * stretch * squares
+    in_circle = (away < room_of(count, first, radius)) & (away > SQUARED_NEARNESS)
+    return (count != before) & in_circle
+
+
+@triton.jit
 def nearest_face(values, stride, size, radius, inside):
     """The face that the weights of each line are on, and how they are stretched there; and the
     face in which they were stretched last, with a level of infinity if they were not."""
@@ -79,21 +93,18 @@ def nearest_face(values, stride, size, radius, inside):
     source_squares = squares
     first = count
     before = tl.zeros_like(largest)
-    room = radius * radius - (1 / count - 1 / first)
-    away = stretch * stretch * squares
-    moving = inside & (count != before) & (away < room) & (away > SQUARED_NEARNESS)
+    moving = inside & is_stretched(count, before, first, squares, stretch, radius)
     while tl.max(moving.to(tl.int32)) > 0:
         before = tl.where(moving, count, before)
         source_level = tl.where(moving, level, source_level)
         source_mean = tl.where(moving, mean, source_mean)
         source_squares = tl.where(moving, squares, source_squares)
+        room = room_of(count, first, radius)
         stretch = tl.where(moving, tl.sqrt(room / tl.where(moving, squares, 1)), stretch)
         level, count, mean, squares = projected(
             values, stride, size, inside, largest, level, stretch
         )
-        room = radius * radius - (1 / count - 1 / first)
-        away = stretch * stretch * squares
-        moving = moving & (count != before) & (away < room) & (away > SQUARED_NEARNESS)
+        moving = moving & is_stretched(count, before, first, squares, stretch, radius)
     return largest, level, count, mean, stretch, source_level, source_mean, source_squares
 
 

@@ -35,9 +35,9 @@ def pools_larger_value(context: KernelContext, ref: Ref) -> bool:
 
 def kernels_of_sweep(context: KernelContext, sweep: Block) -> list[Block]:
     """A sweep as blocks that have a kernel each: one, but where it measures larger values."""
-    larger = [n for n in sweep.measures if is_larger(context, context.reductions[n].value)]
     if not context.nest.extra_axes:
         return [sweep]
+    larger = [n for n in sweep.measures if is_larger(context, context.reductions[n].value)]
     others = [n for n in sweep.measures if n not in larger]
     blocks = []
     if larger:
