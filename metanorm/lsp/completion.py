@@ -365,10 +365,9 @@ def _arguments(cursor: CursorContext) -> Iterator[Item]:
 def _switches(statements: Iterable[ast.Statement]) -> dict[str, str]:
     """The switches that a norm may have, each with its meaning."""
     params = [i for s in statements if isinstance(s, ast.Param) for i in s.items]
-    return {
-        "affine": "whether it learns its affine map",
-        "track": "whether it keeps statistics",
-        **{p.switch.name: f"whether it learns `{p.name.name}`" for p in params if p.switch},
+    clauses = {"affine": "whether it learns its affine map", "track": "whether it keeps statistics"}
+    return clauses | {
+        p.switch.name: f"whether it learns `{p.name.name}`" for p in params if p.switch
     }
 
 
