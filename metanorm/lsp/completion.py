@@ -205,8 +205,8 @@ def _pool(cursor: CursorContext) -> Iterator[Item]:
     else:
         yield from _axes(cursor)
         if cursor.leading_word in ("per", "affine"):
-            yield Item("weight", ItemKind.WORD, meaning="the weight alone: `affine weight[C]`")
-            yield Item("bias", ItemKind.WORD, meaning="the bias alone: `affine bias[C]`")
+            for name in ("weight", "bias"):
+                yield Item(name, ItemKind.WORD, meaning=f"the {name} alone: `affine {name}[C]`")
         if cursor.leading_word == "per" and cursor.called in DRAWS:
             yield Item(CALL, ItemKind.WORD, meaning="one number for the whole call")
         if cursor.last == "," and cursor.leading_word == "over":
@@ -355,10 +355,9 @@ def _arguments(cursor: CursorContext) -> Iterator[Item]:
         return
     norms = parsed_source(cursor.view.sources[source])[0].file.norms
     hypers = {h.name.name: "" for n in norms if n.name.name == cursor.called for h in n.hypers}
-    norm = next((n for n in norms if n.name.name == cursor.called), None)
-    statements = norm.statements if norm is not None else ()
-    items = [i for s in statements if isinstance(s, ast.Input) for i in s.items]
-    hypers |= {d.axis.name: "one of its axes" for item in items for d in item.dims}
+    statements = [s for n in norms if n.name.name == cursor.called for s in n.statements]
+    inputs = (s for s in statements if isinstance(s, ast.Input))
+    hypers |= {d.axis.name: "one of its axes" for s in inputs for i in s.items for d in i.dims}
     yield from _options(cursor, {**hypers, **_switches(statements)})
 
 
@@ -366,9 +365,8 @@ def _switches(statements: Iterable[ast.Statement]) -> dict[str, str]:
     """The switches that a norm may have, each with its meaning."""
     params = [i for s in statements if isinstance(s, ast.Param) for i in s.items]
     clauses = {"affine": "whether it learns its affine map", "track": "whether it keeps statistics"}
-    return clauses | {
-        p.switch.name: f"whether it learns `{p.name.name}`" for p in params if p.switch
-    }
+    named = {p.switch.name: f"whether it learns `{p.name.name}`" for p in params if p.switch}
+    return clauses | named
 
 
 def _fields(cursor: CursorContext) -> Iterator[Item]:
