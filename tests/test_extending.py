@@ -245,6 +245,10 @@ LOG_SUM_EXP = {
         "                counted = torch.where(weighs, x, -torch.inf).logsumexp(-1)\n"
         "                return torch.where(empty, 0.0, counted)",
     ),
+    "metanorm/small/pools.py": (
+        '    "l1": ',
+        '    "logsumexp": lambda members: math.log(members.sum_of(math.exp)),',
+    ),
     "metanorm/runtime/pools.py": (
         "def _over_dimensions(",
         "def _logsumexp(pools, x):\n"

@@ -13,12 +13,15 @@ from conftest import ROOT
 from metanorm import options, runtime
 from metanorm.driver import compile_specs
 from metanorm.ir import scalar
+from metanorm.ir.ops import ORDERED, POOLED_STATISTICS
 from metanorm.runtime import targets
 from metanorm.runtime.dispatch import _Dispatcher
+from metanorm.runtime.groups import Groups
 from metanorm.runtime.kernels import scalars
 from metanorm.source import Source
 from metanorm.targets import registry
 from metanorm.targets.live import module_from_files
+from metanorm.targets.torch.statistics import TORCH_STATISTICS
 from metanorm.verify.kernels import has_kernels
 
 NAMES = tuple(registry.KERNEL_TARGETS)
@@ -49,6 +52,14 @@ def test_both_sides_compute_the_same_scalars() -> None:
         count = 2 if name in {*scalar.SYMBOLS, "min", "max"} else 1
         for arguments in ((7.5, 2.0), (3.0, 4.0)):
             assert scalars.FUNCTIONS[name](*arguments[:count]) == function(*arguments[:count])
+
+
+@pytest.mark.parametrize("statistic", sorted(POOLED_STATISTICS - ORDERED))
+def test_the_runtime_has_a_statistic_for_each_kind_of_pools(statistic: str) -> None:
+    """Modules call it over dimensions, over groups by an index, and over pools that overlap."""
+    name = TORCH_STATISTICS[statistic].function
+    assert {name, f"{name}_along"} <= {*dir(runtime)}
+    assert hasattr(Groups, name)
 
 
 def test_both_tables_have_the_same_order() -> None:

@@ -306,6 +306,8 @@ CHEAP_FUNCTIONS = frozenset("add sub mul div neg where eq ne".split())
 # Statistics that need sorted values: they have no kernels.
 ORDERED = frozenset({"median", "quantile"})
 STATISTICS: Mapping[str, Operation] = {row.name: row for row in _ROWS if row.group == "statistic"}
+# Statistics that programs have: the checker makes the others of these.
+POOLED_STATISTICS = STATISTICS.keys() - {"std", "rms", "median"}
 FORMS: Mapping[str, Operation] = {row.name: row for row in _ROWS if row.group == "form"}
 MATRICES: Mapping[str, Operation] = {row.name: row for row in _ROWS if row.group == "matrix"}
 DRAWS: Mapping[str, Operation] = {row.name: row for row in _ROWS if row.group == "draw"}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from metanorm.ir.nodes import Count, Pool, Type
+from metanorm.ir.ops import POOLED_STATISTICS
 from metanorm.small.functions import quotient, square_root, unbiased
 from metanorm.small.groupings import Row, pool_rows
 from metanorm.small.tensor import indices
@@ -170,3 +171,4 @@ STATISTICS: Mapping[str, Callable[[_Members], float]] = {
     "min": _extreme(min),
     "quantile": _quantile,
 }
+assert STATISTICS.keys() >= POOLED_STATISTICS, POOLED_STATISTICS - STATISTICS.keys()
