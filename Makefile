@@ -39,13 +39,13 @@ test-extended: $(READY)  ## those alone; `make test-extended PART=0/6` for the f
 	$(BIN)/python -m pytest -n 2 -m extended $(if $(PART),--part $(PART))
 
 test-python-path: $(READY)  ## what calls kernels, with calls through Python instead of through C
-	METANORM_CALL_PATH=python $(BIN)/python -m pytest -n 2 tests/native tests/runtime
+	METANORM_CALL_PATH=python $(BIN)/python -m pytest -n 2 tests/native tests/runtime $(if $(PART),--part $(PART))
 
 test-scatter: $(READY)  ## norms of graphs with sums by torch-scatter, which the first run compiles for minutes
 	$(BIN)/python .ci/scatter.py
 
 test-pythons: $(READY)  ## compile, and run what needs no torch, under every Python from 3.10 on
-	$(BIN)/python .ci/pythons.py
+	$(BIN)/python .ci/pythons.py $(PART)
 
 sanitize: $(READY)  ## AddressSanitizer, UBSan and ThreadSanitizer over the C kernels of the whole library
 	$(BIN)/python -m pytest -n 2 -m "extended or not extended" tests/native/test_sanitizers.py

@@ -211,7 +211,10 @@ def test_specs_that_want_too_much_end_in_an_error(shape: str, tmp_path: Path) ->
     assert (tmp_path / "out").exists() == warns
 
 
-@pytest.mark.parametrize("command", ("fmt", "explain", "inspect"))
+@pytest.mark.parametrize(
+    "command",
+    ["explain", *(pytest.param(c, marks=pytest.mark.extended) for c in ("fmt", "inspect"))],
+)
 @pytest.mark.parametrize("shape", ("lets and a wide sum", "a wide sum", "norms", "comments"))
 def test_other_commands_stand_large_specs(command: str, shape: str, tmp_path: Path) -> None:
     (tmp_path / "spec.norm").write_text(LEGAL[shape])

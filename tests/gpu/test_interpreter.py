@@ -10,8 +10,8 @@ from processes import ROOT, Part, parts, passes, without
 
 HERE = Path(__file__).parent / "interpreted"
 # Each process takes seconds to begin.
-QUICK = {"norms.py": 2, "tiles.py islands.py own.py scans.py": 1}
-EXTENDED = {"norms.py": 6, "tiles.py islands.py scans.py": 2}
+QUICK = {"norms.py": 1, "tiles.py islands.py own.py scans.py": 1}
+EXTENDED = {"norms.py": 8, "tiles.py islands.py scans.py": 2}
 
 if importlib.util.find_spec("triton") is None:
     pytest.skip("triton is not installed", allow_module_level=True)

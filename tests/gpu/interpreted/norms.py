@@ -12,6 +12,7 @@ from silence import quiet
 from small import SMALL
 
 sys.path.append(str(Path(__file__).parents[2]))
+from tiers import covering, tiered
 from tiers import served as has_kernels
 
 from metanorm import frontend
@@ -47,6 +48,10 @@ NORMS = {
 }
 
 
+# Every norm takes the interpreter a second; every commit runs those that have all constructs.
+COVERING = covering({name: program for name, (_, program) in NORMS.items()})
+
+
 @functools.cache
 def compiled(root: str) -> dict[str, str]:
     """The files of a spec."""
@@ -68,7 +73,7 @@ def runs_on_kernels(program: Program, module: ModuleType, setting: Setting) -> b
 @pytest.mark.parametrize(
     "chosen", [QUICK, pytest.param(EXTENDED, marks=pytest.mark.extended)], ids=["usual", "odd"]
 )
-@pytest.mark.parametrize("name", NORMS)
+@pytest.mark.parametrize("name", tiered(NORMS, COVERING))
 def test_a_norm_in_the_interpreter(name: str, chosen: tuple[str, ...]) -> None:
     root, program = NORMS[name]
     files = compiled(root)
