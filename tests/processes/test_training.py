@@ -143,6 +143,22 @@ def test_layers_in_another_order(one: One) -> None:
         assert "(BatchNorm), over N" in str(text) and str(text).endswith("buffers as before")
 
 
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("axis", ["N", "S"])
+def test_norms_that_are_divided_one_by_one_are_told_apart(
+    axis: str, backward: bool, one: One
+) -> None:
+    # As above, for a group whose messages have crossed.
+    team = Team(2)
+    try:
+        actual = One(team, one.paths).ask("swapped_apart", "BatchNorm", axis, backward)
+    finally:
+        team.close()
+    place = f"BatchNorm, over {axis}{', in the backward pass' if backward else ''}: "
+    for text in actual:
+        assert str(text).startswith(f"{place}the processes are not at the same norm")
+
+
 def test_models_that_differ(one: One) -> None:
     for text in one.ask("other_model", "BatchNorm"):
         assert "process 1: BatchNorm: weight has shape (6,) and" in str(text)

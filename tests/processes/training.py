@@ -241,6 +241,33 @@ def swapped(group: Any, rank: int, path: str, name: str) -> str:
     return ""
 
 
+def swapped_apart(group: Any, rank: int, path: str, name: str, axis: str, backward: bool) -> str:
+    """Two norms that are divided one by one, and that one process goes through in another order:
+    in the forward pass, or in the backward pass alone."""
+    norms = [getattr(module_at(path), name)(5).double() for _ in range(2)]
+    if rank == 1:  # which has divided one more, in a group of its own
+        alone_group = dist.new_group([1], use_local_synchronization=True)
+        runtime.convert_sync(getattr(module_at(path), name)(5), alone_group)
+    for norm in norms:
+        if axis == "N":
+            runtime.convert_sync(norm, group)
+        else:
+            runtime.shard(norm, {axis: group}, reduce_gradients="leave")
+    order = (0, 1) if rank == 0 else (1, 0)
+    x = torch.randn(4, 5, 3, dtype=torch.float64, requires_grad=True)
+    try:
+        if not backward:
+            for i in order:
+                norms[i](x)
+            return ""
+        ys = [norm(x) for norm in norms]
+        for i in order:
+            ys[i].square().sum().backward()
+    except runtime.ExchangeError as error:
+        return str(error)
+    return ""
+
+
 def other_model(group: Any, rank: int, path: str, name: str) -> str:
     norm = getattr(module_at(path), name)(5 + rank)
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -53,9 +52,10 @@ class Processes:
         parts = [self._as_float64(value) for value in values]
         message = torch.cat([part.reshape(-1) for part in parts]) if len(parts) > 1 else parts[0]
         flat = _wanting_gradient(message.reshape(-1), gradient_of)
+        what = self._what(axes)
         for name, size in self._groups_of(axes):
-            send = partial(sum_over_processes, flat, name, size, self._sent_identity, stage)
-            flat = self._sent(send, axes, size)
+            send = partial(sum_over_processes, flat, name, size, self._sent_identity, stage, what)
+            flat = self._sent(send)
         return _taken_apart(flat, parts)
 
     def extremes(
@@ -75,9 +75,10 @@ class Processes:
         groups = self._groups_of(axes)
         if groups:
             send = partial(
-                largest_over_processes, flat, counts.detach(), groups, self._sent_identity, stage
-            )
-            flat = self._sent(send, axes, math.prod([size for _, size in groups]))
+                largest_over_processes, flat, counts.detach(), groups, self._sent_identity, stage,
+                self._what(axes),
+            )  # fmt: skip
+            flat = self._sent(send)
         largest = _taken_apart(flat, values)
         if len(extremes) == 1:
             return -largest if extremes[0][0] == "min" else largest
@@ -142,21 +143,20 @@ class Processes:
         sending = {} if self.is_silent else self.groups
         return tuple(dict.fromkeys(sending[a] for a in axes.split() if a in sending))
 
-    def _sent(self, send: Callable[[], Tensor], axes: str, size: int) -> Tensor:
-        """What arrives where all processes have sent a message. Its errors name the norm, and those
-        of the axes that are divided."""
+    def _what(self, axes: str) -> str:
+        """What a message is for, as its errors say: the norm, and those of the axes that are
+        divided."""
+        return f"{self.owner}, over {', '.join(a for a in axes.split() if a in self.groups)}"
+
+    def _sent(self, send: Callable[[], Tensor]) -> Tensor:
+        """What arrives where all processes have sent a message."""
         if torch.compiler.is_compiling():
             return send()
-        axes = ", ".join(axis for axis in axes.split() if axis in self.groups)
         try:
             total = send()
-        except ExchangeError as error:
+        except ExchangeError:
             self.demand_served()
-            raise ExchangeError(f"{self.owner}, over {axes}: {error}") from None
-        except RuntimeError as error:
-            raise ExchangeError(
-                f"{self.owner}: the exchange over {axes} among {size} processes failed: {error}"
-            ) from error
+            raise
         self.demand_served()
         return total
 

@@ -60,12 +60,12 @@ def convert_sync(model: M, process_group: Group = None, when: When = "train") ->
             divided.append((module, info, samples, owner))
     what = "these norms cannot take their samples from several processes:"
     signatures = [_signature(module, info, owner) for module, info, _, owner in divided]
-    _demand_same([process_group], what, problems, signatures)
+    number = _demand_same([process_group], what, problems, signatures)
     for module, info, samples, owner in divided:
         other_groups = {a: g for a, g in _groups_of(module).items() if a not in samples}
         groups = ProcessGroups(
             {**other_groups, **samples}, info, owner, when, _layouts_of(module), _cuts(module),
-            {a: r for a, r in _reductions_of(module).items() if a not in samples},
+            {a: r for a, r in _reductions_of(module).items() if a not in samples}, number,
         )  # fmt: skip
         _set_groups(module, groups)
     return model
@@ -133,17 +133,19 @@ def shard(
     all_groups = {**_groups_of(norm), **groups}
     blocks = [partitions_of(norm, info.partitions(axis)) for axis in groups]
     signature = _Signature(owner, info.digest, (*sorted(all_groups), *map(str, blocks)))
-    _demand_same(groups.values(), "these axes cannot be divided:", problems, [signature])
+    what = "these axes cannot be divided:"
+    number = _demand_same(groups.values(), what, problems, [signature])
     new_layouts, problems = layouts_of(norm, info, groups, pieces)
     layouts = {**_layouts_of(norm), **new_layouts}
     cut = are_cut(norm, info, layouts)
     problems = problems or _problems_together(info, owner, all_groups, cut)
     if problems:
-        raise refused("these axes cannot be divided:", problems)
+        raise refused(what, problems)
     keep_pieces(norm, info, {axis: new_layouts[axis] for axis in pieces})
     reductions = {**_reductions_of(norm), **dict.fromkeys(groups, reduce_gradients)}
     owner, when = _owner_and_when(norm, owner)
-    _set_groups(norm, ProcessGroups(all_groups, info, owner, when, layouts, cut, reductions))
+    groups_of_norm = ProcessGroups(all_groups, info, owner, when, layouts, cut, reductions, number)
+    _set_groups(norm, groups_of_norm)
     return norm
 
 
@@ -234,18 +236,28 @@ def _signature(module: nn.Module, info: Dividable, owner: str) -> _Signature:
     return _Signature(owner, info.digest, tuple(details))
 
 
+_last_number = 0  # of a call of `convert_sync` or `shard` among processes
+
+
 def _demand_same(
     groups: Iterable[Group], what: str, problems: list[str], signatures: list[_Signature]
-) -> None:
+) -> int:
     """Raise `ShardingError` in all processes of these groups if one of them has problems, or if
-    their norms differ. Each process sends what it has before any raises."""
+    their norms differ. Each process sends what it has before any raises.
+
+    Returns the number of this call, on which the processes agree. Messages have it, so that norms
+    of one class are told apart; processes may have called this for other norms before.
+    """
+    global _last_number
+    number = _last_number
     elsewhere: list[str] = []
     differing: list[str] = []
     for group in dict.fromkeys(groups) if _is_initialized() else ():
         process_group = as_process_group(group)
         answers: list[Any] = [None] * process_group.size()
-        dist.all_gather_object(answers, (problems, signatures), group=process_group)
-        for rank, (reasons, other) in enumerate(answers):
+        dist.all_gather_object(answers, (problems, signatures, number), group=process_group)
+        number = max(last for *_, last in answers)
+        for rank, (reasons, other, _) in enumerate(answers):
             if rank != process_group.rank():
                 elsewhere += [f"process {rank}: {reason}" for reason in reasons]
             if other != answers[0][1]:
@@ -254,6 +266,10 @@ def _demand_same(
         raise refused(what, problems or elsewhere)
     if differing:
         raise refused("the processes have other norms than process 0 of their group:", differing)
+    if not _is_initialized():
+        return 0  # processes that have not met may have converted another number of models
+    _last_number = number + 1
+    return _last_number
 
 
 def _difference_text(first: list[_Signature], other: list[_Signature]) -> str:

@@ -11,6 +11,7 @@ process do: the message back has the gradient and the number of these elements.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from metanorm.runtime.processes.message import (
     FORWARD,
     TAGS,
     demand_one_message,
+    failures_named,
     must_check,
     sum_over_processes,
     tag_of,
@@ -32,7 +34,7 @@ NO_ELEMENTS = -(2**63)
 
 
 def largest_over_processes(
-    values: Tensor, ties: Tensor, groups: tuple[Group, ...], identity: int, stage: int
+    values: Tensor, ties: Tensor, groups: tuple[Group, ...], identity: int, stage: int, what: str
 ) -> Tensor:
     """The largest of the values of all processes; zero where none of them has elements.
 
@@ -40,7 +42,7 @@ def largest_over_processes(
     it: none if it has no elements, or if the value is NaN.
     """
     function = _CompiledLargest if torch.compiler.is_compiling() else _Largest
-    largest: Tensor = function.apply(values, ties, groups, identity, stage)  # type: ignore[no-untyped-call]
+    largest: Tensor = function.apply(values, ties, groups, identity, stage, what)  # type: ignore[no-untyped-call]
     return largest
 
 
@@ -49,11 +51,12 @@ class _CompiledLargest(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        values: Tensor, ties: Tensor, groups: tuple[Group, ...], identity: int, stage: int
-    ) -> Tensor:
+        values: Tensor, ties: Tensor, groups: tuple[Group, ...], identity: int, stage: int,
+        what: str,
+    ) -> Tensor:  # fmt: skip
         sortable = _sortable_integers(values, ties).reshape(-1)
         for group in groups:
-            sortable = _largest_of_group(sortable, group, identity, stage)
+            sortable = _largest_of_group(sortable, group, identity, stage, what)
         return _floating(sortable).reshape(values.shape)
 
     @staticmethod
@@ -64,22 +67,27 @@ class _CompiledLargest(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
-        own_ties, (groups, identity, stage) = _own_ties(ctx), ctx.sent
+        own_ties, (groups, identity, stage, what) = _own_ties(ctx), ctx.sent
         both = torch.stack((gradients[0].expand_as(own_ties), own_ties))
         for name, size in groups:
-            both = sum_over_processes(both, name, size, identity, stage, BACKWARD)
-        return both[0] * (own_ties / both[1]), None, None, None, None
+            both = sum_over_processes(both, name, size, identity, stage, what, BACKWARD)
+        return both[0] * (own_ties / both[1]), None, None, None, None, None
 
 
 class _Largest(_CompiledLargest):
-    """The same with methods for `torch.func`."""
+    """The same with methods for `torch.func`, and with errors that say what failed."""
+
+    @staticmethod
+    def forward(values: Tensor, ties: Tensor, groups: tuple[Group, ...], *message: Any) -> Tensor:
+        with failures_named(message[-1], math.prod(size for _, size in groups)):
+            return _CompiledLargest.forward(values, ties, groups, *message)
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:
-        own_ties, (groups, identity, stage) = _own_ties(ctx), ctx.sent
+        own_ties, (groups, identity, stage, what) = _own_ties(ctx), ctx.sent
         both = torch.stack((tangent * own_ties, own_ties))
         for name, size in groups:
-            both = sum_over_processes(both, name, size, identity, stage, FORWARD)
+            both = sum_over_processes(both, name, size, identity, stage, what, FORWARD)
         return both[0] / both[1]
 
     @staticmethod
@@ -97,7 +105,9 @@ def _own_ties(ctx: Any) -> Tensor:
     return torch.where(values == largest, ties, 0.0)
 
 
-def _largest_of_group(sortable: Tensor, group: Group, identity: int, stage: int) -> Tensor:
+def _largest_of_group(
+    sortable: Tensor, group: Group, identity: int, stage: int, what: str
+) -> Tensor:
     """The largest whole numbers of a group. The message begins with a tag and its negative, whose
     largest ones are opposite if all processes have sent the same tag. The tag of a process that
     refuses the call is larger than all others."""
@@ -109,7 +119,7 @@ def _largest_of_group(sortable: Tensor, group: Group, identity: int, stage: int)
     received: Tensor = operations.wait_tensor(operations.all_reduce(message, "max", name))
     if not torch.compiler.is_compiling() and must_check(received):
         highest, lowest = received[:2].tolist()
-        demand_one_message(highest == -lowest, highest > TAGS)
+        demand_one_message(highest == -lowest, highest > TAGS, what)
     return received[2:]
 
 

@@ -12,7 +12,8 @@ instead of waiting for it. Its `identity` is negative (`refusing`).
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -38,15 +39,17 @@ def refusing(identity: int) -> int:
 
 
 def sum_over_processes(
-    values: Tensor, group: str, size: int, identity: int, stage: int, direction: int = FORWARD
-) -> Tensor:
+    values: Tensor, group: str, size: int, identity: int, stage: int, what: str,
+    direction: int = FORWARD,
+) -> Tensor:  # fmt: skip
     """The sum over the `size` processes of a group, which is given by its name.
 
-    `values` is a tensor of float64. Raises `ExchangeError` if processes have sent different
-    messages; on GPUs this is only checked if the environment asks for it.
+    `values` is a tensor of float64. Raises `ExchangeError`, which says `what` was exchanged, if a
+    message fails or if processes have sent different ones; on GPUs this is only checked if the
+    environment asks for it.
     """
     function = _CompiledSum if torch.compiler.is_compiling() else _Sum
-    total: Tensor = function.apply(values, group, size, identity, stage, direction)  # type: ignore[no-untyped-call]
+    total: Tensor = function.apply(values, group, size, identity, stage, what, direction)  # type: ignore[no-untyped-call]
     return total
 
 
@@ -55,7 +58,7 @@ class _CompiledSum(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        values: Tensor, group: str, size: int, identity: int, stage: int, direction: int
+        values: Tensor, group: str, size: int, identity: int, stage: int, what: str, direction: int
     ) -> Tensor:
         tag = tag_of(identity, stage, direction, values.numel())
         sent_tag = tag if identity >= 0 else -tag
@@ -66,7 +69,7 @@ class _CompiledSum(torch.autograd.Function):
         if not torch.compiler.is_compiling() and must_check(received):
             tags, squares = (int(number) for number in received[:2].tolist())
             is_refused = squares == size * tag * tag and tags < size * tag
-            demand_one_message(size * squares == tags * tags, is_refused)
+            demand_one_message(size * squares == tags * tags, is_refused, what, direction)
         return received[2:].reshape(values.shape)
 
     @staticmethod
@@ -76,16 +79,22 @@ class _CompiledSum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
         value_gradient = _CompiledSum.apply(gradients[0], *_reversed_message(ctx.sent))  # type: ignore[no-untyped-call]
-        return value_gradient, None, None, None, None, None
+        return value_gradient, None, None, None, None, None, None
 
 
 class _Sum(_CompiledSum):
-    """The same with methods for `torch.func`."""
+    """The same with methods for `torch.func`, and with errors that say what failed."""
+
+    @staticmethod
+    def forward(values: Tensor, group: str, size: int, *message: Any) -> Tensor:
+        *_, what, direction = message
+        with failures_named(what, size, direction):
+            return _CompiledSum.forward(values, group, size, *message)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
         value_gradient = _Sum.apply(gradients[0], *_reversed_message(ctx.sent))  # type: ignore[no-untyped-call]
-        return value_gradient, None, None, None, None, None
+        return value_gradient, None, None, None, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:
@@ -113,15 +122,34 @@ def must_check(received: Tensor) -> bool:
     return received.is_cpu or demands_kernels() or bool(os.environ.get(CHECK_ON_GPUS))
 
 
-def demand_one_message(is_one: bool, is_refused: bool) -> None:
+@contextmanager
+def failures_named(what: str, size: int, direction: int = FORWARD) -> Iterator[None]:
+    """Raise `ExchangeError` for a message that torch could not send, with `what` it was for."""
+    try:
+        yield
+    except ExchangeError:
+        raise
+    except RuntimeError as error:
+        raise ExchangeError(
+            f"{_place_text(what, direction)}: the exchange among {size} processes failed: {error}"
+        ) from error
+
+
+def _place_text(what: str, direction: int) -> str:
+    return f"{what}, in the backward pass" if direction == BACKWARD else what
+
+
+def demand_one_message(is_one: bool, is_refused: bool, what: str, direction: int = FORWARD) -> None:
     """Raise `ExchangeError` if processes have sent different messages, or one refuses the call."""
+    place = _place_text(what, direction)
     if is_refused:
         raise ExchangeError(
-            "a process cannot run this call as `metanorm.runtime.use` asks it to, and says why; no "
-            "process goes on"
+            f"{place}: a process cannot run this call as `metanorm.runtime.use` asks it to, and "
+            "says why; no process goes on"
         )
     if not is_one:
         raise ExchangeError(
-            "the processes are not at the same norm: one of them has left a norm out, calls them "
-            "in another order, or is in another mode. The group cannot be used any further"
+            f"{place}: the processes are not at the same norm: one of them has left a norm out, "
+            "calls them in another order, or is in another mode. The group cannot be used any "
+            "further"
         )

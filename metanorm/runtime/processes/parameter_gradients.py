@@ -26,14 +26,14 @@ class WithSummedGradients:
     Parameters that are frozen have no part in messages: they are to be so on all processes.
     """
 
-    def __init__(self, module: nn.Module, sums: GradientSums, identity: int) -> None:
+    def __init__(self, module: nn.Module, sums: GradientSums, identity: int, owner: str) -> None:
         self.summed_module = module
         self._buffers = module._buffers
         names = list(dict.fromkeys(name for summed in sums.values() for name in summed))
         values = {name: getattr(module, name) for name in names}  # one may be computed, by pruning
         wanted = {n: p for n, p in values.items() if p is not None and p.requires_grad}
         messages = tuple(
-            (group, size, identity, tuple(i for i, n in enumerate(wanted) if n in summed))
+            (group, size, identity, owner, tuple(i for i, n in enumerate(wanted) if n in summed))
             for (group, size), summed in sums.items()
         )
         shared: Mapping[str, Tensor] = {}
@@ -47,9 +47,11 @@ class WithSummedGradients:
         return getattr(self.summed_module, name)
 
 
-def with_summed_gradients(module: nn.Module, sums: GradientSums, identity: int) -> nn.Module:
+def with_summed_gradients(
+    module: nn.Module, sums: GradientSums, identity: int, owner: str
+) -> nn.Module:
     """What a generated `forward` takes for the module; the module itself if there are no sums."""
-    return cast(nn.Module, WithSummedGradients(module, sums, identity)) if sums else module
+    return cast(nn.Module, WithSummedGradients(module, sums, identity, owner)) if sums else module
 
 
 class _CompiledShared(torch.autograd.Function):
@@ -66,10 +68,12 @@ class _CompiledShared(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
         totals = list(gradients)
-        for group, size, identity, places in ctx.messages:
+        for group, size, identity, owner, places in ctx.messages:
             if places:
                 parts = [totals[i].double().reshape(-1) for i in places]
-                total = sum_over_processes(torch.cat(parts), group, size, identity, STAGE, BACKWARD)
+                what = f"{owner}, gradients of parameters"
+                sent = torch.cat(parts)
+                total = sum_over_processes(sent, group, size, identity, STAGE, what, BACKWARD)
                 pieces = torch.split(total, [part.numel() for part in parts])
                 for i, piece in zip(places, pieces):
                     totals[i] = piece.reshape(gradients[i].shape).to(gradients[i].dtype)

@@ -40,6 +40,7 @@ class ProcessGroups(Mapping[str, Group]):
         layouts: Mapping[str, Layout] = {},
         cut: bool = False,
         reductions: Mapping[str, GradientReduction] = {},
+        number: int = 0,
     ) -> None:
         self._groups = dict(groups)
         self.layouts = layouts  # of those axes whose length the constructor got
@@ -48,7 +49,8 @@ class ProcessGroups(Mapping[str, Group]):
         self.norm = norm
         self.owner = owner
         self.when = when
-        self.identity = norm.identity(owner)
+        # By `number`, the same on all processes, messages of norms of one class differ.
+        self.identity = norm.identity(f"{number} {owner}")
         axes = frozenset(groups)
         variant = norm.variant(axes, cut)
         differs = variant is not None and (variant.sends(axes) or axes & norm.shares.keys())
@@ -163,7 +165,7 @@ def call_among_processes(forward: Callable[..., Any], *inputs: Any, **named: Any
     """
     module: nn.Module = forward.__self__  # type: ignore[attr-defined]
     groups: ProcessGroups = module.__dict__[ATTRIBUTE]
-    norm = with_summed_gradients(module, groups.gradient_sums(), groups.identity)
+    norm = with_summed_gradients(module, groups.gradient_sums(), groups.identity, groups.owner)
     active = groups.active_groups(module.training)
     if not active:
         return forward.__func__(norm, *inputs, **named)  # type: ignore[attr-defined]
