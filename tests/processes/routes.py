@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from metanorm import runtime
 from metanorm.runtime.backends import through_python
 from metanorm.runtime.native.calls import runs
+from metanorm.runtime.processes.message import BACKWARD, FORWARD, tag_of
 
 Route = Literal["native", "triton", "torch", "auto"]
 Found = dict[str, Any]
@@ -68,7 +70,20 @@ def called(
         sent = Messages()
         with sent:
             actual = passed(norm, x.requires_grad_(), w)
-    return {**actual, "sent": sent.messages}
+    return {**actual, "sent": sent.messages, "identity": norm.process_groups.identity}
+
+
+def stage_and_direction(message: Tensor, identity: int) -> tuple[int, int]:
+    """What the header of a message says, which a norm with this identity has sent."""
+    tag, check = message[:2].tolist()
+    assert check == (tag * tag if message.is_floating_point() else -tag)
+    length = message.numel() - 2
+    (said,) = (
+        (stage, direction)
+        for stage, direction in product(range(20), (FORWARD, BACKWARD))
+        if tag_of(identity, stage, direction, length) == tag
+    )
+    return said
 
 
 class Messages(torch.utils._python_dispatch.TorchDispatchMode):

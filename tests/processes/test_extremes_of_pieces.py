@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from team import Team
+from test_routes import demand_same_messages
 from test_samples import difference
 from torch import Tensor
 
@@ -135,10 +136,7 @@ def test_all_processes_send_the_same_messages_on_every_route(case: str, team: Te
     else:
         assert lengths[0] == [2 + count, 2 + 2 * count]
     for answer in answers[1:]:
-        for ours, theirs in zip(answer, answers[0]):
-            for sent, wanted in zip(ours["sent"], theirs["sent"], strict=True):
-                assert sent.dtype == wanted.dtype and torch.equal(sent[:2], wanted[:2])
-                torch.testing.assert_close(sent[2:], wanted[2:], rtol=1e-5, atol=1e-5)
+        demand_same_messages(answer, answers[0], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("case", ["largest", "range", "quantized", "shares"])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from routes import Route, batch, norm_at, passed
+from routes import Route, batch, norm_at, passed, stage_and_direction
 from team import Team
 from tiers import tiered
 from torch import Tensor
@@ -20,6 +20,7 @@ from metanorm.source import Source
 from metanorm.targets.live import module_from_files
 
 NORMS = ("BatchNorm", "SwitchNorm", "MaskedBatchNorm", "BatchRenorm", "EvoNormB0")
+SENT = ("sent", "identity")  # the messages of a process, and the norm that their headers name
 CORE = ("BatchNorm", "SwitchNorm")
 SHARDS = ((4, 4), (7, 1), (8, 0))
 NATIVE: tuple[Route, ...] = ("native", "native")
@@ -45,7 +46,7 @@ def routes(team: Team, paths: dict[str, str]) -> Routes:
 def together(actual: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     """What all processes found, as one process would have it."""
     whole = {name: torch.cat([f[name] for f in actual]) for name in ("y", "dx")}
-    parameters = [n for n in actual[0] if n not in ("y", "dx", "sent") and "buffer" not in n]
+    parameters = [n for n in actual[0] if n not in ("y", "dx", *SENT) and "buffer" not in n]
     whole |= {name: sum(f[name] for f in actual) for name in parameters}  # type: ignore[misc]
     for name in (n for n in actual[0] if n.startswith("buffer")):
         assert torch.equal(actual[0][name], actual[1][name]), f"{name} differs between processes"
@@ -67,6 +68,22 @@ def demand_close(ours: dict[str, Tensor], theirs: dict[str, Tensor], tolerance: 
         assert gap <= tolerance * scale, f"{name} is off by {gap / scale:.1e}"
 
 
+def demand_same_messages(
+    ours: Sequence[dict[str, Any]], theirs: Sequence[dict[str, Any]], *, rtol: float, atol: float
+) -> None:
+    """That two calls send the same, in the same order. Headers are equal on all processes of a
+    call; between calls, they differ by the number of the norm alone."""
+    for call in (ours, theirs):
+        headers = [[message[:2].tolist() for message in each["sent"]] for each in call]
+        assert all(header == headers[0] for header in headers)
+    for our, their in zip(ours, theirs, strict=True):
+        for sent, wanted in zip(our["sent"], their["sent"], strict=True):
+            assert sent.dtype == wanted.dtype
+            said = stage_and_direction(sent, our["identity"])
+            assert said == stage_and_direction(wanted, their["identity"])
+            torch.testing.assert_close(sent[2:], wanted[2:], rtol=rtol, atol=atol)
+
+
 @pytest.mark.parametrize("shards", SHARDS, ids=str)
 @pytest.mark.parametrize("name", tiered(NORMS, CORE))
 def test_kernels_compute_what_one_process_does(
@@ -86,9 +103,7 @@ def test_every_route_sends_the_same_messages(
     for other in others:
         for ours, theirs in zip(other, on_torch):
             assert len(ours["sent"]) == len(theirs["sent"]) == 2  # one each way
-            for sent, wanted in zip(ours["sent"], theirs["sent"]):
-                assert torch.equal(sent[:2], wanted[:2])  # which norm, stage, direction and length
-                torch.testing.assert_close(sent[2:], wanted[2:], rtol=1e-5, atol=2e-5)
+        demand_same_messages(other, on_torch, rtol=1e-5, atol=2e-5)
         demand_close(together(other), together(on_torch), 2e-5)
 
 
@@ -131,11 +146,8 @@ def test_messages_of_half_precision_are_in_double(
     wanted = alone(routes.paths[name], name, 0.0, dtype)
     for route in (NATIVE, MIXED):
         actual = routes.ask("called", name, route, shards, dtype=dtype)
-        for ours, theirs in zip(actual, on_torch):
-            for sent, other in zip(ours["sent"], theirs["sent"], strict=True):
-                assert sent.dtype == other.dtype == torch.float64
-                assert torch.equal(sent[:2], other[:2])
-                torch.testing.assert_close(sent[2:], other[2:], rtol=2e-2, atol=2e-2)
+        assert all(m.dtype == torch.float64 for f in (*actual, *on_torch) for m in f["sent"])
+        demand_same_messages(actual, on_torch, rtol=2e-2, atol=2e-2)
         demand_close(together(actual), wanted, 3e-2)
 
 

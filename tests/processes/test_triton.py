@@ -10,7 +10,7 @@ import pytest
 import torch
 from routes import Route
 from team import Team
-from test_routes import Routes, alone, demand_close, together
+from test_routes import Routes, alone, demand_close, demand_same_messages, together
 from tiers import tiered
 
 from metanorm.driver import compile_specs
@@ -75,11 +75,7 @@ def test_the_same_messages_and_results(
     for routes in (TRITON, MIXED):
         actual = interpreting.ask("called", name, routes, shards)
         demand_close(together(actual), wanted, 2e-5)
-        for ours, theirs in zip(actual, on_torch):
-            assert len(ours["sent"]) == len(theirs["sent"])
-            for sent, other in zip(ours["sent"], theirs["sent"]):
-                assert torch.equal(sent[:2], other[:2])
-                torch.testing.assert_close(sent[2:], other[2:], rtol=1e-5, atol=2e-5)
+        demand_same_messages(actual, on_torch, rtol=1e-5, atol=2e-5)
 
 
 def test_a_mean_far_from_zero_keeps_its_digits(interpreting: Routes) -> None:

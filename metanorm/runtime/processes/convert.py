@@ -60,7 +60,8 @@ def convert_sync(model: M, process_group: Group = None, when: When = "train") ->
             divided.append((module, info, samples, owner))
     what = "these norms cannot take their samples from several processes:"
     signatures = [_signature(module, info, owner) for module, info, _, owner in divided]
-    number = _demand_same([process_group], what, problems, signatures)
+    further = [g for module, *_ in divided for g in _groups_of(module).values()]
+    number = _demand_same([process_group], what, problems, signatures, further)
     for module, info, samples, owner in divided:
         other_groups = {a: g for a, g in _groups_of(module).items() if a not in samples}
         groups = ProcessGroups(
@@ -134,7 +135,8 @@ def shard(
     blocks = [partitions_of(norm, info.partitions(axis)) for axis in groups]
     signature = _Signature(owner, info.digest, (*sorted(all_groups), *map(str, blocks)))
     what = "these axes cannot be divided:"
-    number = _demand_same(groups.values(), what, problems, [signature])
+    further = _groups_of(norm).values()
+    number = _demand_same(groups.values(), what, problems, [signature], further)
     new_layouts, problems = layouts_of(norm, info, groups, pieces)
     layouts = {**_layouts_of(norm), **new_layouts}
     cut = are_cut(norm, info, layouts)
@@ -240,19 +242,22 @@ _last_number = 0  # of a call of `convert_sync` or `shard` among processes
 
 
 def _demand_same(
-    groups: Iterable[Group], what: str, problems: list[str], signatures: list[_Signature]
-) -> int:
+    groups: Iterable[Group], what: str, problems: list[str], signatures: list[_Signature],
+    further_groups: Iterable[Group],
+) -> int:  # fmt: skip
     """Raise `ShardingError` in all processes of these groups if one of them has problems, or if
     their norms differ. Each process sends what it has before any raises.
 
-    Returns the number of this call, on which the processes agree. Messages have it, so that norms
-    of one class are told apart; processes may have called this for other norms before.
+    Returns the number of this call, on which the processes agree, and those of the groups that
+    divide the norms already. Messages have it, so that norms of one class are told apart; processes
+    may have called this for other norms before.
     """
     global _last_number
     number = _last_number
     elsewhere: list[str] = []
     differing: list[str] = []
-    for group in dict.fromkeys(groups) if _is_initialized() else ():
+    compared = tuple(groups)
+    for group in dict.fromkeys((*compared, *further_groups)) if _is_initialized() else ():
         process_group = as_process_group(group)
         answers: list[Any] = [None] * process_group.size()
         dist.all_gather_object(answers, (problems, signatures, number), group=process_group)
@@ -260,7 +265,7 @@ def _demand_same(
         for rank, (reasons, other, _) in enumerate(answers):
             if rank != process_group.rank():
                 elsewhere += [f"process {rank}: {reason}" for reason in reasons]
-            if other != answers[0][1]:
+            if group in compared and other != answers[0][1]:
                 differing.append(f"process {rank}: {_difference_text(answers[0][1], other)}")
     if problems or elsewhere:
         raise refused(what, problems or elsewhere)
