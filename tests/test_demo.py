@@ -49,6 +49,19 @@ def rows(output: str) -> dict[tuple[str, str], list[str]]:
     return cells_by_row
 
 
+@pytest.mark.extended
+def test_four_processes_beside_one(folder: Path) -> None:
+    done = run([sys.executable, str(ROOT / "docs" / "demo" / "processes.py"), "--quick"], folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [re.split(r"\s{2,}", line.strip()) for line in done.stdout.splitlines() if "%" in line]
+    apart = {name: float(gap) for name, _, _, gap in lines}
+    assert apart.pop("BatchNorm of each") > 1e-3
+    assert list(apart) == [
+        f"{name}, synchronized" for name in ("BatchNorm", "SwitchNorm", "GroupNorm")
+    ]
+    assert all(gap < 1e-10 for gap in apart.values())
+
+
 def test_from_specs_to_chart(folder: Path) -> None:
     done = run([*TRAIN, "--quick", "--seeds", "2", "--chart", "charts/quick.png"], folder)
     assert (done.returncode, done.stderr) == (0, "")

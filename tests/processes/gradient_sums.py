@@ -25,7 +25,8 @@ class Tagged(Tensor):
 
 def norm_at(path: str, name: str) -> nn.Module:
     """A norm of which each parameter has other values."""
-    norm: nn.Module = getattr(module_at(path), name)(4)
+    sizes = (2, 4) if name == "GroupNorm" else (4,)
+    norm: nn.Module = getattr(module_at(path), name)(*sizes)
     random = torch.Generator().manual_seed(4)
     with torch.no_grad():
         for parameter in norm.parameters():
@@ -33,10 +34,10 @@ def norm_at(path: str, name: str) -> nn.Module:
     return norm
 
 
-def batch() -> tuple[Tensor, Tensor]:
+def batch(samples: int = 2) -> tuple[Tensor, Tensor]:
     """Images of eight points, and weights of a loss."""
     random = torch.Generator().manual_seed(3)
-    x, w = (torch.randn(2, 4, 8, generator=random) for _ in range(2))
+    x, w = (torch.randn(samples, 4, 8, generator=random) for _ in range(2))
     return x, w
 
 
@@ -49,9 +50,9 @@ def gradients(norm: nn.Module, x: Tensor, w: Tensor, route: Route = "torch") -> 
             for n, p in norm.named_parameters()}  # fmt: skip
 
 
-def piece(rank: int, lengths: Sequence[int]) -> list[Tensor]:
+def piece(rank: int, lengths: Sequence[int], samples: int = 2) -> list[Tensor]:
     start = sum(lengths[:rank])
-    return [t[..., start : start + lengths[rank]].clone() for t in batch()]
+    return [t[..., start : start + lengths[rank]].clone() for t in batch(samples)]
 
 
 def on_routes(
@@ -184,3 +185,59 @@ def other_mesh(group: Any, rank: int, path: str, name: str) -> str:
     except runtime.ShardingError as error:
         return str(error)
     return ""
+
+
+def marked_sums(group: Any, rank: int, path: str, name: str) -> Gradients:
+    """The gradients of a copy of a norm, added up as Megatron does where parameters are marked."""
+    norm = runtime.shard(norm_at(path, name), {"S": group}, reduce_gradients="mark")
+    norm = copy.deepcopy(copy.deepcopy(norm))
+    sums = gradients(norm, *piece(rank, (5, 3)))
+    for parameter_name, parameter in norm.named_parameters():
+        if getattr(parameter, "sequence_parallel", False):
+            dist.all_reduce(sums[parameter_name], group=group)
+    return sums
+
+
+def reverted(group: Any, rank: int, path: str, name: str) -> list[tuple[int, int, float]]:
+    """The groups and channels of a piece that is no longer divided, with how far it is from the
+    whole norm: of pieces of whole groups, and of those that the constructor made."""
+    GroupNorm = getattr(module_at(path), name)
+    whole = norm_at(path, "GroupNorm")
+    kept = runtime.shard(
+        copy.deepcopy(whole), {"C": group}, pieces={"C": 2}, reduce_gradients="leave"
+    )
+    made = runtime.shard(GroupNorm(2, 2), {"C": group}, reduce_gradients="leave")
+    x = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(1))
+    channels = slice(2 * rank, 2 * rank + 2)
+    seen = []
+    with torch.no_grad(), runtime.use("torch"):
+        for norm, right in ((kept, whole(x)[:, channels]), (made, GroupNorm(2, 2)(x[:, channels]))):
+            gap = (runtime.revert_sync(norm)(x[:, channels]) - right).abs().max().item()
+            seen.append((norm.num_groups, norm.num_channels, gap))
+    return seen
+
+
+def on_a_mesh(group: Any, rank: int, path: str, name: str, samples_first: bool) -> Gradients:
+    """What four processes compute of which two have other samples, and two other parts of images.
+    Before, two of them have converted one more norm than the others."""
+    from torch.distributed.device_mesh import init_device_mesh
+
+    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("samples", "images"))
+    row, column = mesh.get_coordinate() or ()
+    if column:
+        runtime.convert_sync(norm_at(path, name), mesh["samples"])
+    norm = norm_at(path, name)
+    if samples_first:
+        runtime.convert_sync(norm, mesh["samples"])
+    runtime.shard(norm, {"S": mesh["images"]}, reduce_gradients="sum")
+    if not samples_first:
+        runtime.convert_sync(norm, mesh["samples"])
+    samples = slice(1) if row == 0 else slice(1, 4)
+    x, w = (t[samples].clone() for t in piece(column, (5, 3), samples=4))
+    x.requires_grad_()
+    sums = gradients(norm, x, w, ("torch", "native")[row])
+    for summed in sums.values():
+        dist.all_reduce(summed, group=mesh["samples"].get_group())
+    assert x.grad is not None
+    with torch.no_grad(), runtime.use("torch"):
+        return {**sums, "x": x.grad, "y": norm(x)}

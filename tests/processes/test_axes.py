@@ -12,6 +12,7 @@ from test_samples import difference
 import metanorm
 from metanorm import runtime
 from metanorm.ir.outputs import output_dims
+from metanorm.runtime.processes.message import must_check
 from metanorm.verify.cases import Setting, make_example
 
 # Norms, an axis of each, and how long its pieces are.
@@ -87,6 +88,24 @@ def test_an_axis_that_is_none_is_refused() -> None:
         runtime.shard(batch_mean(), {"Z": None}, reduce_gradients="leave")
     with pytest.raises(ValueError, match="reduce_gradients is"):
         runtime.shard(batch_mean(), {"N": None}, reduce_gradients="average")  # type: ignore[arg-type]
+
+
+def test_numbers_that_are_no_integers_are_refused_in_words() -> None:
+    GroupNorm = metanorm.load("specs/group_norm.norm").GroupNorm
+    with pytest.raises(runtime.ShardingError) as raised:
+        runtime.shard(GroupNorm(3, 6), {"C": None}, pieces={"C": 6.0}, reduce_gradients="leave")
+    assert "GroupNorm: C: the length of a piece is a whole number, got 6.0" in str(raised.value)
+    with pytest.raises(TypeError, match=r"runtime\.total adds up integers, .*, got 1\.5"):
+        runtime.total(1.5)  # type: ignore[arg-type]
+
+
+def test_tags_are_checked_on_other_devices_where_the_environment_asks_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    received = torch.empty(3, device="meta")
+    assert must_check(torch.empty(3)) and not must_check(received)
+    monkeypatch.setenv("METANORM_CHECK_EXCHANGE", "1")
+    assert must_check(received)
 
 
 def test_without_processes_a_norm_is_what_it_was() -> None:

@@ -197,10 +197,13 @@ def test_an_axis_of_which_each_process_has_the_whole_may_have_blocks() -> None:
     norm = norm_of(INTERLEAVED, {}, {"channels": 12})
     info = dividable(norm)
     assert info is not None
-    layouts = info.with_whole_axes(norm, {})
-    assert layouts["C"].labels("interleave", 4, torch.device("cpu")).tolist() == [0, 1, 2, 3] * 3
+    pieces_by_axis = info.with_whole_axes(norm, {})
     assert (
-        layouts["C"].labels("blocks", 3, torch.device("cpu")).tolist()
+        pieces_by_axis["C"].labels("interleave", 4, torch.device("cpu")).tolist()
+        == [0, 1, 2, 3] * 3
+    )
+    assert (
+        pieces_by_axis["C"].labels("blocks", 3, torch.device("cpu")).tolist()
         == [0] * 4 + [1] * 4 + [2] * 4
     )
-    assert layouts["C"].blocks("chunks", 4) == 3
+    assert pieces_by_axis["C"].blocks("chunks", 4) == 3

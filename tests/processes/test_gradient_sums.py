@@ -12,6 +12,8 @@ from routes import Route
 from team import Team
 from torch import Tensor
 
+from metanorm import runtime
+
 NORM = "FilterResponseNorm"  # three parameters of one shape: a swap would go unnoticed otherwise
 
 
@@ -83,6 +85,36 @@ def test_a_norm_without_pools_adds_gradients_up(sums: Sums) -> None:
 
 def test_marks_go_with_the_reduction(sums: Sums) -> None:
     assert sums.ask("marked") == [[True, False, True, False]] * 2
+
+
+def test_marked_gradients_are_parts_of_sums(sums: Sums) -> None:
+    """Of copies, too, though torch copies no attributes of parameters."""
+    wanted = gradients(norm_at(sums.paths[NORM], NORM), *batch())
+    for actual in sums.ask("marked_sums"):
+        demand_same(actual, wanted)
+
+
+@pytest.mark.parametrize("samples_first", [False, True])
+def test_samples_and_images_on_two_groups(samples_first: bool, sums: Sums) -> None:
+    path = sums.paths["BatchNorm"]
+    x, w = batch(samples=4)
+    norm = norm_at(path, "BatchNorm")
+    wanted = gradients(norm, x.requires_grad_(), w)
+    with torch.no_grad(), runtime.use("torch"):
+        wanted |= {"x": x.grad, "y": norm(x)}  # type: ignore[dict-item]
+    ask = "gradient_sums:on_a_mesh"
+    results = sums.team.run(ask, path, "BatchNorm", samples_first, size=4)
+    rows = (slice(0, 1), slice(1, 4)), (slice(0, 5), slice(5, 8))
+    for rank, actual in enumerate(results):
+        samples, points = rows[0][rank // 2], rows[1][rank % 2]
+        cut = {name: wanted[name][samples, :, points] for name in ("x", "y")}
+        demand_same(actual, {**wanted, **cut})
+
+
+def test_a_piece_that_is_divided_no_longer_has_groups_of_its_own(sums: Sums) -> None:
+    for kept, made in sums.ask("reverted", "GroupNorm"):
+        assert kept[:2] == (1, 2) and kept[2] < 1e-6
+        assert made == (2, 2, 0)
 
 
 def test_tensors_of_other_classes_are_synchronized(sums: Sums) -> None:

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from metanorm.runtime.processes.axis_pieces import AxisPieces
 from metanorm.runtime.processes.errors import ExchangeError, ShardingError
 from metanorm.runtime.processes.extremes import largest_over_processes
-from metanorm.runtime.processes.layouts import Layout
 from metanorm.runtime.processes.message import refusing, sum_over_processes
 
 
@@ -28,11 +28,11 @@ class Processes:
 
     def __init__(
         self, groups: Mapping[str, GroupInfo], owner: str, identity: int, like: Tensor, output: Any,
-        layouts: Mapping[str, Layout] = {}, is_silent: bool = False,
+        pieces_by_axis: Mapping[str, AxisPieces] = {}, is_silent: bool = False,
     ) -> None:  # fmt: skip
         self.groups = groups
         self.is_silent = is_silent  # sends nothing: sums are those of this process
-        self.layouts = layouts
+        self.pieces_by_axis = pieces_by_axis
         self.owner = owner  # what errors call the norm
         self.identity = identity
         self.like = like
@@ -103,8 +103,8 @@ class Processes:
     def share(self, axis: str, number: int) -> int:
         """How many of the blocks along an axis a process has."""
         size = self.groups[axis].size if axis in self.groups else 1
-        if axis in self.layouts:
-            return self.layouts[axis].share(number)
+        if axis in self.pieces_by_axis:
+            return self.pieces_by_axis[axis].share(number)
         if number % size:
             raise ShardingError(
                 f"{self.owner}: {number} blocks of {axis} cannot be divided among {size} processes"
@@ -113,11 +113,11 @@ class Processes:
 
     def labels(self, axis: str, kind: str, number: int) -> Tensor:
         """The block of each position of the piece of this process, among those of all pieces."""
-        return self.layouts[axis].labels(kind, number, self.like.device)
+        return self.pieces_by_axis[axis].labels(kind, number, self.like.device)
 
     def blocks(self, axis: str, kind: str, number: int) -> int:
         """How many blocks the whole of an axis has."""
-        return self.layouts[axis].blocks(kind, number)
+        return self.pieces_by_axis[axis].blocks(kind, number)
 
     def result(self, *outputs: Tensor) -> Any:
         """What a norm of several outputs returns."""

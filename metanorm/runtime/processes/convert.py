@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping
-from types import MethodType
 from typing import Any, NamedTuple, TypeVar
 
 import torch.distributed as dist
 from torch import nn
 
+from metanorm.runtime.processes.axis_pieces import AxisPieces, partitions_of
 from metanorm.runtime.processes.dividable import Dividable, dividable
 from metanorm.runtime.processes.errors import ShardingError, refused
-from metanorm.runtime.processes.layouts import Layout, partitions_of
-from metanorm.runtime.processes.pieces import are_cut, keep_pieces, layouts_of
+from metanorm.runtime.processes.pieces import (
+    are_cut,
+    axis_pieces_of,
+    is_whole_number,
+    keep_own_blocks,
+    keep_pieces,
+)
 from metanorm.runtime.processes.process_groups import (
     ATTRIBUTE,
     GradientReduction,
@@ -65,18 +71,24 @@ def convert_sync(model: M, process_group: Group = None, when: When = "train") ->
     for module, info, samples, owner in divided:
         other_groups = {a: g for a, g in _groups_of(module).items() if a not in samples}
         groups = ProcessGroups(
-            {**other_groups, **samples}, info, owner, when, _layouts_of(module), _cuts(module),
+            {**other_groups, **samples}, info, owner, when, _axis_pieces_of(module), _cuts(module),
             {a: r for a, r in _reductions_of(module).items() if a not in samples}, number,
+            _pieces_kept_by(module),
         )  # fmt: skip
         _set_groups(module, groups)
     return model
 
 
 def revert_sync(model: M) -> M:
-    """Have every norm of a model compute for its process alone again. In place."""
+    """Have every norm of a model compute for its process alone again. In place.
+
+    A norm that `shard` has cut to a piece stays the piece. It has the number of blocks of the piece
+    then, unless pieces cut blocks.
+    """
     for module in model.modules():
         if ATTRIBUTE in module.__dict__:
             _mark_parameters(module, None)
+            keep_own_blocks(module, module.__dict__[ATTRIBUTE])
             del module.__dict__[ATTRIBUTE]
             module.__dict__.pop("extra_repr", None)
     return model
@@ -131,22 +143,30 @@ def shard(
         for axis in pieces
         if axis not in groups or info.length_argument(axis) is None
     ]
+    problems += [
+        f"{owner}: {axis}: the length of a piece is a whole number, got {length!r}"
+        for axis, length in pieces.items()
+        if not is_whole_number(length)
+    ]
     all_groups = {**_groups_of(norm), **groups}
     blocks = [partitions_of(norm, info.partitions(axis)) for axis in groups]
     signature = _Signature(owner, info.digest, (*sorted(all_groups), *map(str, blocks)))
     what = "these axes cannot be divided:"
     further = _groups_of(norm).values()
     number = _demand_same(groups.values(), what, problems, [signature], further)
-    new_layouts, problems = layouts_of(norm, info, groups, pieces)
-    layouts = {**_layouts_of(norm), **new_layouts}
-    cut = are_cut(norm, info, layouts)
+    new_pieces, problems = axis_pieces_of(norm, info, groups, pieces)
+    pieces_by_axis = {**_axis_pieces_of(norm), **new_pieces}
+    cut = are_cut(norm, info, pieces_by_axis)
     problems = problems or _problems_together(info, owner, all_groups, cut)
     if problems:
         raise refused(what, problems)
-    keep_pieces(norm, info, {axis: new_layouts[axis] for axis in pieces})
+    keep_pieces(norm, info, {axis: new_pieces[axis] for axis in pieces})
+    pieces_kept = _pieces_kept_by(norm) | pieces.keys()
     reductions = {**_reductions_of(norm), **dict.fromkeys(groups, reduce_gradients)}
     owner, when = _owner_and_when(norm, owner)
-    groups_of_norm = ProcessGroups(all_groups, info, owner, when, layouts, cut, reductions, number)
+    groups_of_norm = ProcessGroups(
+        all_groups, info, owner, when, pieces_by_axis, cut, reductions, number, pieces_kept
+    )
     _set_groups(norm, groups_of_norm)
     return norm
 
@@ -156,9 +176,14 @@ def _groups_of(module: nn.Module) -> Mapping[str, Group]:
     return groups
 
 
-def _layouts_of(module: nn.Module) -> Mapping[str, Layout]:
+def _axis_pieces_of(module: nn.Module) -> Mapping[str, AxisPieces]:
     groups: ProcessGroups | None = module.__dict__.get(ATTRIBUTE)
-    return {} if groups is None else groups.layouts
+    return {} if groups is None else groups.pieces_by_axis
+
+
+def _pieces_kept_by(module: nn.Module) -> frozenset[str]:
+    groups: ProcessGroups | None = module.__dict__.get(ATTRIBUTE)
+    return frozenset() if groups is None else groups.pieces_kept
 
 
 def _reductions_of(module: nn.Module) -> Mapping[str, GradientReduction]:
@@ -191,12 +216,27 @@ def _problems_together(info: Dividable, owner: str, axes: Iterable[str], cut: bo
 def _set_groups(module: nn.Module, groups: ProcessGroups) -> None:
     _mark_parameters(module, groups)
     module.__dict__[ATTRIBUTE] = groups
-    module.__dict__["extra_repr"] = MethodType(_extra_repr, module)
+    module.__dict__["extra_repr"] = _ExtraRepr(module)
 
 
-def _extra_repr(module: nn.Module) -> str:
-    base_text = type(module).extra_repr(module)
-    return f"{base_text}, {ATTRIBUTE}={module.__dict__[ATTRIBUTE]}".removeprefix(", ")
+class _ExtraRepr:
+    """`extra_repr` of a module that is divided. A deep copy of the module copies this, too, behind
+    its parameters, and marks those for Megatron whose originals are marked: torch copies none of
+    their attributes."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+
+    def __call__(self) -> str:
+        base_text = type(self._module).extra_repr(self._module)
+        return f"{base_text}, {ATTRIBUTE}={self._module.__dict__[ATTRIBUTE]}".removeprefix(", ")
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _ExtraRepr:
+        marked = _marked(self._module.__dict__[ATTRIBUTE])
+        for name, parameter in self._module.named_parameters(recurse=False):
+            if name in marked and id(parameter) in memo:
+                memo[id(parameter)].sequence_parallel = True
+        return _ExtraRepr(copy.deepcopy(self._module, memo))
 
 
 def _division_problem(norm: nn.Module, info: Dividable, axis: str, group: Group) -> str:

@@ -21,10 +21,10 @@ from metanorm.runtime.processes.placements import (
     CannotPlace,
     Dim,
     Placements,
+    axis_pieces_among,
     demand_divisible,
     dims_of,
     division_of,
-    layouts_among,
     lengths_of,
 )
 from metanorm.runtime.processes.process_groups import ATTRIBUTE
@@ -68,8 +68,8 @@ class _PiecewiseCall:
         demand_divisible(self.division, info)
         self.lengths = lengths_of(placed)
         with_blocks = {*info.blocks, *info.shares}
-        self.layouts = layouts_among(self.division, self.lengths, with_blocks)
-        cut = are_cut(module, info, self.layouts)
+        self.pieces_by_axis = axis_pieces_among(self.division, self.lengths, with_blocks)
+        cut = are_cut(module, info, self.pieces_by_axis)
         axes = self.division.axes()
         fitting = info.variant(axes, cut)
         if cut and fitting is None:
@@ -101,8 +101,8 @@ class _PiecewiseCall:
         owner = type(self.module).__name__
         output_class = output_class_of(self.module)
         identity = self.info.identity(owner)
-        layouts = self.info.with_whole_axes(self.module, self.layouts)
-        return Processes(groups, owner, identity, x, output_class, layouts)
+        pieces_by_axis = self.info.with_whole_axes(self.module, self.pieces_by_axis)
+        return Processes(groups, owner, identity, x, output_class, pieces_by_axis)
 
     # ---- the module on this process
 
@@ -122,8 +122,8 @@ class _PiecewiseCall:
         }
         if not is_exchanging:
             for axis, name in self.info.shares.items():
-                if axis in self.layouts:
-                    share = self.layouts[axis].share(getattr(self.module, name))
+                if axis in self.pieces_by_axis:
+                    share = self.pieces_by_axis[axis].share(getattr(self.module, name))
                     stand_in.__dict__[name] = share
         return stand_in
 

@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from metanorm.runtime.beside import is_beside, module_beside, name_beside, text_beside
-from metanorm.runtime.processes.layouts import Layout, Partition
+from metanorm.runtime.processes.axis_pieces import AxisPieces, Partition
 
 ENDING = "_processes.py"
 
@@ -83,12 +83,17 @@ class Dividable:
         return self.blocks.get(axis, shared)
 
     def with_whole_axes(
-        self, module: nn.Module, layouts: Mapping[str, Layout]
-    ) -> Mapping[str, Layout]:
-        """The layouts, and those of axes with blocks of which this process has the whole."""
-        whole = {axis: self.length_argument(axis) for axis in self.blocks if axis not in layouts}
+        self, module: nn.Module, pieces_by_axis: Mapping[str, AxisPieces]
+    ) -> Mapping[str, AxisPieces]:
+        """The pieces of axes, and those of axes with blocks of which this process has the whole."""
+        whole = {
+            axis: self.length_argument(axis) for axis in self.blocks if axis not in pieces_by_axis
+        }
         lengths = {axis: getattr(module, name) for axis, name in whole.items() if name is not None}
-        return {**layouts, **{axis: Layout((length,), 0) for axis, length in lengths.items()}}
+        return {
+            **pieces_by_axis,
+            **{axis: AxisPieces((length,), 0) for axis, length in lengths.items()},
+        }
 
     def variant(self, axes: frozenset[str], cut: bool = False) -> AmongProcesses | None:
         """The first `forward` that allows these axes, and blocks to be `cut`."""

@@ -9,17 +9,17 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from metanorm.runtime.processes.axis_pieces import AxisPieces, partitions_of
 from metanorm.runtime.processes.dividable import Dividable
-from metanorm.runtime.processes.layouts import Layout, partitions_of
-from metanorm.runtime.processes.process_groups import Group, as_process_group
+from metanorm.runtime.processes.process_groups import Group, ProcessGroups, as_process_group
 
 
-def layouts_of(
+def axis_pieces_of(
     norm: nn.Module, info: Dividable, groups: Mapping[str, Group], pieces: Mapping[str, int]
-) -> tuple[dict[str, Layout], list[str]]:
+) -> tuple[dict[str, AxisPieces], list[str]]:
     """How the axes lie that have blocks, or of which `pieces` has the length of this process's
     piece; and what is wrong, alike on all processes. They send each other what they have."""
-    layouts: dict[str, Layout] = {}
+    pieces_by_axis: dict[str, AxisPieces] = {}
     problems: list[str] = []
     for axis, group in groups.items():
         whole = _length(norm, info, axis)
@@ -29,21 +29,24 @@ def layouts_of(
         gathered, rank = _gathered(group, (whole, piece))
         lengths = [piece if piece is not None else whole for whole, piece in gathered]
         problem = _problem_of_lengths(gathered)
-        layouts[axis] = Layout(tuple(lengths), rank)
-        problem = problem or layouts[axis].problem(partitions_of(norm, info.partitions(axis)))
+        pieces_by_axis[axis] = AxisPieces(tuple(lengths), rank)
+        problem = problem or pieces_by_axis[axis].problem(
+            partitions_of(norm, info.partitions(axis))
+        )
         problems += [f"{type(norm).__name__}: {axis}: {problem}"] if problem else []
-    return layouts, problems
+    return pieces_by_axis, problems
 
 
-def are_cut(norm: nn.Module, info: Dividable, layouts: Mapping[str, Layout]) -> bool:
+def are_cut(norm: nn.Module, info: Dividable, pieces_by_axis: Mapping[str, AxisPieces]) -> bool:
     """Whether any piece of any axis has a part of a block."""
     return any(
-        layout.cuts(partitions_of(norm, info.partitions(axis))) for axis, layout in layouts.items()
+        axis_pieces.cuts(partitions_of(norm, info.partitions(axis)))
+        for axis, axis_pieces in pieces_by_axis.items()
     )
 
 
 @torch.no_grad()
-def keep_pieces(norm: nn.Module, info: Dividable, layouts: Mapping[str, Layout]) -> None:
+def keep_pieces(norm: nn.Module, info: Dividable, pieces_by_axis: Mapping[str, AxisPieces]) -> None:
     """Cut the parameters and buffers of a whole norm down to the pieces of this process."""
     for tensors in (norm._parameters, norm._buffers):
         for name, tensor in tensors.items():
@@ -51,19 +54,34 @@ def keep_pieces(norm: nn.Module, info: Dividable, layouts: Mapping[str, Layout])
             for dim, declared in enumerate(dims) if tensor is not None else ():
                 assert tensor is not None
                 axis = info.parts.get(declared, declared)
-                if axis in layouts:
-                    tensor.data = _piece(tensor, dim - len(dims), layouts[axis])
+                if axis in pieces_by_axis:
+                    tensor.data = _piece(tensor, dim - len(dims), pieces_by_axis[axis])
                     tensor.grad = None
-    for axis, layout in layouts.items():
+    for axis, axis_pieces in pieces_by_axis.items():
         argument = info.length_argument(axis)
         assert argument is not None
-        setattr(norm, argument, layout.length)
+        setattr(norm, argument, axis_pieces.length)
 
 
-def _piece(tensor: Tensor, dim: int, layout: Layout) -> Tensor:
+def keep_own_blocks(norm: nn.Module, groups: ProcessGroups) -> None:
+    """Give a norm that is cut to a piece the number of blocks of the piece, unless any piece has
+    parts of blocks."""
+    for axis in () if groups.cut else groups.pieces_kept:
+        for kind, number in groups.norm.partitions(axis):
+            if kind == "blocks" and isinstance(number, str):
+                share = groups.pieces_by_axis[axis].share(getattr(norm, number))
+                setattr(norm, number, share)
+
+
+def is_whole_number(length: object) -> bool:
+    """Whether this can be the length of a piece: an integer of Python, or of another library."""
+    return hasattr(length, "__index__") and not isinstance(length, (bool, Tensor))
+
+
+def _piece(tensor: Tensor, dim: int, axis_pieces: AxisPieces) -> Tensor:
     """The piece along a dimension that enumerates positions of an axis, or its blocks."""
-    positions = layout.total // max(tensor.shape[dim], 1)  # of each row
-    start, length = layout.start // max(positions, 1), layout.length // max(positions, 1)
+    positions = axis_pieces.total // max(tensor.shape[dim], 1)  # of each row
+    start, length = axis_pieces.start // max(positions, 1), axis_pieces.length // max(positions, 1)
     return tensor.detach().narrow(dim, start, length).clone()
 
 

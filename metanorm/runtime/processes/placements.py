@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, TypeGuard
 
 from torch import Tensor
 
+from metanorm.runtime.processes.axis_pieces import AxisPieces
 from metanorm.runtime.processes.call import GroupInfo
 from metanorm.runtime.processes.dividable import Dividable
-from metanorm.runtime.processes.layouts import Layout
 
 Placements = tuple[Any, ...]  # of one `DTensor`, by dimension of the mesh
 
@@ -44,7 +44,7 @@ def dims_of(declared: Sequence[str], ndim: int, ranks: Mapping[str, int]) -> tup
 
 
 @dataclass(frozen=True)
-class Division:
+class MeshDivision:
     """The dimension that each dimension of a mesh divides; `None` where all have the same."""
 
     mesh: Any
@@ -90,7 +90,7 @@ class Division:
                 yield mesh_dim, dim.axis
 
 
-def division_of(tensors: Iterable[tuple[Any, tuple[Dim, ...]]]) -> Division:
+def division_of(tensors: Iterable[tuple[Any, tuple[Dim, ...]]]) -> MeshDivision:
     """How the inputs of a call are divided: of two that disagree, as the first one.
 
     Raises `CannotPlace` for inputs on different meshes, and for other placements than those of
@@ -107,7 +107,7 @@ def division_of(tensors: Iterable[tuple[Any, tuple[Dim, ...]]]) -> Division:
                 raise CannotPlace
             if is_shard(placement) and divided[mesh_dim] is None:
                 divided[mesh_dim] = dims[placement.dim]
-    return Division(mesh, tuple(divided))
+    return MeshDivision(mesh, tuple(divided))
 
 
 def is_shard(placement: object) -> TypeGuard[Any]:
@@ -117,25 +117,25 @@ def is_shard(placement: object) -> TypeGuard[Any]:
     return type(placement) is Shard
 
 
-def demand_divisible(division: Division, info: Dividable) -> None:
+def demand_divisible(division: MeshDivision, info: Dividable) -> None:
     """Raise `CannotPlace` unless the pieces of these axes can be computed one by one."""
     if any(axis in (*info.refused, *info.lacking, *info.aligned) for axis in division.axes()):
         raise CannotPlace
 
 
-def layouts_among(
-    division: Division, lengths: Mapping[Dim, int], axes: Iterable[str]
-) -> dict[str, Layout]:
+def axis_pieces_among(
+    division: MeshDivision, lengths: Mapping[Dim, int], axes: Iterable[str]
+) -> dict[str, AxisPieces]:
     """How those of the axes lie that are divided, by the rule for the pieces of a `Shard`."""
-    layouts: dict[str, Layout] = {}
+    pieces_by_axis: dict[str, AxisPieces] = {}
     for mesh_dim, axis in division.shared():
         if axis in axes:
             size, rank = division.mesh.size(mesh_dim), division.mesh.get_local_rank(mesh_dim)
             total = lengths[Dim(axis)]
             longest = -(-total // size)
             pieces = (min(longest, max(total - r * longest, 0)) for r in range(size))
-            layouts[axis] = Layout(tuple(pieces), rank)
-    return layouts
+            pieces_by_axis[axis] = AxisPieces(tuple(pieces), rank)
+    return pieces_by_axis
 
 
 def lengths_of(

@@ -10,10 +10,10 @@ from typing import Any, Literal, NoReturn
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from metanorm.runtime.processes.axis_pieces import AxisPieces
 from metanorm.runtime.processes.call import GroupInfo, Processes
 from metanorm.runtime.processes.dividable import AmongProcesses, Dividable, output_class_of
 from metanorm.runtime.processes.errors import ShardingError
-from metanorm.runtime.processes.layouts import Layout
 from metanorm.runtime.processes.parameter_gradients import with_summed_gradients
 
 ATTRIBUTE = "process_groups"  # of an instance: modules that are not divided lack it
@@ -37,14 +37,16 @@ class ProcessGroups(Mapping[str, Group]):
         norm: Dividable,
         owner: str,
         when: When = "train",
-        layouts: Mapping[str, Layout] = {},
+        pieces_by_axis: Mapping[str, AxisPieces] = {},
         cut: bool = False,
         reductions: Mapping[str, GradientReduction] = {},
         number: int = 0,
+        pieces_kept: frozenset[str] = frozenset(),
     ) -> None:
         self._groups = dict(groups)
-        self.layouts = layouts  # of those axes whose length the constructor got
+        self.pieces_by_axis = pieces_by_axis  # of those axes whose length the constructor got
         self.cut = cut  # whether pieces cut blocks
+        self.pieces_kept = pieces_kept  # the axes of which `shard` has cut the norm to a piece
         self.reductions = reductions  # by axis: who adds up gradients of parameters that lack it
         self.norm = norm
         self.owner = owner
@@ -92,7 +94,7 @@ class ProcessGroups(Mapping[str, Group]):
             if training or self.when == "always" or axis not in self.samples:
                 name, size = _name_and_size(group)
                 if size > 1:
-                    self._demand_layout(axis, size)
+                    self._demand_axis_pieces(axis, size)
                     active[axis] = GroupInfo(name, size)
         return active
 
@@ -113,8 +115,8 @@ class ProcessGroups(Mapping[str, Group]):
                 sums[group] = (*sums.get(group, ()), *names)
         return sums
 
-    def _demand_layout(self, axis: str, size: int) -> None:
-        if axis in self.layouts and len(self.layouts[axis].lengths) != size:
+    def _demand_axis_pieces(self, axis: str, size: int) -> None:
+        if axis in self.pieces_by_axis and len(self.pieces_by_axis[axis].lengths) != size:
             raise ShardingError(
                 f"{self.owner}: how {axis} lies on {size} processes is not known: call "
                 "metanorm.runtime.shard once torch.distributed is initialized"
@@ -177,11 +179,17 @@ def call_among_processes(forward: Callable[..., Any], *inputs: Any, **named: Any
     inputs, named = tuple(map(_arrived, inputs)), {n: _arrived(x) for n, x in named.items()}
     x: Tensor = inputs[0]
     assert groups.variant is not None
-    layouts = groups.layouts
+    pieces_by_axis = groups.pieces_by_axis
     if groups.variant.cuts:
-        layouts = groups.norm.with_whole_axes(module, layouts)
+        pieces_by_axis = groups.norm.with_whole_axes(module, pieces_by_axis)
     processes = Processes(
-        active, groups.owner, groups.identity, x, output_class_of(module), layouts, bool(_suspended)
+        active,
+        groups.owner,
+        groups.identity,
+        x,
+        output_class_of(module),
+        pieces_by_axis,
+        bool(_suspended),
     )
     return groups.variant.forward(norm, processes, *inputs, **named)
 

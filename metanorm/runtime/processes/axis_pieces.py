@@ -12,7 +12,7 @@ Partition = tuple[str, "str | int"]  # its name in a spec, and its argument: a n
 
 
 @dataclass(frozen=True)
-class Layout:
+class AxisPieces:
     """The lengths of consecutive pieces of an axis, in the order of the processes that have them,
     and which of them is the piece of this process."""
 
