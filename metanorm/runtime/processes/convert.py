@@ -133,21 +133,7 @@ def shard(
         raise ShardingError(f"{owner} is no norm that metanorm has generated for data")
     if reduce_gradients not in ("leave", "sum", "mark"):
         raise ValueError(f"reduce_gradients is 'leave', 'sum' or 'mark', got {reduce_gradients!r}")
-    problems = [
-        f"{owner}: {axis}: {reason}"
-        for axis, group in groups.items()
-        if (reason := _division_problem(norm, info, axis, group))
-    ]
-    problems += [
-        f"{owner}: {axis}: its length is no argument of a constructor, or it is not divided"
-        for axis in pieces
-        if axis not in groups or info.length_argument(axis) is None
-    ]
-    problems += [
-        f"{owner}: {axis}: the length of a piece is a whole number, got {length!r}"
-        for axis, length in pieces.items()
-        if not is_whole_number(length)
-    ]
+    problems = _problems_of_axes(norm, info, groups, pieces)
     all_groups = {**_groups_of(norm), **groups}
     blocks = [partitions_of(norm, info.partitions(axis)) for axis in groups]
     signature = _Signature(owner, info.digest, (*sorted(all_groups), *map(str, blocks)))
@@ -237,6 +223,29 @@ class _ExtraRepr:
             if name in marked and id(parameter) in memo:
                 memo[id(parameter)].sequence_parallel = True
         return _ExtraRepr(copy.deepcopy(self._module, memo))
+
+
+def _problems_of_axes(
+    norm: nn.Module, info: Dividable, groups: Mapping[str, Group], pieces: Mapping[str, int]
+) -> list[str]:
+    """Why axes of a norm cannot be divided so, as far as this process knows by itself."""
+    owner = type(norm).__name__
+    problems = [
+        f"{owner}: {axis}: {reason}"
+        for axis, group in groups.items()
+        if (reason := _division_problem(norm, info, axis, group))
+    ]
+    problems += [
+        f"{owner}: {axis}: its length is no argument of a constructor, or it is not divided"
+        for axis in pieces
+        if axis not in groups or info.length_argument(axis) is None
+    ]
+    problems += [
+        f"{owner}: {axis}: the length of a piece is a whole number, got {length!r}"
+        for axis, length in pieces.items()
+        if not is_whole_number(length)
+    ]
+    return problems
 
 
 def _division_problem(norm: nn.Module, info: Dividable, axis: str, group: Group) -> str:
