@@ -7,6 +7,7 @@ itself, such as a range of positions, are replicated.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -19,9 +20,14 @@ from metanorm.runtime.errors import ShapeError
 from metanorm.runtime.processes.distributed_tensors import call_on_pieces
 from metanorm.runtime.processes.placements import CannotPlace
 from metanorm.runtime.processes.process_groups import demand_within
-from metanorm.runtime.tensors import is_distributed
 
 _this_thread = threading.local()
+
+
+def is_distributed(x: object) -> bool:
+    """Whether this is a `DTensor`, whose module must have been imported then."""
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(x, module.DTensor)
 
 
 def must_distribute(x: object) -> bool:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from metanorm.runtime.saving import save, saved
-from metanorm.runtime.tensors import is_distributed, is_transformed, must_decompose
+from metanorm.runtime.tensors import is_transformed, must_decompose
 
 # Elements that are squared at a time: few enough for a cache, so that the second pass makes no
 # tensor of the size of x.
@@ -30,9 +30,7 @@ class Moments(NamedTuple):
 
 def plain_moments(x: Tensor, dims: tuple[int, ...], keepdim: bool) -> Moments:
     """Mean and biased variance over `dims`, of which there is at least one; none is empty."""
-    # A subclass may have no `var_mean`. In a graph, a Function of a DTensor gets a plain tensor of
-    # zeros for the gradient of a mean that is not used.
-    if is_distributed(x) or (not torch.compiler.is_compiling() and _is_subclass(x)):
+    if not torch.compiler.is_compiling() and _is_subclass(x):  # a subclass may have no `var_mean`
         mean = x.mean(dims, keepdim=True)
         variance = (x - mean).square().mean(dims, keepdim=keepdim)
         return Moments(mean if keepdim else mean.squeeze(dims), variance)

@@ -17,11 +17,10 @@ from torch.fx import Proxy
 from torch.nn import Parameter
 
 from metanorm.runtime.arguments import no_tensor
-from metanorm.runtime.distributed import call_distributed, must_distribute
+from metanorm.runtime.distributed import call_distributed, is_distributed, must_distribute
 from metanorm.runtime.fx import call_module, is_inner
 from metanorm.runtime.nested import call_with_nested
 from metanorm.runtime.processes.process_groups import ATTRIBUTE, call_among_processes, must_exchange
-from metanorm.runtime.tensors import is_distributed
 from metanorm.runtime.tracing import must_guard, traced_with_guards
 
 tracing_state = torch._C._get_tracing_state

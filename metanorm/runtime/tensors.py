@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import torch
@@ -13,12 +12,6 @@ from torch.nn import Parameter
 FLOAT_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 _functorch = torch._C._functorch
-
-
-def is_distributed(x: object) -> bool:
-    """Whether this is a `DTensor`, whose module must have been imported then."""
-    module = sys.modules.get("torch.distributed.tensor")
-    return module is not None and isinstance(x, module.DTensor)
 
 
 def is_plain_tensor(x: Any, device: str = "cpu") -> bool:

@@ -176,15 +176,7 @@ def test_optimizers_take_the_gradients_of_pieces(
 
 @pytest.mark.parametrize(
     ("name", "dim"),
-    [
-        ("LayerNorm", 0),
-        ("LayerNorm", 1),
-        ("BatchNorm", 0),
-        ("SwitchNorm", 0),
-        ("MinMaxScaler", 1),
-        ("MeanOnlyBatchNorm", 0),
-        ("EvoNormB0", 0),  # which use a mean or a variance alone
-    ],
+    [("LayerNorm", 0), ("LayerNorm", 1), ("BatchNorm", 0), ("SwitchNorm", 0), ("MinMaxScaler", 1)],
 )
 def test_graphs_of_torch_compile_take_them_on_the_operations_of_torch(
     name: str, dim: int, team: Team, paths: dict[str, str]
