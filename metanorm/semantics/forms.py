@@ -290,11 +290,12 @@ class Forms:
         if call.per is None:
             self._report_wrong(call, FORMS["affine"], "needs `per` and the axes of weight and bias")
             return POISON
-        affine_axes = self._affine_axes(call.per)
+        is_left_out = self.expressions.scope.leaves_out("affine", call.per.off)
+        affine_axes = self._affine_axes(call.per, is_left_out)
         if value is None or affine_axes is None:
             return POISON
         self.expressions.scope.switched.add("affine")
-        if self.expressions.scope.leaves_out("affine", call.per.off):
+        if is_left_out:
             return value
         switches = self._switches(call.per, affine_axes)
         for part, function, neutral in (("weight", "mul", 1.0), ("bias", "add", 0.0)):
@@ -303,7 +304,9 @@ class Forms:
                 value = self.low.map(function, value, operand, span=call.span)
         return value
 
-    def _affine_axes(self, affine: ast.Affine) -> dict[str, tuple[str, ...]] | None:
+    def _affine_axes(
+        self, affine: ast.Affine, is_left_out: bool
+    ) -> dict[str, tuple[str, ...]] | None:
         """The axes of weight and bias, as far as they are learned; `None` after a report."""
         affine_axes: dict[str, tuple[str, ...]] = {}
         refs = [axis for term in affine.terms for axis in term.axes if term.only is None]
@@ -321,7 +324,7 @@ class Forms:
                 if resolved is None:
                     ok = False
                     continue
-                for axis in resolved:
+                for axis in () if is_left_out else resolved:
                     self.low.table.require_fixed(axis, "an affine parameter", ref.span)
                 axes += resolved
             for name in names:

@@ -170,6 +170,18 @@ def switches(x: Tensor) -> Tensor:
 
 @references(
     """
+    norm Learning { input x[*B, *D = shape]  reduce *D  affine *D }
+    norm AnyLength { input x[N, T, C]  output Learning(x, D = (T, C), affine = false) }
+    """,
+    x=(3, 5, 4),
+)
+def what_is_left_out_asks_for_no_length(x: Tensor) -> Tensor:
+    centred = x - x.mean((1, 2), keepdim=True)
+    return centred / torch.sqrt(x.var((1, 2), correction=0, keepdim=True) + 1e-5)
+
+
+@references(
+    """
     norm Kept { input x[N, C = c]  let seen = mean(x over N track 0.1)  output affine(x - seen per C) }
     norm Wrapped { input x[N, C = c]  let inner = Kept(x)  output inner + 1 }
     norm Outside { input x[N, C = c]  output Wrapped(x, track = false) }
