@@ -33,6 +33,9 @@ SPELLED_OUT = {
     "elu": "where(x > 0, x, exp(min(x, 0)) - 1)",
     "expm1": "exp(x) - 1",
     "hardtanh": "clamp(x, min = -1, max = 1)",
+    "ema": "scan(w * x over T, decay = 1 - w)",
+    "geomean": "exp(mean(log(x) over C))",
+    "kth": "quantile(x over C, q = (k - 1) / (size(C) - 1))",
     "kthvalue": "quantile(x over C, q = (k - 1) / (size(C) - 1))",
     "leaky_relu": "where(x > 0, x, 0.01 * x)",
     "log10": "log(x) / 2.302585092994046",
@@ -55,8 +58,13 @@ SPELLED_OUT = {
 
 # What the language has no form of, however near the name of something else is.
 NOT_AVAILABLE = {
-    **dict.fromkeys(("sort", "argsort", "topk", "argmax", "argmin"),
+    **dict.fromkeys(("sort", "argsort", "argmax", "argmin"),
                     "nothing is sorted; `median` and `quantile` are statistics"),
+    "topk": "nothing is sorted; of the k largest, the smallest is "
+            "`quantile(x over C, q = 1 - (k - 1) / (size(C) - 1))`",
+    "cov": "with `let d = x - mean(x over N)` it is `mean(d * d[C -> D] over N)`",
+    "join": "moments are joined by the difference of their means: "
+            "`share * a.var + (1 - share) * (b.var + share * (a.mean - b.mean)^2)`",
     **dict.fromkeys(("floor", "ceil", "trunc"), "`round(x)` is the nearest whole number"),
     **dict.fromkeys(("conv", "conv1d", "conv2d", "matmul", "mm", "bmm", "einsum", "dot"),
                     "a contraction is written `sum(a * b over K)`"),

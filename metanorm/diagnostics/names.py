@@ -50,6 +50,7 @@ class UnknownName(Problem):
     later: Span | None = None
     is_axis: bool = False
     usage: str = ""
+    is_of_call: bool = False  # whether it is a value of the norm, in an entry
 
     def message(self) -> str:
         return f"unknown name `{self.name}`"
@@ -63,6 +64,8 @@ class UnknownName(Problem):
     def helps(self) -> tuple[str, ...]:
         if self.later:
             return ("move the statement that introduces it up",)
+        if self.is_of_call:
+            return ("an entry is a call of its own: return the value, and take it as an input",)
         if self.is_axis:
             return (f"the length of axis `{self.name}` is written `size({self.name})`",)
         if self.usage:
@@ -74,7 +77,7 @@ class UnknownName(Problem):
         return list_available(names)
 
     def fixes(self) -> tuple[Fix, ...]:
-        if self.later or self.usage:
+        if self.later or self.usage or self.is_of_call:
             return ()
         if self.is_axis:
             return (
@@ -322,6 +325,8 @@ class UnknownField(Problem):
     def helps(self) -> tuple[str, ...]:
         if self.field == "before":
             return ("`before` is a field of a scan itself: `let m = scan(...)`, then `m.before`",)
+        if self.field in ("T", "mT"):
+            return ("a transpose calls axes by other names: `x[C -> D, D -> C]`",)
         if not self.fields:
             return (
                 "fields are those of `moments(...)` and of `stat`, `mean` and `var`, `before` of a "

@@ -129,6 +129,10 @@ OTHER_WORDS = {
     "normalize": ("reduce", UNSAFE),
     "var": ("let", UNSAFE),
 }
+# Words that begin no statement, and what says what they mean.
+ELSEWHERE = {
+    "after": "what a weight becomes after each step is a norm of its own: `norm Name for step`",
+}
 
 
 @problem("MN0103")
@@ -178,6 +182,8 @@ class UnknownClause(Problem):
         guess = did_you_mean(self.word, self.candidates)
         if self.word in OTHER_WORDS and not self.assigns:
             return (f"did you mean `{OTHER_WORDS[self.word][0]}`?",)
+        if self.word in ELSEWHERE and not self.assigns:
+            return (ELSEWHERE[self.word],)
         if guess:
             return guess
         if self.assigns:

@@ -23,6 +23,7 @@ from metanorm.semantics.values import POISON, Entity, PoolOnly, Tensor, Value
 from metanorm.syntax import ast
 
 SHARED = ("parameter", "buffer")  # entities of a norm that its entries read
+OF_CALL = ("input", "value")  # and those of a call of the norm alone
 
 
 def entries_of(norm: ast.Norm) -> list[ast.Entry]:
@@ -87,7 +88,9 @@ def share_names(inner: Lowering, scope: CallScope, outer: Lowering, outer_scope:
     inner.params, inner.buffers = list(outer.params), list(outer.buffers)
     inner.switches = list(outer.switches)
     ops = {let.name: let.op for let in outer.body}
-    for name, entity in outer_scope.names:
+    entities = dict(outer_scope.names)
+    scope.names_of_call = frozenset(n for n, e in entities.items() if e.what in OF_CALL)
+    for name, entity in entities.items():
         if entity.what not in SHARED:
             continue
         value: Value = entity.value if isinstance(entity.value, PoolOnly) else POISON

@@ -73,7 +73,8 @@ class Expressions:
         if isinstance(value, Tensor):
             hint = (
                 "an index chooses rows of a table, `table[label]`, pools, `over N: label`, or is "
-                "compared, `position(T) < lengths`"
+                "compared, `position(T) < lengths`; numbers to compute with are a tensor: "
+                "`input lengths[N]`"
             )
             self.problems.add(WrongKind(expr.span, "an index", "a number", hint))
         elif isinstance(value, Moments):
@@ -139,7 +140,10 @@ class Expressions:
         later = self.scope.introduced_later.get(expr.name)
         rows = operations(expr.name) if expr.name in CALLABLE else []
         usage = rows[0].usage if rows else ""
-        self.problems.add(UnknownName(expr.span, expr.name, known_names, later, is_axis, usage))
+        is_of_call = expr.name in self.scope.names_of_call
+        self.problems.add(
+            UnknownName(expr.span, expr.name, known_names, later, is_axis, usage, is_of_call)
+        )
         return POISON
 
     def _apply(self, function: str, expr: ast.Expr, *operands: ast.Expr) -> Value:

@@ -49,6 +49,7 @@ class CallScope:
     call_path: tuple[str, ...] = ()  # the norms that called each other, down to this one
     call_spans: tuple[Span, ...] = ()  # where they did
     introduced_later: dict[str, Span] = field(default_factory=dict)  # names of later statements
+    names_of_call: frozenset[str] = frozenset()  # what an entry cannot read of its norm
     let_name: str = ""  # the `let` that is being lowered
     let_call: ast.Expr | None = None  # its value, where that is a call and nothing else
     let_scopes: dict[str, CallScope] = field(default_factory=dict)  # callees by the `let` they are

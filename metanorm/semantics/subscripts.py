@@ -117,9 +117,17 @@ class Subscripts:
             if local is not None:
                 local[new.name] = (name,)
 
+    def _is_axis(self, expr: ast.Expr) -> bool:
+        return isinstance(expr, ast.Name) and expr.name in self.low.table.declared
+
     def _lookup(self, table: Tensor, subscript: ast.Expr, expr: ast.Index) -> Value:
         if isinstance(subscript, ast.Number):
             return self._look_up_item(table, subscript, expr)
+        if isinstance(subscript, ast.Compare) and self._is_axis(subscript.left):
+            reason = "a condition chooses no positions"
+            hint = "some of them are a run with a name: `axis C = (I = 3) + B`, and then `x[I]`"
+            self.low.problems.add(CannotLookUp(subscript.span, reason, None, hint))
+            return POISON
         index = self.expressions.value(subscript)
         if isinstance(index, Poison):
             return POISON

@@ -87,6 +87,9 @@ def _extra_inputs_and_outputs(norm: ast.Norm, low: Lowering) -> Iterator[tuple[S
         first_input, lacks = provided_inputs.first, "two inputs"
         provided = f"{first_input} and {provided_inputs.second} are"
     for item, _ in further:
-        yield item.span, lacks, f"{provided} all that it is given"
+        hint = f"{provided} all that it is given"
+        if low.target == "weight":
+            hint += "; what changes from call to call belongs to a norm of activations"
+        yield item.span, lacks, hint
     for output in outputs[1:]:
         yield output.span, "one output", f"it takes the place of {first_input}"

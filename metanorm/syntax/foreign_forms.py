@@ -25,6 +25,16 @@ def foreign_form_hint(token: Token, before: Sequence[Token], statement: str) -> 
         return "axes stand behind `over` without brackets: `mean(x over C, *S)`"
     if token.type == "LPAR" and types[-1:] == ["OVER"]:
         return "axes stand behind `over` without parentheses: `mean(x over C, *S)`"
+    if token.type == "LPAR" and types[-1:] == ["REDUCE"]:
+        return (
+            "axes stand behind `reduce` without parentheses, each with its own pool: "
+            "`reduce C: blocks(groups), *S`"
+        )
+    if token.type == "LPAR" and types[-2:] == ["EQUAL", "NAME"] and before[-1] == "size":
+        return (
+            "a length is a number or a name; an axis as long as `C = channels` is "
+            "`D = channels` as well"
+        )
     pool = next((t.type for t in reversed(before) if t.type in (*POOL_WORDS, "LPAR", "COLON")), "")
     if token.type == "STAR" and types[-1:] == ["NAME"] and pool in POOL_WORDS:
         return f"axes are separated by commas: `{before[-1]}, *S`"

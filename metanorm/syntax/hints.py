@@ -20,6 +20,8 @@ FOREIGN_WORDS = {
     "or": "two conditions are joined with `max(a, b)`",
     "lambda": "a value is named with `let`, a function is a norm of its own",
     "for": "axes are pooled with `over`; a fixed number of steps is a `repeat`",
+    "draw": "random numbers stand in the `train` side of a mode: `normal(0, 1 per N, C)`",
+    "first": "what takes its value from the first batch is a `param` or a `buffer`",
 }
 
 POOL_PARTS = ("WHERE", "WEIGHT", "TRACK")  # token types of what follows the axes of a pool
