@@ -22,6 +22,10 @@ static inline void row_moments(const accumulator *a, int64_t cell, const tensor 
 static inline void tile_moments(const accumulator *a, int64_t cell, const tensor *t,
                                 const int64_t *at, int axis, int64_t rows, int64_t length) {
     const int64_t first = offset(t, at), step = t->stride[axis];
+    if (step == length && direct(t)) { /* rows that adjoin are one */
+        length *= rows;
+        rows = 1;
+    }
     real buffer[TILE], sum = 0, drift = 0, squares = 0;
     FOR(k, 0, rows) {
         const real *here = elements_from(t, first + k * step, length, buffer);
