@@ -30,13 +30,14 @@ NAMES_ELSEWHERE: Mapping[str, tuple[str, str]] = {
 
 # Functions of other languages whose nearest name here computes something else.
 SPELLED_OUT = {
+    "cummax": "max(x over T: causal)",
+    "cumsum": "sum(x over T: causal)",
     "elu": "where(x > 0, x, exp(min(x, 0)) - 1)",
-    "expm1": "exp(x) - 1",
-    "hardtanh": "clamp(x, min = -1, max = 1)",
     "ema": "scan(w * x over T, decay = 1 - w)",
+    "expm1": "exp(x) - 1",
     "geomean": "exp(mean(log(x) over C))",
-    "kth": "quantile(x over C, q = (k - 1) / (size(C) - 1))",
-    "kthvalue": "quantile(x over C, q = (k - 1) / (size(C) - 1))",
+    "hardtanh": "clamp(x, min = -1, max = 1)",
+    **dict.fromkeys(("kth", "kthvalue"), "quantile(x over C, q = (k - 1) / (size(C) - 1))"),
     "leaky_relu": "where(x > 0, x, 0.01 * x)",
     "log10": "log(x) / 2.302585092994046",
     "log1p": "log(1 + x)",
@@ -47,12 +48,10 @@ SPELLED_OUT = {
     "pow": "x^2",
     "reciprocal": "1 / x",
     "relu6": "clamp(x, min = 0, max = 6)",
+    "softmin": "softmax(-x over K)",
     "softsign": "x / (1 + abs(x))",
     "square": "x^2",
     "tan": "sin(x) / cos(x)",
-    "cumsum": "sum(x over T: causal)",
-    "cummax": "max(x over T: causal)",
-    "softmin": "softmax(-x over K)",
 }
 
 

@@ -129,8 +129,8 @@ OTHER_WORDS = {
     "normalize": ("reduce", UNSAFE),
     "var": ("let", UNSAFE),
 }
-# Words that begin no statement, and what says what they mean.
-ELSEWHERE = {
+# What to write for words that people expect to begin a statement.
+CLAUSE_HINTS = {
     "after": "what a weight becomes after each step is a norm of its own: `norm Name for step`",
 }
 
@@ -182,8 +182,8 @@ class UnknownClause(Problem):
         guess = did_you_mean(self.word, self.candidates)
         if self.word in OTHER_WORDS and not self.assigns:
             return (f"did you mean `{OTHER_WORDS[self.word][0]}`?",)
-        if self.word in ELSEWHERE and not self.assigns:
-            return (ELSEWHERE[self.word],)
+        if self.word in CLAUSE_HINTS and not self.assigns:
+            return (CLAUSE_HINTS[self.word],)
         if guess:
             return guess
         if self.assigns:

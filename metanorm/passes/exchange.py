@@ -93,7 +93,7 @@ class _Exchange:
             match op:
                 case Pool() if self._summed_axes(op):
                     assert isinstance(let.op, Pool)
-                    if not self.pools.isdisjoint(_spread_statistics(let.op)):
+                    if replace(let.op, statistic="var") in self.pools:
                         self.shifted_variances.add(replace(op, statistic="var"))
                     self.b.substitute(let, self._statistic(op, let))
                 case Count() if self._summed_axes(op):
@@ -199,12 +199,9 @@ class _Exchange:
                 return moment("mean")
             case "var":
                 return moment("var")
-            case "std":
-                return b.map("root", moment("var"))
-            case "second" | "rms":
+            case "second":
                 squares = weighted_total(bind_sum("squares", op.value, op.about))
-                second = b.emit(FromSums("second", (count(), squares)), name)
-                return second if op.statistic == "second" else b.map("root", second)
+                return b.emit(FromSums("second", (count(), squares)), name)
             case "max" | "min":
                 return self._extreme(op, name)
             case statistic:
@@ -326,11 +323,6 @@ def _axes_pooled_by(op: Op) -> tuple[str, ...]:
             return (axis,)
         case _:
             return ()
-
-
-def _spread_statistics(op: Pool) -> tuple[Pool, ...]:
-    """The statistics of the same pools that are about their mean."""
-    return tuple(replace(op, statistic=name) for name in ("var", "std"))
 
 
 # Why no sum over pieces gives the pools of a divided axis: a row for each grouping with such pools.

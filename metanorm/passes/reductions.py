@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from metanorm.ir.accumulation import ACCUMULATIONS
 from metanorm.ir.aggregation import Grouping, Window
 from metanorm.ir.nodes import Count, Expand, Pool, Ref
-from metanorm.ir.ops import ORDERED, STATISTICS
+from metanorm.ir.ops import ORDERED, POOLED_STATISTICS
 from metanorm.ir.program import Program
 from metanorm.ir.rename import map_operands
 from metanorm.passes.builder import Builder
@@ -94,8 +94,6 @@ class _Pooling:
 # Statistics that are made of accumulated ones, a row for each.
 COMPOSED: Mapping[str, Callable[[_Pooling], Ref]] = {
     "second": lambda p: p.of("mean", p.squares(p.op.about), last=True),
-    "rms": lambda p: p.map("root", p.of("mean", p.squares())),
-    "std": lambda p: p.map("root", p.of("var", p.op.value)),
     "l1": lambda p: p.of("sum", p.b.map("abs", p.op.value)),
     "l2": lambda p: p.map("root", p.of("sum", p.squares())),
     # Those of a process, whose results are in float64.
@@ -106,7 +104,7 @@ COMPOSED: Mapping[str, Callable[[_Pooling], Ref]] = {
     "ties": lambda p: p.of("sum", p.is_about(), last=True),
 }
 COMPUTED = {*ACCUMULATIONS, *COMPOSED, *ORDERED}
-assert STATISTICS.keys() <= COMPUTED, STATISTICS.keys() - COMPUTED
+assert POOLED_STATISTICS <= COMPUTED, POOLED_STATISTICS - COMPUTED
 
 
 def _with_weight_axes(b: Builder, op: Pool) -> Pool:

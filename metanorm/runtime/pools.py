@@ -222,6 +222,6 @@ def total(
 ) -> Tensor | int:
     """The sum over `dim`; of an `int`, such as the number of samples of a process, the sum over all
     processes of a group: `total(len(x), group)`."""
-    if isinstance(x, (int, float)):  # of which a float is refused
+    if not isinstance(x, Tensor):
         return total_count(x, dim)
     return DimensionPools(dim, keepdim, where, weight).total(x)

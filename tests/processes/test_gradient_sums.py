@@ -101,7 +101,8 @@ def test_samples_and_images_on_two_groups(samples_first: bool, sums: Sums) -> No
     norm = norm_at(path, "BatchNorm")
     wanted = gradients(norm, x.requires_grad_(), w)
     with torch.no_grad(), runtime.use("torch"):
-        wanted |= {"x": x.grad, "y": norm(x)}  # type: ignore[dict-item]
+        assert x.grad is not None
+        wanted |= {"x": x.grad, "y": norm(x)}
     ask = "gradient_sums:on_a_mesh"
     results = sums.team.run(ask, path, "BatchNorm", samples_first, size=4)
     rows = (slice(0, 1), slice(1, 4)), (slice(0, 5), slice(5, 8))

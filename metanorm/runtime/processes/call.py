@@ -52,9 +52,9 @@ class Processes:
         parts = [self._as_float64(value) for value in values]
         message = torch.cat([part.reshape(-1) for part in parts]) if len(parts) > 1 else parts[0]
         flat = _wanting_gradient(message.reshape(-1), gradient_of)
-        what = self._what(axes)
+        exchange_name = self._exchange_name(axes)
         for name, size in self._groups_of(axes):
-            send = partial(sum_over_processes, flat, name, size, self._sent_identity, stage, what)
+            send = partial(sum_over_processes, flat, name, size, self._sent_identity, stage, exchange_name)
             flat = self._sent(send)
         return _taken_apart(flat, parts)
 
@@ -67,8 +67,8 @@ class Processes:
         Beside each value is the number of local elements that equal it. All are sent in one message
         for each group, and where a gradient arrives, one goes back.
         """
-        values = [-value.double() if what == "min" else value.double()
-                  for what, value, _ in extremes]  # fmt: skip
+        values = [-value.double() if statistic == "min" else value.double()
+                  for statistic, value, _ in extremes]  # fmt: skip
         ties = [self._as_float64(number).expand_as(v) for v, (*_, number) in zip(values, extremes)]
         flat, counts = (torch.cat([x.reshape(-1) for x in several]) for several in (values, ties))
         flat = _wanting_gradient(flat, gradient_of)
@@ -76,13 +76,13 @@ class Processes:
         if groups:
             send = partial(
                 largest_over_processes, flat, counts.detach(), groups, self._sent_identity, stage,
-                self._what(axes),
+                self._exchange_name(axes),
             )  # fmt: skip
             flat = self._sent(send)
         largest = _taken_apart(flat, values)
         if len(extremes) == 1:
             return -largest if extremes[0][0] == "min" else largest
-        return tuple(-x if what == "min" else x for x, (what, *_) in zip(largest, extremes))
+        return tuple(-x if statistic == "min" else x for x, (statistic, *_) in zip(largest, extremes))
 
     def near(
         self, stage: int, axes: str, power_sum: Callable[..., Tensor], x: Tensor,
@@ -143,7 +143,7 @@ class Processes:
         sending = {} if self.is_silent else self.groups
         return tuple(dict.fromkeys(sending[a] for a in axes.split() if a in sending))
 
-    def _what(self, axes: str) -> str:
+    def _exchange_name(self, axes: str) -> str:
         """What a message is for, as its errors say: the norm, and those of the axes that are
         divided."""
         return f"{self.owner}, over {', '.join(a for a in axes.split() if a in self.groups)}"

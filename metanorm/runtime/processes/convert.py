@@ -64,15 +64,15 @@ def convert_sync(model: M, process_group: Group = None, when: When = "train") ->
             together = {**_groups_of(module), **samples}
             problems += _problems_together(info, owner, together, _cuts(module))
             divided.append((module, info, samples, owner))
-    what = "these norms cannot take their samples from several processes:"
+    message = "these norms cannot take their samples from several processes:"
     signatures = [_signature(module, info, owner) for module, info, _, owner in divided]
     further = [g for module, *_ in divided for g in _groups_of(module).values()]
-    number = _demand_same([process_group], what, problems, signatures, further)
+    division_number = _demand_same([process_group], message, problems, signatures, further)
     for module, info, samples, owner in divided:
         other_groups = {a: g for a, g in _groups_of(module).items() if a not in samples}
         groups = ProcessGroups(
             {**other_groups, **samples}, info, owner, when, _axis_pieces_of(module), _cuts(module),
-            {a: r for a, r in _reductions_of(module).items() if a not in samples}, number,
+            {a: r for a, r in _reductions_of(module).items() if a not in samples}, division_number,
             _pieces_kept_by(module),
         )  # fmt: skip
         _set_groups(module, groups)
@@ -137,21 +137,21 @@ def shard(
     all_groups = {**_groups_of(norm), **groups}
     blocks = [partitions_of(norm, info.partitions(axis)) for axis in groups]
     signature = _Signature(owner, info.digest, (*sorted(all_groups), *map(str, blocks)))
-    what = "these axes cannot be divided:"
+    message = "these axes cannot be divided:"
     further = _groups_of(norm).values()
-    number = _demand_same(groups.values(), what, problems, [signature], further)
+    division_number = _demand_same(groups.values(), message, problems, [signature], further)
     new_pieces, problems = axis_pieces_of(norm, info, groups, pieces)
     pieces_by_axis = {**_axis_pieces_of(norm), **new_pieces}
     cut = are_cut(norm, info, pieces_by_axis)
     problems = problems or _problems_together(info, owner, all_groups, cut)
     if problems:
-        raise refused(what, problems)
+        raise refused(message, problems)
     keep_pieces(norm, info, {axis: new_pieces[axis] for axis in pieces})
     pieces_kept = _pieces_kept_by(norm) | pieces.keys()
     reductions = {**_reductions_of(norm), **dict.fromkeys(groups, reduce_gradients)}
     owner, when = _owner_and_when(norm, owner)
     groups_of_norm = ProcessGroups(
-        all_groups, info, owner, when, pieces_by_axis, cut, reductions, number, pieces_kept
+        all_groups, info, owner, when, pieces_by_axis, cut, reductions, division_number, pieces_kept
     )
     _set_groups(norm, groups_of_norm)
     return norm
@@ -287,11 +287,11 @@ def _signature(module: nn.Module, info: Dividable, owner: str) -> _Signature:
     return _Signature(owner, info.digest, tuple(details))
 
 
-_last_number = 0  # of a call of `convert_sync` or `shard` among processes
+_last_division_number = 0  # of a call of `convert_sync` or `shard` among processes
 
 
 def _demand_same(
-    groups: Iterable[Group], what: str, problems: list[str], signatures: list[_Signature],
+    groups: Iterable[Group], message: str, problems: list[str], signatures: list[_Signature],
     further_groups: Iterable[Group],
 ) -> int:  # fmt: skip
     """Raise `ShardingError` in all processes of these groups if one of them has problems, or if
@@ -301,29 +301,29 @@ def _demand_same(
     divide the norms already. Messages have it, so that norms of one class are told apart; processes
     may have called this for other norms before.
     """
-    global _last_number
-    number = _last_number
+    global _last_division_number
+    division_number = _last_division_number
     elsewhere: list[str] = []
     differing: list[str] = []
     compared = tuple(groups)
     for group in dict.fromkeys((*compared, *further_groups)) if _is_initialized() else ():
         process_group = as_process_group(group)
         answers: list[Any] = [None] * process_group.size()
-        dist.all_gather_object(answers, (problems, signatures, number), group=process_group)
-        number = max(last for *_, last in answers)
+        dist.all_gather_object(answers, (problems, signatures, division_number), group=process_group)
+        division_number = max(last for *_, last in answers)
         for rank, (reasons, other, _) in enumerate(answers):
             if rank != process_group.rank():
                 elsewhere += [f"process {rank}: {reason}" for reason in reasons]
             if group in compared and other != answers[0][1]:
                 differing.append(f"process {rank}: {_difference_text(answers[0][1], other)}")
     if problems or elsewhere:
-        raise refused(what, problems or elsewhere)
+        raise refused(message, problems or elsewhere)
     if differing:
         raise refused("the processes have other norms than process 0 of their group:", differing)
     if not _is_initialized():
         return 0  # processes that have not met may have converted another number of models
-    _last_number = number + 1
-    return _last_number
+    _last_division_number = division_number + 1
+    return _last_division_number
 
 
 def _difference_text(first: list[_Signature], other: list[_Signature]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from operator import index
+from typing import SupportsIndex
 
 import torch
 import torch.distributed as dist
@@ -10,7 +11,7 @@ import torch.distributed as dist
 from metanorm.runtime.processes.process_groups import Group, as_process_group
 
 
-def total_count(count: float, process_group: Group = None) -> int:
+def total_count(count: SupportsIndex, process_group: Group = None) -> int:
     """The sum of an integer over all processes of a group, such as the number of samples of each.
 
     With `N = runtime.total(len(x))`, a loss of `W / N * losses.sum()` on each of W processes has
@@ -19,7 +20,7 @@ def total_count(count: float, process_group: Group = None) -> int:
     Raises `TypeError` for what is no integer, such as a sum of weights.
     """
     try:
-        whole_number = index(count)  # type: ignore[arg-type]
+        whole_number = index(count)
     except TypeError:
         raise TypeError(
             f"runtime.total adds up integers, such as len(x), got {count!r}: add other numbers up "

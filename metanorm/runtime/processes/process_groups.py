@@ -40,7 +40,7 @@ class ProcessGroups(Mapping[str, Group]):
         pieces_by_axis: Mapping[str, AxisPieces] = {},
         cut: bool = False,
         reductions: Mapping[str, GradientReduction] = {},
-        number: int = 0,
+        division_number: int = 0,
         pieces_kept: frozenset[str] = frozenset(),
     ) -> None:
         self._groups = dict(groups)
@@ -51,8 +51,8 @@ class ProcessGroups(Mapping[str, Group]):
         self.norm = norm
         self.owner = owner
         self.when = when
-        # By `number`, the same on all processes, messages of norms of one class differ.
-        self.identity = norm.identity(f"{number} {owner}")
+        # By `division_number`, the same on all processes, messages of norms of one class differ.
+        self.identity = norm.identity(f"{division_number} {owner}")
         axes = frozenset(groups)
         variant = norm.variant(axes, cut)
         differs = variant is not None and (variant.sends(axes) or axes & norm.shares.keys())
