@@ -26,6 +26,8 @@ class Operation:
     boolean: bool = False
     internal: bool = False
     whole: bool = False  # whether its results are positions of an axis
+    # Functions of two values that the checker makes of it, in order, by the parameter behind `x`.
+    steps: tuple[tuple[str, str], ...] = ()
 
     @property
     def summary(self) -> str:
@@ -100,8 +102,9 @@ _ROWS = (
         "clamp",
         "elementwise",
         "clamp(x, min, max)",
-        "x, but at least `min` and at most `max`; one may be left out: `clamp(x, max = 1)`.",
+        "x, but at least `min` and at most `max`; one may be left out: `clamp(x, max = 1)`. At a bound, `x` has the gradient.",
         ("x", "min?", "max?"),
+        steps=(("min", "clamp_min"), ("max", "clamp_max")),
     ),
     Operation("min", "elementwise", "min(a, b)", "The smaller one.", ("a", "b")),
     Operation("max", "elementwise", "max(a, b)", "The larger one.", ("a", "b")),
@@ -273,6 +276,22 @@ _ROWS = (
         whole=True,
     ),
     Operation(
+        "clamp_min",
+        "elementwise",
+        "clamp(x, min = a)",
+        "The larger one of x and a; equal ones give their gradient to x.",
+        ("x", "a"),
+        internal=True,
+    ),
+    Operation(
+        "clamp_max",
+        "elementwise",
+        "clamp(x, max = a)",
+        "The smaller one of x and a; equal ones give their gradient to x.",
+        ("x", "a"),
+        internal=True,
+    ),
+    Operation(
         "rescale",
         "elementwise",
         "a * (x - m) + b",
@@ -298,8 +317,9 @@ _ROWS = (
     ),
 )
 
+# Functions that programs have.
 ELEMENTWISE: Mapping[str, Operation] = {
-    row.name: row for row in _ROWS if row.group in ("operator", "elementwise")
+    row.name: row for row in _ROWS if row.group in ("operator", "elementwise") and not row.steps
 }
 # Functions that cost no more to compute again than their result costs to read.
 CHEAP_FUNCTIONS = frozenset("add sub mul div neg where eq ne".split())
@@ -318,9 +338,7 @@ COMPARISONS = {"<": "lt", "<=": "le", "==": "eq", "!=": "ne", ">=": "ge", ">": "
 
 # Functions that a spec may call by name.
 FUNCTIONS: Mapping[str, Operation] = {
-    name: row
-    for name, row in ELEMENTWISE.items()
-    if row.group == "elementwise" and not row.internal
+    row.name: row for row in _ROWS if row.group == "elementwise" and not row.internal
 }
 CALLABLE = sorted({*FUNCTIONS, *STATISTICS, *FORMS, *DRAWS})
 

@@ -182,9 +182,9 @@ def _range_of_map(function: str, arguments: list[Range]) -> Range:
             return ANY
         case "sqrt" | "root":
             return POSITIVE if first.positive else NONNEGATIVE
-        case "max":
+        case "max" | "clamp_min":
             return max(arguments, key=lambda r: (r.low, r.strict))
-        case "min":
+        case "min" | "clamp_max":
             return min(arguments, key=lambda r: (r.low, r.strict))
         case "where":
             return arguments[1].union(arguments[2])

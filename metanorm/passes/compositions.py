@@ -27,12 +27,6 @@ def _gelu(b: Builder, x: Ref) -> Ref:
     return b.map("mul", b.map("mul", b.number(0.5), x), b.map("add", b.number(1), bell))
 
 
-def _clamp(b: Builder, x: Ref, *bounds: Ref) -> Ref:
-    for function, bound in zip(("max", "min"), bounds):
-        x = b.map(function, x, bound)
-    return x
-
-
 def _unbiased(b: Builder, variance: Ref, count: Ref) -> Ref:
     """v n / (n - 1), and v itself where n is at most one."""
     degrees_of_freedom = b.map("sub", count, b.number(1))
@@ -46,7 +40,8 @@ COMPOSITIONS: Mapping[str, Formula] = {
     "relu": lambda b, x: b.map("where", b.map("lt", x, b.number(0)), b.number(0), x),
     "silu": lambda b, x: b.map("div", x, _logistic(b, x)),
     "gelu": _gelu,
-    "clamp": _clamp,
+    "clamp_min": lambda b, x, bound: b.map("max", x, bound),
+    "clamp_max": lambda b, x, bound: b.map("min", x, bound),
     "unbiased": _unbiased,
 }
 # Functions that kernels compute: each has a row in every target and in the derivatives.

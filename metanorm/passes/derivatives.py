@@ -148,11 +148,13 @@ def _extreme(function: str) -> Derivative:
     return derivative
 
 
-def _clamp(b: AdjointBuilder, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
-    d_x = d
-    for bound, inside in zip(args[1:], ("ge", "le")):
-        d_x = _where(b, b.map(inside, args[0], bound), d_x)
-    return (d_x, *(None for _ in args[1:]))
+def _clamp(inside: str, outside: str) -> Derivative:
+    """clamp_min and clamp_max: NaN gets no gradient, as in torch."""
+
+    def derivative(b: AdjointBuilder, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
+        return (_where(b, b.map(inside, *args), d), _where(b, b.map(outside, *args), d))
+
+    return derivative
 
 
 def _rescale(b: AdjointBuilder, d: Ref, args: tuple[Ref, ...], y: Ref) -> Adjoints:
@@ -203,7 +205,8 @@ DERIVATIVES: Mapping[str, Derivative] = {
     ),
     "silu": _times(_silu),
     "gelu": _times(_gelu),
-    "clamp": _clamp,
+    "clamp_min": _clamp("ge", "lt"),
+    "clamp_max": _clamp("le", "gt"),
     "min": _extreme("min"),
     "max": _extreme("max"),
     "where": lambda b, d, args, y: (

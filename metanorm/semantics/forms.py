@@ -137,11 +137,11 @@ class Forms:
     def _apply_function(
         self, row: Operation, value_by_parameter: dict[str, Tensor], call: ast.Call
     ) -> Value:
-        if row.name == "clamp":  # one operation per bound, of which either is optional
+        if row.steps:
             value = value_by_parameter["x"]
-            for bound, step in (("min", "max"), ("max", "min")):
-                if bound in value_by_parameter:
-                    value = self.low.map(step, value, value_by_parameter[bound], span=call.span)
+            for parameter, step in row.steps:
+                if parameter in value_by_parameter:
+                    value = self.low.map(step, value, value_by_parameter[parameter], span=call.span)
             return value
         if row.name == "rsqrt":
             self.low.divisors.append((value_by_parameter["x"].ref, call.arguments[0].span))

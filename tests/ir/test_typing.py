@@ -59,7 +59,7 @@ TYPES: list[tuple[Op, str]] = [
     (Map("add", ("w", "row")), "[N, C]"),
     (Map("gt", ("x", "one")), "bool[N, C, S]"),
     (Map("where", ("keep", "w", "one")), "[N, C]"),
-    (Map("clamp", ("x", "one")), "[N, C, S]"),
+    (Map("clamp_min", ("x", "one")), "[N, C, S]"),
     (Pool("mean", "x", (("C", ONES), ("S", ONES))), "[N]"),
     (Pool("mean", "x", (("N", ByIndex("label")), ("S", ONES))), "[N/label, C]"),
     (Pool("var", "x", (("C", Blocks(Const(2))),)), "[N, C/blocks(2), S]"),

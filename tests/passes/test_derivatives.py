@@ -34,7 +34,6 @@ POINTS: Mapping[str, tuple[tuple[float, ...], ...]] = {
     "unbiased": (POSITIVE, COUNTS),
     "pow": ((*POSITIVE, 0.0), (0.0, 0.5, 1.0, 2.0, 3.0)),
     "where": ((0.0, 1.0), REAL, REAL),
-    "clamp": (REAL, (-0.4,), (1.0,)),
 }
 # What torch itself has is asked there: at kinks, the oracle's way to compute it may have others.
 TORCH: Mapping[str, Callable[..., Tensor]] = {
@@ -42,12 +41,13 @@ TORCH: Mapping[str, Callable[..., Tensor]] = {
     "silu": F.silu,
     "gelu": F.gelu,
     "softplus": F.softplus,
-    "clamp": torch.clamp,
+    "clamp_min": torch.clamp_min,
+    "clamp_max": torch.clamp_max,
     "rsqrt": torch.rsqrt,
     "pow": torch.pow,
 }
-# Of which argument no gradient is asked: a condition, constant bounds, a count.
-CONSTANT = {"where": (0,), "clamp": (1, 2)}
+# Of which argument no gradient is asked: a condition.
+CONSTANT = {"where": (0,)}
 SMOOTH = sorted(name for name in DERIVATIVES if not ELEMENTWISE[name].boolean)
 
 
@@ -90,7 +90,7 @@ def run(builder: AdjointBuilder, ref: Ref, known: dict[Ref, Tensor]) -> Tensor:
 def counts(function: str) -> range:
     """How many arguments a row may have; the IR writes out all that a spec may leave out."""
     row = ELEMENTWISE[function]
-    return range(3 if function == "clamp" else row.min_arguments, len(row.parameters) + 1)
+    return range(row.min_arguments, len(row.parameters) + 1)
 
 
 def agrees(function: str, operands: list[Tensor]) -> None:

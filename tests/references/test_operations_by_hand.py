@@ -112,6 +112,25 @@ def activations(x: Tensor, u: Tensor) -> tuple[Tensor, ...]:
     )  # fmt: skip
 
 
+KINKS = (-0.5, 0.0, 0.5, 1.0)
+
+
+@references(
+    "norm AtKinks { input x[N, C], u[N, C]  output y = clamp(x, -0.5, 0.5), a = clamp(x, min = u),"
+    " b = clamp(x, max = u), c = clamp(x, u, 0.5), d = clamp(x, 0.5, u), e = clamp(0.5, min = u),"
+    " f = relu(x), g = max(x, u), h = min(x, u), i = abs(x), j = x * (x >= u) }",
+    x=torch.tensor([KINKS] * 4, dtype=torch.float64),
+    u=torch.tensor([KINKS] * 4, dtype=torch.float64).T.contiguous(), kernels=True,
+)  # fmt: skip
+def at_kinks(x: Tensor, u: Tensor) -> tuple[Tensor, ...]:
+    half = torch.full_like(u, 0.5)
+    return (
+        x.clamp(-0.5, 0.5), x.clamp(min=u), x.clamp(max=u), x.clamp(min=u).clamp(max=half),
+        x.clamp(min=half).clamp(max=u), half.clamp(min=u), F.relu(x), torch.maximum(x, u),
+        torch.minimum(x, u), x.abs(), x * (x >= u),
+    )  # fmt: skip
+
+
 @references(
     "norm Stopped { input x[N, C]  output x * stop(x) + stop(mean(x over C)) }",
     x=(3, 4),

@@ -262,11 +262,14 @@ class Context:
         )
 
     def _continues(self, let: Let, text: str) -> bool:
-        """Whether a sum is the first operand of another sum, as `a + b` in `a + b + c`."""
-        if not is_sum(let.op) or self.use_counts[let.name] != 1 or len(text) > CHAIN_WIDTH:
+        """Whether a value is printed as a part of the next one: `a + b` in `a + b + c`, or one bound
+        of a clamp."""
+        if self.use_counts[let.name] != 1 or len(text) > CHAIN_WIDTH:
             return False
-        users = [user.op for user in self.users[let.name]]
-        return any(is_sum(op) and operands(op)[0] == let.name for op in users)
+        users = [u.op for u in self.users[let.name] if operands(u.op)[0] == let.name]
+        if is_sum(let.op):
+            return any(map(is_sum, users))
+        return _is_call_of(let.op, "clamp_min") and any(_is_call_of(op, "clamp_max") for op in users)
 
     def role(self, ref: Ref) -> str:
         """The role of a nameless value, such as the scale or the shift of a normalization."""
@@ -357,6 +360,10 @@ def _bodies_by_ref(body: tuple[Let, ...]) -> Iterator[tuple[Ref, tuple[Let, ...]
         yield let.name, body
         if isinstance(let.op, Repeat):
             yield from _bodies_by_ref(let.op.body)
+
+
+def _is_call_of(op: Op, function: str) -> bool:
+    return isinstance(op, Map) and op.function == function
 
 
 def is_square(op: Map) -> bool:

@@ -49,7 +49,8 @@ TENSOR_FUNCTIONS: Mapping[str, Callable[..., Expr]] = {
     "relu": _function("torch.relu"),
     "silu": _function("nn.functional.silu"),
     "gelu": _function("nn.functional.gelu"),
-    "clamp": _function("torch.clamp"),
+    "clamp_min": lambda a, bound: call("torch.clamp", a, min=bound),
+    "clamp_max": lambda a, bound: call("torch.clamp", a, max=bound),
     "min": _function("runtime.minimum"),
     "max": _function("runtime.maximum"),
     "where": _function("torch.where"),
@@ -67,7 +68,7 @@ FUNCTIONS_WITH_SLOPE: Mapping[str, str] = {
 }
 # Functions that need no guard: their slope is a constant or a choice, or they guard themselves.
 FUNCTIONS_WITHOUT_SLOPE = frozenset(
-    "add sub neg lt le eq ne ge gt sign round relu clamp min max where rescale unbiased".split()
+    "add sub neg lt le eq ne ge gt sign round relu clamp_min clamp_max min max where rescale unbiased".split()
 )
 # `square` is printed for a product, and `rsqrt` is guarded as a quotient.
 CLASSIFIED = {*FUNCTIONS_WITH_SLOPE, "rsqrt", *FUNCTIONS_WITHOUT_SLOPE} - {"square"}

@@ -22,9 +22,10 @@ from metanorm.targets.torch.elementwise import (
     guarded_inverse,
     of_numbers,
 )
-from metanorm.targets.torch.layout import Dims, Value, integer, method
+from metanorm.targets.torch.layout import Dims, Value, call, integer, method
 
 NEUTRAL = {"mul": 1.0, "add": 0.0}
+OF_TENSORS = {"where", "clamp_min", "clamp_max"}  # those of torch take no number as their first
 
 
 class MapPrinter:
@@ -67,7 +68,7 @@ class MapPrinter:
             number = of_numbers(op.function, [v.expr for v in values], argument_ranges)
             self.ctx.keep(let, Value(number, number=True), out, "number")
             return
-        if values[0].number and (op.function == "where" or all(v.number for v in values)):
+        if values[0].number and (op.function in OF_TENSORS or all(v.number for v in values)):
             dtype = Name("torch.bool") if op.function == "where" else None
             values[0] = Value(self.ctx.tensor(values[0].expr, dtype))
         elif op.function == "where" and values[1].number and values[2].number:
@@ -92,7 +93,7 @@ class MapPrinter:
 
     def _applied(self, let: Let, op: Map, values: Sequence[Value], exprs: Sequence[Expr]) -> Expr:
         """The expression of a map, guarded if its derivative may be NaN without a gradient."""
-        unguarded = TENSOR_FUNCTIONS[op.function](*exprs)
+        unguarded = self._clamped(op, exprs) or TENSOR_FUNCTIONS[op.function](*exprs)
         if not self._is_guarded(let.name, op):
             return unguarded
         if op.function == "div" and values[0].number:
@@ -100,6 +101,16 @@ class MapPrinter:
         linear = op.function in ("mul", "div") and any(value.number for value in values)
         has_slope = op.function in FUNCTIONS_WITH_SLOPE or op.function == "rsqrt"
         return unguarded if linear or not has_slope else guarded(op.function, *exprs)
+
+    def _clamped(self, op: Map, exprs: Sequence[Expr]) -> Expr | None:
+        """`torch.clamp(x, low, high)`, if the call with the other bound is not printed yet."""
+        if op.function != "clamp_max" or not self.ctx.values[op.arguments[1]].number:
+            return None
+        match self.ctx.lets[op.arguments[0]].op, exprs:
+            case Map("clamp_min", (_, low)), [Call(_, (x,), (("min", bound),)), high]:
+                both_numbers = self.ctx.values[low].number
+                return call("torch.clamp", x, bound, high) if both_numbers else None
+        return None
 
     def _is_guarded(self, ref: Ref, op: Map) -> bool:
         return ref in self.singular or any(operand in self.exposed for operand in op.arguments)
