@@ -107,7 +107,10 @@ def hint(
             "`x[I]`; one of them is `x[C = 0]`"
         )
     if token.type in ("NUMBER", "MINUS") and accepts("NAME"):
-        return "axes have names, which the `input` gives them: `x[N, C]`"
+        return (
+            "axes have names, which the `input` gives them: `x[N, C]`; a number behind them has one "
+            "as well: `quantile(x over T, q = 0.1)`"
+        )
     if token.type == "STAR" and accepts("NUMBER"):
         return "the number of positions of `*S` is written `size(*S)`"
     if token.type in POOL_PARTS and statement:
