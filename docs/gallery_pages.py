@@ -13,9 +13,10 @@ from metanorm import frontend
 from metanorm.explain.facts import Facts, facts
 from metanorm.explain.kernels import Cost
 from metanorm.explain.origin import citation, summary
-from metanorm.frontend import LIBRARY, CheckedNorm
+from metanorm.frontend import CheckedNorm
 from metanorm.ir.fingerprint import fingerprint
 from metanorm.passes.pipeline import optimize
+from metanorm.resources import LIBRARY
 from metanorm.semantics.naming import snake_case
 from metanorm.show.invariance import ChangedAxes, invariances
 from metanorm.show.picture import picture

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from metanorm.diagnostics.suggest import did_you_mean
 from metanorm.options import DEFAULT_TARGET, Options, Target
+from metanorm.usage_error import UsageError
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -22,7 +23,7 @@ IN_TOML = {
 }
 
 
-class ConfigError(Exception):
+class ConfigError(UsageError):
     """A configuration that cannot be used: the file, the key, what is wrong."""
 
 

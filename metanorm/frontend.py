@@ -18,6 +18,7 @@ from metanorm.diagnostics.model import INTERNAL, Diagnostic, Severity
 from metanorm.diagnostics.names import DuplicateName
 from metanorm.diagnostics.targets import BadModuleName, BadUse, NoNorm, UnreadableFile
 from metanorm.ir.program import Program
+from metanorm.resources import LIBRARY
 from metanorm.semantics.allowances import without_allowed
 from metanorm.semantics.entries import entries_of, norm_of_entry
 from metanorm.semantics.equations_from_clauses import equations_from_clauses
@@ -31,7 +32,6 @@ from metanorm.syntax.parse import Parsed, parse
 from metanorm.syntax.text_from_ast import text_from_ast
 
 MAX_PATH_LENGTH = 255  # characters of the path behind `use`
-LIBRARY = "metanorm:"  # begins the names of sources that ship with metanorm
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import posixpath
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from metanorm.diagnostics.targets import BadModuleName
-from metanorm.frontend import LIBRARY
 from metanorm.python_words import KEYWORDS
+from metanorm.resources import LIBRARY
 from metanorm.source import Source, Span
 
 # Names that no file can have on Windows, whatever its extension.

@@ -18,11 +18,12 @@ from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.model import Diagnostic
 from metanorm.diagnostics.suggest import did_you_mean, nearest
 from metanorm.diagnostics.targets import UnreadableFile
-from metanorm.frontend import LIBRARY, resolve_use, used_paths
-from metanorm.resources import resource
+from metanorm.frontend import resolve_use, used_paths
+from metanorm.resources import LIBRARY, library_specs, library_texts, resource
 from metanorm.source import Source, Span
 from metanorm.targets.header import HEADER, digest
 from metanorm.targets.hub_kernel import METADATA, is_as_generated
+from metanorm.usage_error import UsageError
 from metanorm.version import __version__
 
 MAX_BYTES = 256 * 1024
@@ -58,8 +59,8 @@ Status = Literal[
 ]
 
 
-class WorkspaceError(Exception):
-    """A problem with paths rather than with a spec. The message is printed as is; exit code 2."""
+class WorkspaceError(UsageError):
+    """A problem with paths rather than with a spec."""
 
 
 @dataclass
@@ -104,20 +105,10 @@ def load(
     return workspace
 
 
-def library_specs() -> list[str]:
-    """The file names of the specs that ship with metanorm."""
-    return sorted(path.name for path in resource("specs").glob("*.norm"))
-
-
 def load_library() -> Workspace:
     """The specs that ship with metanorm."""
-    folder = resource("specs")
-    workspace = Workspace()
-    for name in library_specs():
-        text = (folder / name).read_text(encoding="utf-8")
-        workspace.sources[LIBRARY + name] = Source.of(LIBRARY + name, text)
-        workspace.roots.append(LIBRARY + name)
-    return workspace
+    texts = {LIBRARY + name: text for name, text in library_texts().items()}
+    return Workspace({name: Source.of(name, text) for name, text in texts.items()}, list(texts))
 
 
 def _spec_files(paths: Sequence[str]) -> Iterable[str]:

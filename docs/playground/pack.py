@@ -14,8 +14,7 @@ from pathlib import Path
 
 import lark
 
-from metanorm.frontend import LIBRARY
-from metanorm.resources import PACKAGE, resource
+from metanorm.resources import LIBRARY, PACKAGE, resource
 from metanorm.workspace import load_library
 
 # What runs modules, and what has a terminal: the page has neither.

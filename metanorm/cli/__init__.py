@@ -12,12 +12,11 @@ import typer
 
 from metanorm.cli.console import Failure, print_error
 from metanorm.cli.exit_codes import FINDINGS, INTERNAL, INTERRUPTED, OK, USAGE
-from metanorm.config import ConfigError
 from metanorm.json_document import Document, json_text
 from metanorm.torch_extra import import_failure, torch_is_missing
+from metanorm.usage_error import UsageError
 from metanorm.version import __version__
 from metanorm.visible import visible
-from metanorm.workspace import WorkspaceError
 
 COMMANDS = (
     *("compile", "check", "fmt", "explain", "inspect"),
@@ -95,7 +94,7 @@ def _spec_arguments(arguments: list[str]) -> list[str]:
 
 def _print_failure(error: Exception, arguments: list[str]) -> int:
     """Print why a command failed. Returns its exit code."""
-    if isinstance(error, (WorkspaceError, ConfigError)):
+    if isinstance(error, UsageError):
         message, code = str(error), USAGE
     elif isinstance(error, Failure):
         message, code = str(error), FINDINGS

@@ -30,11 +30,11 @@ from metanorm.explain.text_from_facts import text_from_facts
 from metanorm.frontend import CheckedNorm
 from metanorm.ir.ops import Operation, operations, public
 from metanorm.json_document import json_text
+from metanorm.resources import library_specs
 from metanorm.torch_extra import import_failure
 from metanorm.workspace import (
     STDIN,
     WorkspaceError,
-    library_specs,
     load_library,
     unknown_name,
     write_bytes,

@@ -12,9 +12,9 @@ import typer
 
 from metanorm.cli.console import print_result
 from metanorm.diagnostics.registry import all_codes, manual_page
+from metanorm.explain.listing import shipped_listing
 from metanorm.ir.ops import public
 from metanorm.json_document import Document, json_text
-from metanorm.passes.pipeline import reasons
 from metanorm.visible import visible
 
 WIDTH_OF_A_PIPE = 1000  # columns: no line breaks
@@ -34,12 +34,17 @@ def _errors() -> Rows:
 
 
 def _specs() -> Rows:
-    from metanorm.explain.library import listing  # it imports the targets
+    rows = shipped_listing()
+    if rows is None:
+        from metanorm.explain.library import compiled_listing  # it imports the whole compiler
 
-    return listing()
+        rows = compiled_listing()
+    return rows
 
 
 def _passes() -> Rows:
+    from metanorm.passes.pipeline import reasons  # it imports all passes
+
     return _rows(reasons().items())
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 from metanorm import frontend
 from metanorm.cli.context import Run
-from metanorm.frontend import LIBRARY, Checked, CheckedNorm
-from metanorm.workspace import STDIN, Workspace, WorkspaceError, library_specs, load_library
+from metanorm.frontend import Checked, CheckedNorm
+from metanorm.resources import LIBRARY, library_specs
+from metanorm.workspace import STDIN, Workspace, WorkspaceError, load_library
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,11 @@ from metanorm.cli.exit_codes import FINDINGS
 from metanorm.diagnostics.model import Severity
 from metanorm.module_names import module_name_problem
 from metanorm.python_words import KEYWORDS
-from metanorm.resources import resource
+from metanorm.resources import library_specs, resource
 from metanorm.semantics.naming import snake_case
 from metanorm.workspace import (
     Output,
     WorkspaceError,
-    library_specs,
     load,
     unknown_name,
     write_outputs,

@@ -19,7 +19,7 @@ from metanorm.cli.context import start_run
 from metanorm.cli.version import versions
 from metanorm.diagnostics.render.text import render_text
 from metanorm.options import Options, Target
-from metanorm.resources import PACKAGE
+from metanorm.resources import LIBRARY, PACKAGE
 from metanorm.source import Source
 from metanorm.visible import visible_lines
 from metanorm.workspace import STDIN, Workspace, write_bytes
@@ -59,7 +59,7 @@ def report(workspace: Workspace, options: Options) -> Iterator[str]:
     yield "\n".join(f"- {name}: {value}" for name, value in facts) + "\n"
     short_names = _short_names(workspace)
     for name, source in workspace.sources.items():
-        if not name.startswith(frontend.LIBRARY):
+        if not name.startswith(LIBRARY):
             yield f"## {short_names[name]}\n\n{FENCE}norm\n{source.text.rstrip()}\n{FENCE}\n"
     sources = {new: replace(workspace.sources[old], name=new) for old, new in short_names.items()}
     roots = [short_names[root] for root in workspace.roots]
@@ -72,7 +72,7 @@ def report(workspace: Workspace, options: Options) -> Iterator[str]:
 
 def _short_names(workspace: Workspace) -> dict[str, str]:
     """The names of sources relative to the folder that holds them all."""
-    names = [name for name in workspace.sources if not name.startswith(frontend.LIBRARY)]
+    names = [name for name in workspace.sources if not name.startswith(LIBRARY)]
     parent = (
         os.path.commonpath([os.path.abspath(os.path.dirname(n)) for n in names]) if names else ""
     )

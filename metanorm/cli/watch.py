@@ -14,7 +14,7 @@ import typer
 from metanorm.cli.console import Failure, print_error, print_status
 from metanorm.cli.context import start_run
 from metanorm.config import ConfigError
-from metanorm.frontend import LIBRARY
+from metanorm.resources import LIBRARY
 from metanorm.workspace import STDIN, WorkspaceError
 
 CONFIGURATION = "pyproject.toml"

@@ -102,7 +102,8 @@ _ROWS = (
         "clamp",
         "elementwise",
         "clamp(x, min, max)",
-        "x, but at least `min` and at most `max`; one may be left out: `clamp(x, max = 1)`. At a bound, `x` has the gradient.",
+        "x, but at least `min` and at most `max`; one may be left out: `clamp(x, max = 1)`. At a "
+        "bound, `x` has the gradient.",
         ("x", "min?", "max?"),
         steps=(("min", "clamp_min"), ("max", "clamp_max")),
     ),

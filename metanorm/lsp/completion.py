@@ -16,6 +16,7 @@ from metanorm.ir.stated import GRAD
 from metanorm.lsp.cursor import LEADING_WORDS, CursorContext, cursor_context
 from metanorm.lsp.hover import axes_text
 from metanorm.lsp.project import View
+from metanorm.resources import library_specs
 from metanorm.semantics.choices import EQUALITY_OPERATORS
 from metanorm.semantics.examples import MODES
 from metanorm.semantics.groupings import EDGES
@@ -23,7 +24,6 @@ from metanorm.semantics.reserved import AFFINE_SWITCHES
 from metanorm.semantics.symbols import CALL, OF_AXES, Occurrence, Role
 from metanorm.syntax import ast, words
 from metanorm.syntax.grammar import CLAUSE_WORDS, SOFT_STATEMENT_WORDS, STATEMENT_WORDS
-from metanorm.workspace import library_specs
 
 
 class ItemKind(str, Enum):

@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 
 from metanorm.diagnostics.model import Severity
 from metanorm.findings import findings
-from metanorm.frontend import LIBRARY
 from metanorm.ir.fingerprint import fingerprint
 from metanorm.ir.ops import CALLABLE
 from metanorm.lsp.project import Project, View
-from metanorm.resources import resource
+from metanorm.resources import LIBRARY, resource
 from metanorm.semantics.names_in_ast import names_in, nodes_in
 from metanorm.semantics.symbols import WORDS, Occurrence, Role
 from metanorm.source import Span, apply_edits

@@ -10,8 +10,8 @@ from functools import cached_property
 from pathlib import Path
 
 from metanorm.findings import Findings, findings
-from metanorm.frontend import LIBRARY, CheckedNorm, parsed_source, resolve_use
-from metanorm.resources import resource
+from metanorm.frontend import CheckedNorm, parsed_source, resolve_use
+from metanorm.resources import LIBRARY, resource
 from metanorm.semantics.ir_from_ast import NamedValue
 from metanorm.semantics.occurrences import occurrences
 from metanorm.semantics.symbols import Occurrence, Role, Symbol, introduced

@@ -108,8 +108,8 @@ def hint(
         )
     if token.type in ("NUMBER", "MINUS") and accepts("NAME"):
         return (
-            "axes have names, which the `input` gives them: `x[N, C]`; a number behind them has one "
-            "as well: `quantile(x over T, q = 0.1)`"
+            "axes have names, which the `input` gives them: `x[N, C]`; a number behind them has "
+            "one as well: `quantile(x over T, q = 0.1)`"
         )
     if token.type == "STAR" and accepts("NUMBER"):
         return "the number of positions of `*S` is written `size(*S)`"

@@ -52,9 +52,9 @@ class Processes:
         parts = [self._as_float64(value) for value in values]
         message = torch.cat([part.reshape(-1) for part in parts]) if len(parts) > 1 else parts[0]
         flat = _wanting_gradient(message.reshape(-1), gradient_of)
-        exchange_name = self._exchange_name(axes)
+        place = self._place(axes)
         for name, size in self._groups_of(axes):
-            send = partial(sum_over_processes, flat, name, size, self._sent_identity, stage, exchange_name)
+            send = partial(sum_over_processes, flat, name, size, self._sent_identity, stage, place)
             flat = self._sent(send)
         return _taken_apart(flat, parts)
 
@@ -76,13 +76,15 @@ class Processes:
         if groups:
             send = partial(
                 largest_over_processes, flat, counts.detach(), groups, self._sent_identity, stage,
-                self._exchange_name(axes),
+                self._place(axes),
             )  # fmt: skip
             flat = self._sent(send)
         largest = _taken_apart(flat, values)
         if len(extremes) == 1:
             return -largest if extremes[0][0] == "min" else largest
-        return tuple(-x if statistic == "min" else x for x, (statistic, *_) in zip(largest, extremes))
+        return tuple(
+            -x if statistic == "min" else x for x, (statistic, *_) in zip(largest, extremes)
+        )
 
     def near(
         self, stage: int, axes: str, power_sum: Callable[..., Tensor], x: Tensor,
@@ -143,7 +145,7 @@ class Processes:
         sending = {} if self.is_silent else self.groups
         return tuple(dict.fromkeys(sending[a] for a in axes.split() if a in sending))
 
-    def _exchange_name(self, axes: str) -> str:
+    def _place(self, axes: str) -> str:
         """What a message is for, as its errors say: the norm, and those of the axes that are
         divided."""
         return f"{self.owner}, over {', '.join(a for a in axes.split() if a in self.groups)}"

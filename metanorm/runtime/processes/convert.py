@@ -309,7 +309,9 @@ def _demand_same(
     for group in dict.fromkeys((*compared, *further_groups)) if _is_initialized() else ():
         process_group = as_process_group(group)
         answers: list[Any] = [None] * process_group.size()
-        dist.all_gather_object(answers, (problems, signatures, division_number), group=process_group)
+        dist.all_gather_object(
+            answers, (problems, signatures, division_number), group=process_group
+        )
         division_number = max(last for *_, last in answers)
         for rank, (reasons, other, _) in enumerate(answers):
             if rank != process_group.rank():

@@ -34,7 +34,7 @@ NO_ELEMENTS = -(2**63)
 
 
 def largest_over_processes(
-    values: Tensor, ties: Tensor, groups: tuple[Group, ...], identity: int, stage: int, exchange_name: str
+    values: Tensor, ties: Tensor, groups: tuple[Group, ...], identity: int, stage: int, place: str
 ) -> Tensor:
     """The largest of the values of all processes; zero where none of them has elements.
 
@@ -42,7 +42,7 @@ def largest_over_processes(
     it: none if it has no elements, or if the value is NaN.
     """
     function = _CompiledLargest if torch.compiler.is_compiling() else _Largest
-    largest: Tensor = function.apply(values, ties, groups, identity, stage, exchange_name)  # type: ignore[no-untyped-call]
+    largest: Tensor = function.apply(values, ties, groups, identity, stage, place)  # type: ignore[no-untyped-call]
     return largest
 
 
@@ -52,11 +52,11 @@ class _CompiledLargest(torch.autograd.Function):
     @staticmethod
     def forward(
         values: Tensor, ties: Tensor, groups: tuple[Group, ...], identity: int, stage: int,
-        exchange_name: str,
+        place: str,
     ) -> Tensor:  # fmt: skip
         sortable = _sortable_integers(values, ties).reshape(-1)
         for group in groups:
-            sortable = _largest_of_group(sortable, group, identity, stage, exchange_name)
+            sortable = _largest_of_group(sortable, group, identity, stage, place)
         return _floating(sortable).reshape(values.shape)
 
     @staticmethod
@@ -67,10 +67,10 @@ class _CompiledLargest(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
-        own_ties, (groups, identity, stage, exchange_name) = _own_ties(ctx), ctx.sent
+        own_ties, (groups, identity, stage, place) = _own_ties(ctx), ctx.sent
         both = torch.stack((gradients[0].expand_as(own_ties), own_ties))
         for name, size in groups:
-            both = sum_over_processes(both, name, size, identity, stage, exchange_name, BACKWARD)
+            both = sum_over_processes(both, name, size, identity, stage, place, BACKWARD)
         return both[0] * (own_ties / both[1]), None, None, None, None, None
 
 
@@ -84,10 +84,10 @@ class _Largest(_CompiledLargest):
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:
-        own_ties, (groups, identity, stage, exchange_name) = _own_ties(ctx), ctx.sent
+        own_ties, (groups, identity, stage, place) = _own_ties(ctx), ctx.sent
         both = torch.stack((tangent * own_ties, own_ties))
         for name, size in groups:
-            both = sum_over_processes(both, name, size, identity, stage, exchange_name, FORWARD)
+            both = sum_over_processes(both, name, size, identity, stage, place, FORWARD)
         return both[0] / both[1]
 
     @staticmethod
@@ -106,7 +106,7 @@ def _own_ties(ctx: Any) -> Tensor:
 
 
 def _largest_of_group(
-    sortable: Tensor, group: Group, identity: int, stage: int, exchange_name: str
+    sortable: Tensor, group: Group, identity: int, stage: int, place: str
 ) -> Tensor:
     """The largest whole numbers of a group. The message begins with a tag and its negative, whose
     largest ones are opposite if all processes have sent the same tag. The tag of a process that
@@ -119,7 +119,7 @@ def _largest_of_group(
     received: Tensor = operations.wait_tensor(operations.all_reduce(message, "max", name))
     if not torch.compiler.is_compiling() and must_check(received):
         highest, lowest = received[:2].tolist()
-        demand_one_message(highest == -lowest, highest > TAGS, exchange_name)
+        demand_one_message(highest == -lowest, highest > TAGS, place)
     return received[2:]
 
 

@@ -39,17 +39,17 @@ def refusing(identity: int) -> int:
 
 
 def sum_over_processes(
-    values: Tensor, group: str, size: int, identity: int, stage: int, exchange_name: str,
+    values: Tensor, group: str, size: int, identity: int, stage: int, place: str,
     direction: int = FORWARD,
 ) -> Tensor:  # fmt: skip
     """The sum over the `size` processes of a group, which is given by its name.
 
-    `values` is a tensor of float64. Raises `ExchangeError`, which has `exchange_name`, such as `BatchNorm, over N`, if a
-    message fails or if processes have sent different ones; on GPUs this is only checked if the
-    environment asks for it.
+    `values` is a tensor of float64. Raises `ExchangeError`, which begins with `place`, such as
+    `BatchNorm, over N`, if a message fails or if processes have sent different ones; on GPUs this
+    is only checked if the environment asks for it.
     """
     function = _CompiledSum if torch.compiler.is_compiling() else _Sum
-    total: Tensor = function.apply(values, group, size, identity, stage, exchange_name, direction)  # type: ignore[no-untyped-call]
+    total: Tensor = function.apply(values, group, size, identity, stage, place, direction)  # type: ignore[no-untyped-call]
     return total
 
 
@@ -58,7 +58,7 @@ class _CompiledSum(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        values: Tensor, group: str, size: int, identity: int, stage: int, exchange_name: str, direction: int
+        values: Tensor, group: str, size: int, identity: int, stage: int, place: str, direction: int
     ) -> Tensor:
         tag = tag_of(identity, stage, direction, values.numel())
         sent_tag = tag if identity >= 0 else -tag
@@ -69,7 +69,7 @@ class _CompiledSum(torch.autograd.Function):
         if not torch.compiler.is_compiling() and must_check(received):
             tags, squares = (int(number) for number in received[:2].tolist())
             is_refused = squares == size * tag * tag and tags < size * tag
-            demand_one_message(size * squares == tags * tags, is_refused, exchange_name, direction)
+            demand_one_message(size * squares == tags * tags, is_refused, place, direction)
         return received[2:].reshape(values.shape)
 
     @staticmethod
@@ -87,8 +87,8 @@ class _Sum(_CompiledSum):
 
     @staticmethod
     def forward(values: Tensor, group: str, size: int, *message: Any) -> Tensor:
-        *_, exchange_name, direction = message
-        with failures_named(exchange_name, size, direction):
+        *_, place, direction = message
+        with failures_named(place, size, direction):
             return _CompiledSum.forward(values, group, size, *message)
 
     @staticmethod
@@ -123,33 +123,35 @@ def must_check(received: Tensor) -> bool:
 
 
 @contextmanager
-def failures_named(exchange_name: str, size: int, direction: int = FORWARD) -> Iterator[None]:
-    """Raise `ExchangeError` for a message that torch could not send, with the name of its exchange."""
+def failures_named(place: str, size: int, direction: int = FORWARD) -> Iterator[None]:
+    """Raise `ExchangeError` for a message that torch could not send, with its place."""
     try:
         yield
     except ExchangeError:
         raise
     except RuntimeError as error:
         raise ExchangeError(
-            f"{_place_text(exchange_name, direction)}: the exchange among {size} processes failed: {error}"
+            f"{_place_text(place, direction)}: the exchange among {size} processes failed: {error}"
         ) from error
 
 
-def _place_text(exchange_name: str, direction: int) -> str:
-    return f"{exchange_name}, in the backward pass" if direction == BACKWARD else exchange_name
+def _place_text(place: str, direction: int) -> str:
+    return f"{place}, in the backward pass" if direction == BACKWARD else place
 
 
-def demand_one_message(is_one: bool, is_refused: bool, exchange_name: str, direction: int = FORWARD) -> None:
+def demand_one_message(
+    is_one: bool, is_refused: bool, place: str, direction: int = FORWARD
+) -> None:
     """Raise `ExchangeError` if processes have sent different messages, or one refuses the call."""
-    place = _place_text(exchange_name, direction)
+    prefix = _place_text(place, direction)
     if is_refused:
         raise ExchangeError(
-            f"{place}: a process cannot run this call as `metanorm.runtime.use` asks it to, and "
+            f"{prefix}: a process cannot run this call as `metanorm.runtime.use` asks it to, and "
             "says why; no process goes on"
         )
     if not is_one:
         raise ExchangeError(
-            f"{place}: the processes are not at the same norm: one of them has left a norm out, "
+            f"{prefix}: the processes are not at the same norm: one of them has left a norm out, "
             "calls them in another order, or is in another mode. The group cannot be used any "
             "further"
         )

@@ -71,9 +71,9 @@ class _CompiledShared(torch.autograd.Function):
         for group, size, identity, owner, places in ctx.messages:
             if places:
                 parts = [totals[i].double().reshape(-1) for i in places]
-                exchange_name = f"{owner}, gradients of parameters"
+                place = f"{owner}, gradients of parameters"
                 sent = torch.cat(parts)
-                total = sum_over_processes(sent, group, size, identity, STAGE, exchange_name, BACKWARD)
+                total = sum_over_processes(sent, group, size, identity, STAGE, place, BACKWARD)
                 pieces = torch.split(total, [part.numel() for part in parts])
                 for i, piece in zip(places, pieces):
                     totals[i] = piece.reshape(gradients[i].shape).to(gradients[i].dtype)

@@ -262,14 +262,16 @@ class Context:
         )
 
     def _continues(self, let: Let, text: str) -> bool:
-        """Whether a value is printed as a part of the next one: `a + b` in `a + b + c`, or one bound
-        of a clamp."""
+        """Whether a value is printed as a part of the next one: `a + b` in `a + b + c`, or a clamp
+        with the other bound."""
         if self.use_counts[let.name] != 1 or len(text) > CHAIN_WIDTH:
             return False
         users = [u.op for u in self.users[let.name] if operands(u.op)[0] == let.name]
         if is_sum(let.op):
             return any(map(is_sum, users))
-        return _is_call_of(let.op, "clamp_min") and any(_is_call_of(op, "clamp_max") for op in users)
+        return _is_call_of(let.op, "clamp_min") and any(
+            _is_call_of(op, "clamp_max") for op in users
+        )
 
     def role(self, ref: Ref) -> str:
         """The role of a nameless value, such as the scale or the shift of a normalization."""

@@ -68,7 +68,8 @@ FUNCTIONS_WITH_SLOPE: Mapping[str, str] = {
 }
 # Functions that need no guard: their slope is a constant or a choice, or they guard themselves.
 FUNCTIONS_WITHOUT_SLOPE = frozenset(
-    "add sub neg lt le eq ne ge gt sign round relu clamp_min clamp_max min max where rescale unbiased".split()
+    "add sub neg lt le eq ne ge gt sign round relu clamp_min clamp_max min max where rescale "
+    "unbiased".split()
 )
 # `square` is printed for a product, and `rsqrt` is guarded as a quotient.
 CLASSIFIED = {*FUNCTIONS_WITH_SLOPE, "rsqrt", *FUNCTIONS_WITHOUT_SLOPE} - {"square"}
