@@ -74,6 +74,9 @@ NOT_AVAILABLE = {
     **dict.fromkeys(("split", "chunk", "narrow"),
                     "an axis is split or cut by a statement: `axis C = (G = groups, D)`, "
                     "`axis C = (I = half) + B`"),
+    **dict.fromkeys(("fft", "ifft", "rfft"),
+                    "a transform is a contraction with waves of `position(T)`, such as "
+                    "`sum(x * cos(w * position(T)) over T)`"),
     "dropout": "what is kept is drawn: `let kept = bernoulli(1 - p per N, C)`",
     "rand": "random numbers say for which positions they are: `uniform(0, 1 per N)`",
     "randn": "random numbers say for which positions they are: `normal(0, 1 per N)`",

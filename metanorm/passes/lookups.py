@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from metanorm.ir.aggregation import ByIndex
 from metanorm.ir.nodes import (
     AxisMap,
+    Concat,
     Count,
     Expand,
     Input,
     Lookup,
     Op,
+    Piece,
     Pool,
     Recurrence,
     Ref,
@@ -95,6 +98,13 @@ def _expanded(builder: Builder, op: Op) -> Op:
             op = replace(op, value=value, decay=decay)
         case AxisMap(axis=axis) | Rename(old=axis):
             op = replace(op, value=_with_axis(builder, op.value, axis))
+        case Lookup(axis=axis):
+            op = replace(op, table=_with_axis(builder, op.table, axis))
+        case Piece(piece=piece):
+            whole, _ = builder.space.cut(piece)
+            op = replace(op, value=_with_axis(builder, op.value, whole))
+        case Concat(values=values, pieces=pieces):
+            op = replace(op, values=tuple(map(partial(_with_axis, builder), values, pieces)))
     return op
 
 

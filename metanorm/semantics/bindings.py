@@ -18,6 +18,12 @@ POOLING_SORTS = ("edges", "matrix")  # sorts of inputs that only pool
 INDEX_SORTS = ("index", "offsets")  # sorts of inputs whose values name groups or rows
 
 
+def inputs_of(norm: ast.Norm) -> list[ast.InputItem]:
+    """The inputs of a norm, in the order of their declaration."""
+    inputs = (s for s in norm.statements if isinstance(s, ast.Input))
+    return [item for statement in inputs for item in statement.items]
+
+
 class Bindings:
     """Binds the inputs of one call. `caller` is the norm that calls, `callee` the one called."""
 
@@ -27,9 +33,7 @@ class Bindings:
         self.call = call
         self.caller, self.callee = caller, callee
         self.pools = PoolLowering(low, caller)
-        self.items = [
-            i for s in callee.norm.statements if isinstance(s, ast.Input) for i in s.items
-        ]
+        self.items = inputs_of(callee.norm)
         assert callee.axes is not None
         self.axes = callee.axes
 

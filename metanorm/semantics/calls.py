@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from metanorm.diagnostics.calls import CallMismatch, UnknownArgument, WrongArguments
@@ -10,7 +10,7 @@ from metanorm.diagnostics.structure import Recursion
 from metanorm.diagnostics.suggest import listing
 from metanorm.diagnostics.values import WrongKind
 from metanorm.ir.scalar import Const, Hyper, Scalar
-from metanorm.semantics.bindings import Bindings
+from metanorm.semantics.bindings import Bindings, inputs_of
 from metanorm.semantics.lowering import CallableNorm, CallScope, Lowering
 from metanorm.semantics.names_in_ast import nodes_in
 from metanorm.semantics.naming import snake_case
@@ -184,13 +184,31 @@ class Calls:
             return False
         hypers = {h.name.name for h in first_call.norm.hypers}
         decided = (*hypers, *SWITCHES, *_switches_of(first_call.norm))
-        keyword = next((k for k in call.keywords if k.name in decided), None)
-        if keyword is not None:
-            reason = f"`{keyword.name}` was decided where it was called first"
-            hint = f"give it there, or call another `{name}(...)`"
-            self.problems.add(CallMismatch(keyword.span, name, reason, hint=hint))
-            return False
+        dims = (dim for item in inputs_of(first_call.norm) for dim in item.dims)
+        axes = tuple(dict.fromkeys(dim.axis.name for dim in dims))
+        for keyword in call.keywords:
+            if keyword.name in decided:
+                reason = f"`{keyword.name}` was decided where it was called first"
+                hint = f"give it there, or call another `{name}(...)`"
+                self.problems.add(CallMismatch(keyword.span, name, reason, hint=hint))
+                return False
+            if keyword.name not in axes or keyword.labelled:
+                self._report_unknown(keyword, first_call.norm, axes, call)
+                return False
         return True
+
+    def _report_unknown(
+        self, keyword: ast.Keyword, norm: ast.Norm, arguments: Iterable[str], call: ast.Call
+    ) -> None:
+        """Report an argument by a name that is neither an axis nor a hyperparameter."""
+        name, inputs = norm.name.name, [item.name.name for item in inputs_of(norm)]
+        if keyword.name in inputs:
+            reason = f"`{keyword.name}` is an input, and inputs have no names in a call"
+            hint = f"they stand in the order of their declaration: `{name}({', '.join(inputs)})`"
+            self.problems.add(CallMismatch(keyword.span, name, reason, hint=hint))
+            return
+        used = tuple(k.name for k in call.keywords)
+        self.problems.add(UnknownArgument(keyword.span, keyword.name, name, tuple(arguments), used))
 
     def _report_recursion(self, name: str, caller: CallScope, span: Span) -> None:
         """Report a circle of calls. It begins with the same norm each time, so it is one report."""
@@ -252,11 +270,7 @@ class Calls:
             elif name in axes and name not in declared and not keyword.labelled:
                 continue
             elif name not in declared or keyword.labelled:
-                listed = (*declared, *axes, *switches)
-                problem = UnknownArgument(
-                    keyword.span, name, callee.norm.name.name, listed, tuple(keywords)
-                )
-                self.problems.add(problem)
+                self._report_unknown(keyword, callee.norm, (*declared, *axes, *switches), call)
                 ok = False
         for name, hyper in declared.items():
             ok &= self._bind_hyper(call, hyper, keywords.get(name), caller, callee)
@@ -297,6 +311,11 @@ class Calls:
                 return False
         elif hyper.default is None:
             self._report_missing(call, callee, name)
+            return False
+        elif isinstance(hyper.default, ast.Name) and hyper.default.name == "None":
+            reason = f"its `{name}` is None, the machine epsilon, unless the call gives it"
+            hint = f"give the caller one, `{name} = None`, and pass it on: `{name} = {name}`"
+            self.problems.add(CallMismatch(call.span, callee.norm.name.name, reason, hint=hint))
             return False
         else:
             scalar = read(hyper.default, callee, self.low, what)

@@ -271,6 +271,24 @@ def shares(x: Tensor, u: Tensor) -> Tensor:
 
 
 @references(
+    "norm RowsAtPlaces { input x[N, C = channels, T], label: index[N] of K = kinds  param q[K, C] = 0.5"
+    "  let v = q[label]  output x * v[N = 0] + q[label][N = -1] }",
+    {"channels": 2, "kinds": 3}, x=(3, 2, 4), label=torch.tensor([2, 0, 1]), kernels=True,
+)  # fmt: skip
+def rows_at_places(x: Tensor, label: Tensor, q: Tensor) -> Tensor:
+    return x * q[2][:, None] + q[1][:, None]
+
+
+@references(
+    "norm RowsOfRuns { input x[N, C = channels, T], label: index[C] of K = kinds  axis C = (I = 2) + B"
+    "  param q[K] = 0.5  let v = q[label]  output concat(x[I] * v[I], x[B] + mean(v[B] over B) over C) }",
+    {"channels": 5, "kinds": 2}, x=(3, 5, 4), label=torch.tensor([1, 1, 0, 1, 0]), kernels=True,
+)  # fmt: skip
+def rows_of_runs(x: Tensor, label: Tensor, q: Tensor) -> Tensor:
+    return torch.cat((x[:, :2] * q[1], x[:, 2:] + (2 * q[0] + q[1]) / 3), 1)
+
+
+@references(
     "norm Sparse(r = 0.3) { input x[N, K = 3]  param w[K] = 1\n"
     " output x * sparsestmax(w over K, radius = r) + sparsestmax(x over K, radius = 0.9) }",
     x=torch.tensor([[0.2, 0.1, 0.05], [2.0, -1.0, 0.5]], dtype=torch.float64),
