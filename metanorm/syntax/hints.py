@@ -21,7 +21,7 @@ FOREIGN_WORDS = {
     "lambda": "a value is named with `let`, a function is a norm of its own",
     "for": "axes are pooled with `over`; a fixed number of steps is a `repeat`",
     "draw": "random numbers stand in the `train` side of a mode: `normal(0, 1 per N, C)`",
-    "first": "a `param` or a `buffer` has a value before the first batch, too: `param b[C] = 0 first e`",
+    "first": "it stands behind the value before the first batch: `param b[C] = 0 first e`",
 }
 
 POOL_PARTS = ("WHERE", "WEIGHT", "TRACK")  # token types of what follows the axes of a pool
