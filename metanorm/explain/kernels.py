@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import chain, count
-from string import ascii_lowercase
 
-from metanorm.ir.nodes import Map, Number, Ref
+from metanorm.explain.formulas import steps_of_sweeps
 from metanorm.ir.program import Program
-from metanorm.ir.rename import role_of
-from metanorm.ir.scalar import scalar_text
 from metanorm.ir.space import Space
 from metanorm.nest.eligibility import NoKernels, unsupported
 from metanorm.passes.backward import NotDerivable
 from metanorm.passes.directions import directions
-from metanorm.plan.sweeps import Plan, Reduction, Sweep, plan_sweeps
+from metanorm.plan.sweeps import Plan, plan_sweeps
 from metanorm.targets.registry import KERNEL_TARGETS, target_for_device
 
-INFIX = {"add": ("+", 1), "sub": ("-", 1), "mul": ("*", 2), "div": ("/", 2)}
 BYTES = 4  # of a float32 element
 
 
@@ -32,6 +26,7 @@ class Cost:
     islands: str
     bytes_of_islands: int  # read and written for each element, where an island stays in the cache
     bytes_of_sweeps: int  # the same where every sweep reads from memory
+    computes: tuple[str, ...]  # values of each element that depend on other elements
     measures: tuple[str, ...]
     writes: tuple[str, ...]
 
@@ -92,27 +87,10 @@ def _direction_cost(sweep_plan: Plan, title: str) -> Cost:
         islands=_islands(sweep_plan, space),
         bytes_of_islands=BYTES * (len(inputs) + written),
         bytes_of_sweeps=BYTES * (reads + written),
+        computes=tuple(line for step in steps for line in step.computes),
         measures=tuple(line for step in steps for line in step.measures),
         writes=tuple(line for step in steps for line in step.writes),
     )
-
-
-@dataclass(frozen=True)
-class SweepSteps:
-    """What one sweep reads, measures and writes, with formulas."""
-
-    reads: tuple[str, ...]
-    measures: tuple[str, ...]
-    writes: tuple[str, ...]
-
-
-def steps_of_sweeps(sweep_plan: Plan) -> tuple[SweepSteps, ...]:
-    """The steps of each sweep of a plan."""
-    formulas = _Formulas(sweep_plan)
-    measures = [tuple(formulas.measured(sweep)) for sweep in sweep_plan.sweeps]
-    writes = [tuple(formulas.written(sweep)) for sweep in sweep_plan.sweeps]
-    reads = [sweep.reads for sweep in sweep_plan.sweeps]
-    return tuple(map(SweepSteps, reads, measures, writes))
 
 
 def _islands(sweep_plan: Plan, space: Space) -> str:
@@ -128,76 +106,3 @@ def _islands(sweep_plan: Plan, space: Space) -> str:
         for a in rows
     ]
     return f"one for each {', '.join(cells)}: {' * '.join(factors) or '1'} elements"
-
-
-class _Formulas:
-    """Formulas of wide values, in terms of inputs and narrow values, which get short names."""
-
-    def __init__(self, planned: Plan) -> None:
-        self.plan = planned
-        self.lets = planned.program.index.lets
-        self.wide = {let.name for sweep in planned.sweeps for let in sweep.maps}
-        self.short: dict[Ref, str] = {}
-
-    def measured(self, sweep: Sweep) -> Iterator[str]:
-        """`sum of d.output * (x - mean) per C`."""
-        for r in sweep.reductions:
-            yield self._reduction(r)
-
-    def _reduction(self, r: Reduction) -> str:
-        title = "mean and variance" if len(r.row.statistics) > 1 else r.row.title
-        where = " where the mask is true" if r.where else ""
-        cells = f" per {', '.join(r.cells)}" if r.cells else ""
-        return f"{title} of {self._text(r.value)[0]}{where}{cells}"
-
-    def written(self, sweep: Sweep) -> Iterator[str]:
-        """`d.x = d.output * scale + a * (x - mean) + b`."""
-        for name, ref in sweep.outputs:
-            yield f"{name} = {self._text(ref)[0]}"
-
-    def _name(self, ref: Ref) -> str:
-        """The name of a narrow value: that of the spec, its role, or a letter."""
-        op = self.lets[ref].op
-        if isinstance(op, Number):
-            return scalar_text(op.value)
-        if not ref.startswith("%"):
-            return ref
-        if ref not in self.short:
-            role = role_of(ref)
-            taken = {*self.lets, *self.short.values()}
-            letters = (x + n for n in chain([""], map(str, count(1))) for x in ascii_lowercase)
-            self.short[ref] = next(x for x in chain([role or ""], letters) if x and x not in taken)
-        return self.short[ref]
-
-    def _text(self, ref: Ref) -> tuple[str, int]:
-        let = self.lets[ref]
-        if ref not in self.wide or not isinstance(let.op, Map):
-            value = getattr(let.op, "value", None)
-            if ref in self.wide and isinstance(value, str):
-                return self._text(value)
-            return self._name(ref), 3
-        function, arguments = let.op.function, let.op.arguments
-        if function == "rescale":
-            return self._rescaled(arguments)
-        parts = [self._text(a) for a in arguments]
-        if function in INFIX:
-            sign, level = INFIX[function]
-            left, right = parts
-            first = left[0] if left[1] >= level else f"({left[0]})"
-            second = right[0] if right[1] > level else f"({right[0]})"
-            return f"{first} {sign} {second}", level
-        if function == "neg":
-            return f"-{parts[0][0]}" if parts[0][1] > 2 else f"-({parts[0][0]})", 1
-        return f"{function}({', '.join(text for text, _ in parts)})", 3
-
-    def _rescaled(self, arguments: tuple[Ref, ...]) -> tuple[str, int]:
-        x, centre, shift, *factors = (self._text(a) for a in arguments)
-        first = (f"{x[0]} - {_factor_text(centre)}", 1) if centre[0] != "0" else x
-        text = " * ".join(map(_factor_text, (first, *factors))) if factors else first[0]
-        return (text, 2) if shift[0] == "0" else (f"{text} + {shift[0]}", 1)
-
-
-def _factor_text(term: tuple[str, int]) -> str:
-    """A term as a factor, or behind a minus sign: a sum gets parentheses."""
-    text, level = term
-    return text if level > 1 else f"({text})"

@@ -41,6 +41,8 @@ def _cost_lines(answer: Facts) -> Iterator[str]:
             traffic += f" where an island stays in the cache, else {sweep_bytes}"
         yield f"{cost.of}: {cost.sweeps} sweep{'s' if cost.sweeps != 1 else ''}, {traffic}"
         yield f"  islands: {cost.islands}"
+        for line in cost.computes:
+            yield f"  computes {line}"
         for line in cost.measures:
             yield f"  measures {line}"
         for line in cost.writes:

@@ -7,18 +7,29 @@ from collections.abc import Iterable, Iterator
 from metanorm.ir.aggregation import ByIndex
 from metanorm.ir.nodes import (
     AxisMap,
+    Buffer,
+    Cast,
     Concat,
     Count,
+    Detach,
+    Draw,
     Exchange,
+    Expand,
     FromSums,
+    Input,
+    Inside,
     Let,
+    Link,
     Lookup,
     Map,
     Mode,
     Near,
+    Number,
     Op,
+    Param,
     Piece,
     Pool,
+    Position,
     Recurrence,
     Ref,
     Rename,
@@ -68,9 +79,12 @@ def operands(op: Op) -> tuple[Ref, ...]:
             local_names = {*inside, *(let.name for let in body)}
             refs = [*initial, *(r for let in body for r in operands(let.op)), *results]
             return tuple(dict.fromkeys(r for r in refs if r not in local_names))
-        case _:
-            inner = getattr(op, "value", None)
-            return (inner,) if isinstance(inner, str) else ()
+        case Piece(value=value) | Rename(value=value) | Expand(value=value):
+            return (value,)
+        case Detach(value=value) | Cast(value=value):
+            return (value,)
+        case Number() | Input() | Param() | Buffer() | Position() | Inside() | Link() | Draw():
+            return ()
 
 
 def cut_axes(op: Piece | Concat, space: Space) -> set[str]:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from html import escape
 
 from metanorm.explain.facts import Facts
-from metanorm.explain.kernels import Cost, SweepSteps, steps_of_sweeps
+from metanorm.explain.formulas import SweepSteps, steps_of_sweeps
+from metanorm.explain.kernels import Cost
 from metanorm.frontend import CheckedNorm
 from metanorm.ir.program import Program
 from metanorm.passes.directions import directions
@@ -136,6 +137,7 @@ def _direction(cost: Cost, plan: Plan, direction: str, cube: DataCube | None) ->
 
 def _sweep(number: int, step: SweepSteps) -> str:
     lines = [f"reads <code>{_text(', '.join(step.reads))}</code>"]
+    lines += [f"computes <code>{_text(line)}</code>" for line in step.computes]
     lines += [f"measures <code>{_text(line)}</code>" for line in step.measures]
     lines += [f"writes <code>{_text(line)}</code>" for line in step.writes]
     return f"<b>Sweep {number}</b> {'<br>'.join(lines)}"
