@@ -66,6 +66,29 @@ def test_the_readme_shows_norms_of_the_library() -> None:
         assert PROGRAMS[name].body[0].span.source == f"{LIBRARY}{file}.norm", name
 
 
+def test_the_catalogue_has_no_second_opinion() -> None:
+    """A system that a row has no spec for has none in another row or in the library."""
+    page = (ROOT / "docs" / "catalogue.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ") for line in page.splitlines() if re.match(r"\| [A-Z]\d", line)]
+    without = {
+        name for _, system, spec in rows if spec.startswith("None") for name in names(system)
+    }
+    linked = {
+        name for _, system, spec in rows if not spec.startswith("None") for name in names(system)
+    }
+    assert len(without) > 20 and len(linked) > 100 and "None yet" not in page
+    contradicted = without & (linked | {name.lower() for name in PROGRAMS})
+    assert not contradicted
+
+
+def names(systems: str) -> set[str]:
+    """The systems of a row, each as a norm would be called, in small letters."""
+    return {
+        re.sub(r"\W", "", system.lower().replace("normalization", "norm"))
+        for system in re.split("[,;:]", systems)
+    } - {""}
+
+
 def test_the_changelog_has_this_version() -> None:
     versions = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert __version__ == next(v for v in versions if v != "Unreleased")

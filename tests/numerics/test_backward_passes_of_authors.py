@@ -114,6 +114,72 @@ class MABN:
         return dict(zip(("buffer_x2", "buffer_gz"), rings), running_var=self.running_var)
 
 
+class UNFunction(torch.autograd.Function):
+    """As in `unified_normalization.py` of hikvision-research, on [N, T, C]."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, keep: Tensor, state: UN) -> Tensor:
+        i, slot, skip = state.iters, state.iters % state.size, state.size == 1
+        x2 = x[keep].square().mean(0)
+        recorded = state.buffer_x2.sqrt().var()
+        state.buffer_x2[slot] = x2
+        if i >= state.warmup and state.filters:
+            excess = state.buffer_x2.mean(0) - state.buffer_x2.log().mean(0).exp()
+            if (excess > recorded * state.size).any():
+                state.buffer_x2[slot] = state.running_var
+                skip = True
+                state.skip_counter += 1
+        from_batch = i <= state.size or i < state.warmup or skip
+        var = x2 if from_batch else state.buffer_x2.log().mean(0).exp()
+        r = ((var + state.eps).sqrt() / (state.running_var + state.eps).sqrt()).clamp(1 / 5, 5)
+        if i <= max(state.correct_after, state.warmup) or skip:
+            r = torch.ones_like(r)
+        z = x / (var + state.eps).sqrt()
+        ctx.save_for_backward(z, var, r)
+        ctx.state, ctx.slot, ctx.skip, ctx.from_batch = state, slot, skip, from_batch
+        state.running_var = 0.9 * state.running_var + (1 - 0.9) * var
+        return state.weight * z + state.bias
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (grad,) = grads
+        z, var, r = ctx.saved_tensors
+        state: UN = ctx.state
+        g = grad * state.weight * r
+        gz = (g * z).mean((0, 1))
+        state.buffer_gz[ctx.slot] = state.ema_gz if ctx.skip else gz
+        mean_gz = gz if ctx.from_batch else state.buffer_gz.mean(0)
+        state.ema_gz = 0.9 * state.ema_gz + (1 - 0.9) * mean_gz
+        state.weight_grad, state.bias_grad = (grad * r * z).sum((0, 1)), grad.sum((0, 1))
+        control = mean_gz if ctx.skip else state.ema_gz
+        return (g - control * z) / (var + state.eps).sqrt(), None, None
+
+
+class UN:
+    def __init__(
+        self, norm: nn.Module, size: int, warmup: int, correct_after: int, filters: bool
+    ) -> None:
+        self.weight, self.bias = norm.weight.detach(), norm.bias.detach()
+        self.size, self.warmup, self.correct_after, self.eps = size, warmup, correct_after, 1e-5
+        self.filters, self.iters, self.skip_counter = filters, 0, torch.zeros((), dtype=F64)
+        self.running_var, self.ema_gz = torch.ones(3, dtype=F64), torch.zeros(3, dtype=F64)
+        self.buffer_x2, self.buffer_gz = (torch.zeros(size, 3, dtype=F64) for _ in range(2))
+
+    def __call__(self, x: Tensor, keep: Tensor) -> Tensor:
+        self.iters += 1
+        return UNFunction.apply(x, keep, self)  # type: ignore[no-any-return]
+
+    @property
+    def buffers(self) -> dict[str, Tensor]:
+        # Theirs begins to fill its slots with the second.
+        rings = (self.buffer_x2.roll(-1, 0), self.buffer_gz.roll(-1, 0))
+        names = ("running_var", "ema_gz", "skip_counter")
+        return {
+            **dict(zip(("buffer_x2", "buffer_gz"), rings)),
+            **{name: getattr(self, name) for name in names},
+        }
+
+
 class OnlineFunction(torch.autograd.Function):
     """As in `online_norm_2d.py` of Cerebras/online-normalization, on [N, C, H, W]."""
 
@@ -240,6 +306,29 @@ def test_moving_average_batch_norm(
     x = torch.randn(4, 3, 5, dtype=F64, requires_grad=True)
     wanted = x / per_channel(theirs.running_var + 1e-5, x).sqrt()
     wanted = per_channel(theirs.weight, x) * wanted + per_channel(theirs.bias, x)
+    torch.testing.assert_close(norm(x), wanted)
+    torch.autograd.gradcheck(norm, (x,))
+
+
+@pytest.mark.parametrize("target", ["torch", "auto"])
+@pytest.mark.parametrize("filters", [False, True])
+@pytest.mark.parametrize(("size", "warmup", "correct_after"), [(3, 0, 6), (3, 4, 0), (1, 2, 0)])
+def test_unified_norm(
+    library: ModuleType, size: int, warmup: int, correct_after: int, filters: bool, target: Any
+) -> None:
+    norm = library.UnifiedNorm(
+        3, size, warmup_iters=warmup, correct_after=correct_after, outlier_filtration=filters
+    )
+    theirs = UN(randomised(norm), size, warmup, correct_after, filters)
+    with runtime.use(target):
+        for number in range(STEPS):
+            keep = torch.rand(4, 5) < 0.8
+            factor = 9 if number == STEPS - 3 else 2  # one batch fluctuates
+            step(norm, theirs, torch.randn(4, 5, 3, dtype=F64) * factor + 1, keep)
+    assert size == 1 or (theirs.skip_counter > 0) == filters
+    norm.eval()
+    x = torch.randn(4, 5, 3, dtype=F64, requires_grad=True)
+    wanted = theirs.weight * x / (theirs.running_var + 1e-5).sqrt() + theirs.bias
     torch.testing.assert_close(norm(x), wanted)
     torch.autograd.gradcheck(norm, (x,))
 

@@ -17,6 +17,8 @@ from metanorm.passes.pipeline import BACKWARD_PASSES, FORWARD_PASSES, optimize
 from metanorm.passes.variants import variants
 
 NOT_DERIVABLE = {  # what is torch's to derive
+    "AdaGO": "repeat",
+    "AdaMuon": "repeat",
     "DoublyStochastic": "repeat",
     "IterNorm": "repeat",
     "Muon": "repeat",

@@ -24,7 +24,7 @@ TARGETS = pytest.mark.parametrize("target", ["torch", "auto"])
 FILES = (
     "gated_rms_norm", "llm_norm", "qk_norm", "expert_norm", "channel_norm",
     "global_response_norm", "ada_group_norm", "observation_norm", "l2_norm", "residual_scaling",
-    "latent_norm", "dynamic_tanh",
+    "latent_norm", "dynamic_tanh", "quantized_norm",
 )  # fmt: skip
 
 
@@ -245,3 +245,28 @@ def test_observations_by_all_that_has_been_seen(
     var, mean = torch.var_mean(torch.cat(seen), 0, correction=0)
     torch.testing.assert_close(norm.mean, mean, rtol=1e-3, atol=1e-3)  # but for the first 1e-4
     torch.testing.assert_close(norm.var, var, rtol=1e-3, atol=1e-3)
+
+
+@TARGETS
+@pytest.mark.parametrize("block", [None, 4], ids=["a scale for each row", "for each block"])
+def test_results_in_eight_bits(norms: ModuleType, block: int | None, target: Any) -> None:
+    """`rms_norm_dynamic_per_token_quant` of vLLM, and `act_quant` of DeepSeek-V3 behind RMSNorm."""
+    norm = norms.QuantRMSNorm(12) if block is None else norms.BlockQuantRMSNorm(12, block=block)
+    with torch.no_grad():
+        norm.double().weight.uniform_(0.5, 1.5)
+    x = torch.randn(5, 2, 12, dtype=F64) * 30
+    x[1] = 0  # a row of zeros stays one
+    with runtime.use(target), torch.no_grad():
+        q, scale = norm(x)
+    y = norm.weight.detach() * stretched(x, 1e-6)
+    if block is None:
+        wanted = (y.abs().amax(-1, keepdim=True) / 448).clamp(min=1 / (448 * 512))
+        rounded = (y / wanted).to(torch.float8_e4m3fn)
+    else:
+        blocks = y.unflatten(-1, (-1, block))
+        wanted = blocks.abs().amax(-1).clamp(min=1e-4) / 448
+        rounded = (blocks / wanted.unsqueeze(-1)).flatten(-2).to(torch.float8_e4m3fn)
+    assert q.dtype == torch.float8_e4m3fn and torch.equal(q.float(), rounded.float())
+    assert scale.dtype == torch.float32
+    torch.testing.assert_close(scale.view(wanted.shape), wanted.float())
+    assert not q.float()[1].any() and q.float().abs().amax() == 448

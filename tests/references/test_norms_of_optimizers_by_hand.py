@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from conftest import ROOT
@@ -59,9 +61,46 @@ class AdaGCByHand:
         return clipped
 
 
+class AdaMuonByHand:
+    """Algorithm 1 of the paper: Nesterov's momentum, signs, elementwise second moments of the update, and a quadratic
+    mean of 0.2."""
+
+    def __init__(self, shape: tuple[int, ...], signs: bool = True) -> None:
+        self.momentum = torch.zeros(shape, dtype=F64)
+        self.second = torch.zeros(shape, dtype=F64).flatten(1)
+        self.signs = signs
+
+    def __call__(self, grad: Tensor, beta: float = 0.95) -> Tensor:
+        self.momentum.mul_(beta).add_(grad)
+        ahead = grad.add(self.momentum, alpha=beta).flatten(1)
+        update = newton_schulz(ahead.sign() if self.signs else ahead)
+        self.second.mul_(beta).addcmul_(update, update, value=1 - beta)
+        update = update / (self.second.sqrt() + 1e-8)
+        scale = 0.2 * update.numel() ** 0.5 / (update.norm() + 1e-8)
+        return (scale * update).view(grad.shape)
+
+
+class AdaGOByHand:
+    """Algorithm 1 of the paper, with its step by the learning rate and a smallest one of 0.3."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.momentum, self.squares = torch.zeros(shape, dtype=F64), 0.5
+
+    def __call__(self, grad: Tensor, gamma: float = 2.0) -> Tensor:
+        self.momentum.lerp_(grad, 1 - 0.95)
+        length = min(float(grad.norm()), gamma)
+        self.squares += length**2
+        step = max(0.3, length / self.squares**0.5)
+        return step * newton_schulz(self.momentum.flatten(1)).view(grad.shape)
+
+
+ADA_GO = {"gamma": 2, "floor": 0.3, "initial": 0.5}
 BY_HAND = {
     "NorMuon": ("nor_muon", NorMuonByHand, {}),
     "AdaGC": ("ada_gc", AdaGCByHand, {"warmup": 3}),
+    "AdaMuon": ("ada_muon", AdaMuonByHand, {}),
+    "AdaMuon, no signs": ("ada_muon", partial(AdaMuonByHand, signs=False), {"signs": False}),
+    "AdaGO": ("ada_muon", AdaGOByHand, ADA_GO),
 }
 
 
@@ -69,7 +108,7 @@ BY_HAND = {
 @pytest.mark.parametrize("name", BY_HAND)
 def test_steps_of_sgd(name: str, target: str) -> None:
     file, by_hand, arguments = BY_HAND[name]
-    norm = getattr(load(ROOT / "specs" / f"{file}.norm"), name)(**arguments)
+    norm = getattr(load(ROOT / "specs" / f"{file}.norm"), name.partition(",")[0])(**arguments)
     torch.manual_seed(0)
     parameters = [nn.Parameter(torch.randn(shape, dtype=F64)) for shape in SHAPES]
     wanted = [p.detach().clone() for p in parameters]
