@@ -32,6 +32,7 @@ from metanorm.verify import report as reports
 from metanorm.verify.cases import make_example, quick_settings, settings
 from metanorm.verify.compare import compare
 from metanorm.verify.finding import Finding, Verification, totals
+from metanorm.verify.kernels import has_kernels
 from metanorm.verify.norms import findings_of_norm, verify_norm
 from metanorm.verify.report import Task, tasks, verify_task
 from metanorm.verify.required_errors import must_refuse
@@ -58,8 +59,9 @@ CANCELS = """norm Cancels(eps = 1e-12) {
 
 
 def compiled(text: str, target: str = "torch") -> tuple[Program, ModuleType]:
+    """The program of the first norm of a text, and the module of all."""
     sources = {"a.norm": Source.of("a.norm", text)}
-    (norm,) = frontend.check(sources, ["a.norm"]).norms["a.norm"]
+    norm, *_ = frontend.check(sources, ["a.norm"]).norms["a.norm"]
     files = compile_specs(sources, ["a.norm"], Options(target=target)).files  # type: ignore[arg-type]
     return norm.program, module_from_files(files, "a")
 
@@ -294,7 +296,8 @@ def test_checks_on_kernels_are_counted() -> None:
 def test_norms_without_kernels_have_no_checks_on_them() -> None:
     """Also where another norm of the file has some."""
     text = "norm A {\n  input  x[N, T]\n  output x - median(x over T)\n}\n"
-    program, module = compiled(text, "native")
+    program, module = compiled(text + SIMPLE.format("B"), "native")
+    assert program.name == "A" and has_kernels(module)
     norm_findings = list(findings_of_norm(program, module, chosen=quick_settings))
     assert norm_findings and {f.on for f in norm_findings} == {"plain torch"}
 
