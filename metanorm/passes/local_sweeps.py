@@ -112,7 +112,7 @@ class _LocalSweeps:
             if any(grouping != Ones() for _, grouping in op.over):
                 raise NotInSweeps("pools of groups of positions")
             if op.weight is not None:
-                raise NotInSweeps("weights, whose gradient moments of no weight at all do not have")
+                raise NotInSweeps("statistics with weights, whose sum may be zero")
             is_about_mean = op.about is not None and isinstance(self.index.ops[op.about], Near)
             if op.statistic in EXACT and (is_about_mean or self._partner(op, lets)):
                 self._from_moments(let, op, sweep)
