@@ -9,11 +9,16 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
+import pytest
 import torch
+from comparing import gradients, leaf_of, outputs_of, programs_of
 from drawn_calls import counted
 from torch import Tensor
 
 from metanorm import loads, runtime
+from metanorm.explain.kernels import execution_status
+from metanorm.passes.pipeline import optimize
+from metanorm.runtime.dispatch import NotServed
 
 F64 = torch.float64
 Tensors = dict[str, "tuple[int, ...] | Tensor | None"]
@@ -23,15 +28,16 @@ Tensors = dict[str, "tuple[int, ...] | Tensor | None"]
 class Reference:
     """A norm, what it computes, and a call: shapes of random tensors, or tensors.
 
-    The function takes inputs and parameters by name, and `training` where it matters. `kernels`
-    says that both directions run on kernels in C.
+    The function takes inputs and parameters by name, and `training` where it matters. Both
+    directions run on kernels in C, unless `torch_only` says why they cannot: words of the reason
+    that the compiler or the call gives.
     """
 
     text: str
     function: Callable[..., Any]
     tensors: Tensors
     arguments: dict[str, Any] = field(default_factory=dict)
-    kernels: bool = False
+    torch_only: str = ""
 
     @property
     def name(self) -> str:
@@ -47,13 +53,13 @@ class References(list[Reference]):
         self._module: ModuleType | None = None
 
     def __call__(
-        self, text: str, /, arguments: dict[str, Any] | None = None, kernels: bool = False,
+        self, text: str, /, arguments: dict[str, Any] | None = None, torch_only: str = "",
         **tensors: tuple[int, ...] | Tensor | None,
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:  # fmt: skip
         """A decorator: the function below it is the reference of a text."""
 
         def add(function: Callable[..., Any]) -> Callable[..., Any]:
-            self.append(Reference(text, function, tensors, arguments or {}, kernels))
+            self.append(Reference(text, function, tensors, arguments or {}, torch_only))
             return function
 
         return add
@@ -61,10 +67,15 @@ class References(list[Reference]):
     @property
     def module(self) -> ModuleType:
         if self._module is None:
-            lines = "\n".join(r.text for r in self).split("\n")
-            uses = [line for line in lines if line.startswith("use ")]
-            self._module = loads("\n".join((*uses, *(n for n in lines if n not in uses))))
+            self._module = loads(self.text)
         return self._module
+
+    @property
+    def text(self) -> str:
+        """The norms of all references, as one file."""
+        lines = "\n".join(r.text for r in self).split("\n")
+        uses = [line for line in lines if line.startswith("use ")]
+        return "\n".join((*uses, *(n for n in lines if n not in uses)))
 
     def names(self) -> list[str]:
         return [r.name for r in self]
@@ -72,6 +83,7 @@ class References(list[Reference]):
     def check(self, name: str, target: str) -> None:
         """Outputs and gradients agree, in training and in evaluation where they differ."""
         reference = next(r for r in self if r.name == name)
+        route = "auto" if reference.torch_only else target
         torch.manual_seed(1)
         cls = getattr(self.module, name)
         has_dtype = "dtype" in inspect.signature(cls).parameters
@@ -84,45 +96,36 @@ class References(list[Reference]):
             for n, t in reference.tensors.items()
         }
         for training in (True, False) if "training" in wanted else (True,):
-            reference_inputs = {n: _leaf(t) for n, t in inputs.items() if t is not None}
-            arguments = {n: _leaf(t) for n, t in inputs.items() if t is not None}
+            reference_inputs = {n: leaf_of(t) for n, t in inputs.items() if t is not None}
+            arguments = {n: leaf_of(t) for n, t in inputs.items() if t is not None}
             params = dict(module.named_parameters())
             reference_inputs |= {n: p.detach().clone().requires_grad_() for n, p in params.items()}
             extra = {"training": training} if "training" in wanted else {}
-            right = _together(reference.function(**reference_inputs, **extra))
-            with runtime.use(target), counted() as kernels:  # type: ignore[arg-type]
-                actual = _together(module.train(training)(**arguments))
+            right = outputs_of(reference.function(**reference_inputs, **extra))
+            with runtime.use(route), counted() as kernels:  # type: ignore[arg-type]
+                actual = outputs_of(module.train(training)(**arguments))
                 cotangents = [torch.randn_like(r) for r in right]
                 leaves = [n for n, t in reference_inputs.items() if t.requires_grad]
-                got = _gradients(actual, [{**arguments, **params}[n] for n in leaves], cotangents)
+                got = gradients(actual, [{**arguments, **params}[n] for n in leaves], cotangents)
             assert len(actual) == len(right)
             for one, other in zip(actual, right):
                 torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
-            expected = _gradients(right, [reference_inputs[n] for n in leaves], cotangents)
+            expected = gradients(right, [reference_inputs[n] for n in leaves], cotangents)
             for leaf, one, other in zip(leaves, got, expected):
                 torch.testing.assert_close(
                     one, other, rtol=1e-9, atol=1e-9, msg=lambda m, n=leaf: f"gradient of {n}: {m}"
                 )
-            if reference.kernels and target == "auto":
+            if route == "native":
                 assert kernels.forward == kernels.backward == 1, "it did not run on kernels"
+            elif target == "native":
+                self._assert_not_served(reference, module, arguments)
 
-
-def _leaf(tensor: Tensor) -> Tensor:
-    leaf = tensor.detach().clone()
-    return leaf.requires_grad_() if leaf.is_floating_point() else leaf
-
-
-def _together(result: Any) -> tuple[Tensor, ...]:
-    return tuple(result) if isinstance(result, tuple) else (result,)
-
-
-def _gradients(
-    outputs: tuple[Tensor, ...], leaves: list[Tensor], cotangents: list[Tensor]
-) -> list[Tensor]:
-    pairs = [(o, c) for o, c in zip(outputs, cotangents) if o.requires_grad]
-    if not pairs:
-        return [torch.zeros_like(leaf) for leaf in leaves]
-    gradients = torch.autograd.grad(
-        [o for o, _ in pairs], leaves, [c for _, c in pairs], allow_unused=True
-    )
-    return [torch.zeros_like(t) if g is None else g for g, t in zip(gradients, leaves)]
+    def _assert_not_served(
+        self, reference: Reference, module: torch.nn.Module, arguments: dict[str, Tensor]
+    ) -> None:
+        """Kernels refuse the call for the reason that the reference states."""
+        with runtime.use("native"), pytest.raises(NotServed) as refusal:
+            module(**arguments)
+        program = programs_of(self.text)[reference.name]
+        reasons = f"{refusal.value}; {execution_status(optimize(program))}"
+        assert reference.torch_only in reasons, reasons

@@ -12,7 +12,7 @@ from torch import Tensor
 from metanorm import loads, runtime
 
 F64 = torch.float64
-TARGETS = pytest.mark.parametrize("target", ["torch", "auto"])
+TARGETS = pytest.mark.parametrize("target", ["torch", "native"])
 LABELS = torch.tensor([0, 2, 0, 2, 4, 2])  # groups 1 and 3 are empty
 OFFSETS = torch.tensor([0, 2, 2, 5, 6])
 references = References()
@@ -26,7 +26,6 @@ def of_graphs(x: Tensor) -> Tensor:
 @references(
     "norm Graphs { input x[V, C], batch: index[V]  let m = mean(x over V: batch)  "
     "output x - m, m = cells(m), n = cells(count(over V: batch)), spread = m }",
-    kernels=True,
     x=(6, 3),
     batch=LABELS,
 )
@@ -53,7 +52,6 @@ def segmented(x: Tensor, cu: Tensor) -> tuple[Tensor, ...]:
     "let m = moments(x over C: blocks(groups), T: chunks(width))  "
     "output (x - m.mean) / sqrt(m.var + eps), cells(m.mean), spread = cells(2 * m.var) }",
     {"groups": 2, "width": 3},
-    kernels=True,
     x=(2, 4, 6, 2, 2),
 )
 def blocked(x: Tensor) -> tuple[Tensor, ...]:
@@ -77,6 +75,7 @@ def interleaved(x: Tensor) -> tuple[Tensor, ...]:
     "norm TwoCuts { input x[N, C]  let m = mean(x over C: blocks(2))  "
     "let n = mean(x over C: chunks(2))  output x - m * n, cells(m), cells(n) }",
     x=(3, 8),
+    torch_only="a window, a given matrix or blocks of several sizes",
 )
 def two_cuts(x: Tensor) -> tuple[Tensor, ...]:
     m, n = x.unflatten(1, (2, 4)).mean(2), x.unflatten(1, (4, 2)).mean(2)
@@ -96,7 +95,6 @@ def counts_of_blocks(x: Tensor) -> tuple[Tensor, ...]:
 @references(
     "norm Last { input x[N, C, T], g: index[T]  let m = mean(x over T: g)  "
     "let q = sum(x over C: blocks(2))  output x - q, cells(m), cells(q), spread = m }",
-    kernels=True,
     x=(2, 4, 6),
     g=LABELS,
 )
@@ -115,6 +113,7 @@ def groups_of_the_last_dimension(x: Tensor, g: Tensor) -> tuple[Tensor, ...]:
     keep=torch.tensor([True, True, False, True, True, True]),
     trust=torch.rand(6, dtype=F64) + 0.5,
     label=LABELS,
+    torch_only="a table of unknown length",
 )
 def kept(x: Tensor, keep: Tensor, trust: Tensor, label: Tensor, w: Tensor) -> tuple[Tensor, ...]:
     weights = (trust * keep)[:, None] * torch.nn.functional.one_hot(label, 5)

@@ -11,13 +11,13 @@ references = References()
 
 
 @references("norm Reduced { input x[N, C = c, *S]  reduce C, *S  affine C }",
-            x=(2, 3, 4), arguments={"c": 3}, kernels=True)  # fmt: skip
+            x=(2, 3, 4), arguments={"c": 3})  # fmt: skip
 def reduced(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     y = torch.nn.functional.layer_norm(x, x.shape[1:], eps=1e-5)
     return y * weight[:, None] + bias[:, None]
 
 
-@references("norm NoShift { input x[N, C]  reduce C  shift none }", x=(2, 3), kernels=True)
+@references("norm NoShift { input x[N, C]  reduce C  shift none }", x=(2, 3))
 def no_shift(x: Tensor) -> Tensor:
     return x / torch.sqrt((x * x).mean(1, keepdim=True) + 1e-5)
 
@@ -76,7 +76,7 @@ def output_of_affine(x: Tensor, weight: Tensor) -> Tensor:
 
 @references(
     "norm Mixed { input x[N, C, *S]  stat inst over *S  stat layer over C, *S  mix inst, layer by softmax }",
-    x=(2, 3, 4), kernels=True,
+    x=(2, 3, 4),
 )  # fmt: skip
 def mixed(x: Tensor, mean_weight: Tensor, var_weight: Tensor) -> Tensor:
     a, b = torch.softmax(mean_weight, 0)
@@ -108,7 +108,7 @@ def mixed_sparsely(x: Tensor, mean_weight: Tensor, var_weight: Tensor) -> Tensor
     " let spread[N, C] = p\n let v[N] = 1\n"
     " repeat twice { v = v / 2 + mean(x * v over C) }\n"
     " output where(flag, x * v * spread, 0) + q * slope / limit + sum(w over H) * alpha[0] }",
-    x=(4, 3), arguments={"c": 3},
+    x=(4, 3), arguments={"c": 3}, torch_only="repeat",
 )  # fmt: skip
 def statements(x: Tensor, p: Tensor, q: Tensor, w: Tensor, alpha: Tensor) -> Tensor:
     v = x.new_ones(4, 1)
@@ -120,7 +120,7 @@ def statements(x: Tensor, p: Tensor, q: Tensor, w: Tensor, alpha: Tensor) -> Ten
 @references(
     "norm RepeatedAndMasked { input x[N, C], keep: mask[C]\n let v = x\n"
     " repeat 2 { v = tanh(sum(v over C) - v) }\n output x * mean(v over C where keep) }",
-    x=(2, 3), keep=torch.tensor([True, False, True]),
+    x=(2, 3), keep=torch.tensor([True, False, True]), torch_only="repeat",
 )  # fmt: skip
 def repeated_and_masked(x: Tensor, keep: Tensor) -> Tensor:
     v = x
@@ -131,7 +131,7 @@ def repeated_and_masked(x: Tensor, keep: Tensor) -> Tensor:
 
 @references(
     "norm TwoOutputs { input x[N, C]  let m = moments(x over C)  output y = x - m.mean, mean = m.mean, m.var }",
-    x=(2, 5), kernels=True,
+    x=(2, 5),
 )  # fmt: skip
 def two_outputs(x: Tensor) -> tuple[Tensor, ...]:
     return x - x.mean(1, keepdim=True), x.mean(1), x.var(1, unbiased=False)
@@ -165,7 +165,7 @@ def used(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 @references(
     "norm RescaledConditions { input x[N, C], u[N], keep: mask[N, C]\n"
     " output x * (u - u * (u > x)) + (2 * keep - u) }",
-    x=(2, 3), u=(2,), keep=torch.tensor([[True, False, True], [False, True, True]]), kernels=True,
+    x=(2, 3), u=(2,), keep=torch.tensor([[True, False, True], [False, True, True]]),
 )  # fmt: skip
 def rescaled_conditions(x: Tensor, u: Tensor, keep: Tensor) -> Tensor:
     u = u[:, None]
@@ -181,14 +181,14 @@ def gradient(grad: Tensor) -> Tensor:
 @references(
     "norm Loss for loss { input x[N, C, *S]  let m = moments(x over N, *S)\n"
     " output mean(0.5 * (m.mean^2 + m.var - log(m.var + 1e-5) - 1) over C) }",
-    x=(4, 3, 2), kernels=True,
+    x=(4, 3, 2),
 )  # fmt: skip
 def loss(x: Tensor) -> Tensor:
     mean, var = x.mean((0, 2)), x.var((0, 2), unbiased=False)
     return (0.5 * (mean**2 + var - torch.log(var + 1e-5) - 1)).mean()
 
 
-@pytest.mark.parametrize("target", ["torch", "auto"])
+@pytest.mark.parametrize("target", ["torch", "native"])
 @pytest.mark.parametrize("name", references.names())
 def test_what_is_written_by_hand_agrees(name: str, target: str) -> None:
     references.check(name, target)

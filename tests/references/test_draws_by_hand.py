@@ -303,7 +303,7 @@ def both(norm: nn.Module, reference: Callable[..., Any], *inputs: Tensor) -> Non
     torch.testing.assert_close(*results)
 
 
-@pytest.mark.parametrize("target", ["torch", "auto"])
+@pytest.mark.parametrize("target", ["torch", "native"])
 def test_stoch_norm(target: Any, library: ModuleType) -> None:
     norm = library.StochNorm(4, p=0.4).double()
     with torch.no_grad():
@@ -331,7 +331,7 @@ def test_stoch_norm(target: Any, library: ModuleType) -> None:
     torch.testing.assert_close(norm(x), wanted)
 
 
-@pytest.mark.parametrize("target", ["torch", "auto"])
+@pytest.mark.parametrize("target", ["torch", "native"])
 def test_distribution_uncertainty(target: Any, library: ModuleType) -> None:
     """As `DistributionUncertainty` of the authors, but for the choice of samples."""
 
@@ -353,7 +353,7 @@ def test_distribution_uncertainty(target: Any, library: ModuleType) -> None:
         assert torch.equal(library.DistributionUncertainty().eval()(x), x)
 
 
-@pytest.mark.parametrize("target", ["torch", "auto"])
+@pytest.mark.parametrize("target", ["torch", "native"])
 @pytest.mark.parametrize("kind", ["Layer", "RMS"])
 def test_dropout_add_norm(kind: str, target: Any, library: ModuleType) -> None:
     norm = getattr(library, f"DropoutAdd{kind}Norm")(8, p=0.3).double()

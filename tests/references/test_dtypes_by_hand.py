@@ -6,6 +6,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from comparing import programs_of, route_of
 from torch import Tensor
 
 from metanorm import loads, runtime
@@ -27,7 +28,7 @@ norm Steps { input x[N, C]  let y = x
 norm Masked { input x[N, C], keep: mask[N]
   output cast(x / 3) * keep, count = cast(sum(keep over N) / 7) as float32 }
 """
-TARGETS = pytest.mark.parametrize("target", ["torch", "auto"])
+TARGETS = pytest.mark.parametrize("target", ["torch", "native"])
 HALF = pytest.mark.parametrize("half", [torch.bfloat16, torch.float16], ids=str)
 
 
@@ -82,7 +83,7 @@ def test_what_is_rounded(norms: ModuleType, half: torch.dtype, target: str) -> N
 def test_outputs(norms: ModuleType, half: torch.dtype, target: str) -> None:
     torch.manual_seed(0)
     x, h = torch.randn(4, 5).to(half), torch.randn(4, 5)
-    with runtime.use(target):
+    with runtime.use(route_of(target, programs_of(SPEC)["Outputs"], "an output in eight bits")):
         actual = norms.Outputs()(x, h)
     same(actual.y, x.float() + h)
     close(actual.h, h / 3)
@@ -102,7 +103,7 @@ def test_outputs(norms: ModuleType, half: torch.dtype, target: str) -> None:
 def test_eight_bits(norms: ModuleType, target: str) -> None:
     torch.manual_seed(0)
     x = torch.randn(4, 5, requires_grad=True)
-    with runtime.use(target):
+    with runtime.use(route_of(target, programs_of(SPEC)["Quantized"], "an output in eight bits")):
         q, scale = norms.Quantized()(x)
     wanted = x.abs().amax(1) / 448
     torch.testing.assert_close(scale, wanted)
@@ -114,10 +115,11 @@ def test_loops_and_masks(norms: ModuleType, target: str) -> None:
     torch.manual_seed(0)
     x, keep = torch.randn(4, 5).bfloat16(), torch.tensor([True, False, True, True])
     y = x
-    with runtime.use(target):
-        for _ in range(3):
-            y = y / 3
+    for _ in range(3):
+        y = y / 3
+    with runtime.use(route_of(target, programs_of(SPEC)["Steps"], "repeat")):
         same(norms.Steps()(x), y)
+    with runtime.use(target):
         actual = norms.Masked()(x, keep)
         same(actual[0], (x / 3) * keep[:, None])
         same(actual.count, torch.tensor(3 / 7).bfloat16().float())

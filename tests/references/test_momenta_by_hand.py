@@ -12,7 +12,7 @@ from torch import Tensor
 from metanorm import loads, runtime
 
 F64 = torch.float64
-TARGETS = pytest.mark.parametrize("target", ["torch", "auto"])
+TARGETS = pytest.mark.parametrize("target", ["torch", "native"])
 SPEC = """
 norm Both(momentum = 0.4) { input x[N, C = c]
   output momentum * x - mean(x over N track momentum) }

@@ -15,7 +15,7 @@ from twins import F64, Twin, check_twin
 from metanorm import loads, runtime
 
 FILES = ("test_time_norm", "trans_norm", "series_norm", "frequency_norm", "robust_scaler")
-TARGETS = pytest.mark.parametrize("target", ["torch", "auto"])
+TARGETS = pytest.mark.parametrize("target", ["torch", "native"])
 
 
 @pytest.fixture(scope="module")

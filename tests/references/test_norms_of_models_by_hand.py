@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from metanorm import loads, runtime
 
 F64 = torch.float64
-TARGETS = pytest.mark.parametrize("target", ["torch", "auto"])
+TARGETS = pytest.mark.parametrize("target", ["torch", "native"])
 FILES = (
     "gated_rms_norm", "llm_norm", "qk_norm", "expert_norm", "channel_norm",
     "global_response_norm", "ada_group_norm", "observation_norm", "l2_norm", "residual_scaling",

@@ -6,14 +6,15 @@ from functools import partial
 
 import pytest
 import torch
-from conftest import ROOT
+from comparing import route_of
+from conftest import PROGRAMS, ROOT
 from torch import Tensor, nn
 
 from metanorm import load, runtime
 
 F64 = torch.float64
 SHAPES = [(6, 4), (3, 5), (4, 2, 3, 3)]
-TARGETS = pytest.mark.parametrize("target", ["torch", "auto"])
+TARGETS = pytest.mark.parametrize("target", ["torch", "native"])
 
 
 def newton_schulz(g: Tensor, steps: int = 5) -> Tensor:
@@ -104,10 +105,15 @@ BY_HAND = {
 }
 
 
+TORCH_ONLY = {"NorMuon": "matrix products, which torch's BLAS does as fast"}
+
+
 @TARGETS
 @pytest.mark.parametrize("name", BY_HAND)
 def test_steps_of_sgd(name: str, target: str) -> None:
     file, by_hand, arguments = BY_HAND[name]
+    if name in TORCH_ONLY:
+        target = route_of(target, PROGRAMS[name], TORCH_ONLY[name])
     norm = getattr(load(ROOT / "specs" / f"{file}.norm"), name.partition(",")[0])(**arguments)
     torch.manual_seed(0)
     parameters = [nn.Parameter(torch.randn(shape, dtype=F64)) for shape in SHAPES]

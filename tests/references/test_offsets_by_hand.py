@@ -8,6 +8,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from comparing import assert_close_with_gradients
 from torch import Tensor, nn
 
 from metanorm import loads, runtime
@@ -104,15 +105,6 @@ def peaks(width: int) -> Callable[[Tensor], Tensor]:
     return norm
 
 
-def held_against(actual: Tensor, right: Tensor, *operands: Tensor) -> None:
-    direction = torch.randn_like(right)
-    torch.testing.assert_close(actual, right)
-    torch.testing.assert_close(
-        torch.autograd.grad(actual, operands, direction),
-        torch.autograd.grad(right, operands, direction),
-    )
-
-
 def data(*shape: int) -> Tensor:
     torch.manual_seed(0)
     return torch.randn(*shape, dtype=F64, requires_grad=True)
@@ -122,10 +114,14 @@ def test_positions_of_each_segment(norms: ModuleType) -> None:
     """What MN0410 says to write in the place of `x[T = 0]` and of `softmax(x over T)`."""
     x = torch.randn(LENGTH, 3, dtype=F64, requires_grad=True)
     y, _ = norms.Ends()(x, OFFSETS)
-    held_against(y, by_segment(lambda segment: segment - segment[:1], x), x)
+    assert_close_with_gradients(y, by_segment(lambda segment: segment - segment[:1], x), x)
     _, last = norms.Ends()(x, OFFSETS)
-    held_against(last, by_segment(lambda segment: segment[-1:].expand_as(segment), x), x)
-    held_against(norms.Shares()(x, OFFSETS), by_segment(lambda segment: segment.softmax(0), x), x)
+    assert_close_with_gradients(
+        last, by_segment(lambda segment: segment[-1:].expand_as(segment), x), x
+    )
+    assert_close_with_gradients(
+        norms.Shares()(x, OFFSETS), by_segment(lambda segment: segment.softmax(0), x), x
+    )
 
 
 @pytest.mark.parametrize("route", ["torch", "native"])
@@ -137,7 +133,7 @@ def test_segments_are_sequences(route: str, dtype: torch.dtype, norms: ModuleTyp
     with runtime.use(route):
         actual = norm(x, OFFSETS.to(dtype))
     right = norm.weight * by_segment(standard, x) + norm.bias
-    held_against(actual, right, x, norm.weight, norm.bias)
+    assert_close_with_gradients(actual, right, x, norm.weight, norm.bias)
 
 
 @pytest.mark.parametrize("route", ["torch", "native"])
@@ -152,7 +148,7 @@ def test_weights_count_within_segments(route: str, norms: ModuleType) -> None:
             rows.append((x[a:b] - mean) / ((share * (x[a:b] - mean) ** 2).sum(0) + 1e-5).sqrt())
     with runtime.use(route):
         actual = norms.Weighed()(x, trust, OFFSETS)
-    held_against(actual, torch.cat(rows), x, trust)
+    assert_close_with_gradients(actual, torch.cat(rows), x, trust)
 
 
 @pytest.mark.parametrize("route", ["torch", "native"])
@@ -161,7 +157,7 @@ def test_windows_end_with_their_segment(route: str, width: int, norms: ModuleTyp
     x = data(LENGTH, 2)
     with runtime.use(route):
         actual = norms.Window(width)(x, OFFSETS)
-    held_against(actual, by_segment(windows(width), x), x)
+    assert_close_with_gradients(actual, by_segment(windows(width), x), x)
 
 
 @pytest.mark.parametrize("route", ["torch", "native"])
@@ -169,8 +165,8 @@ def test_the_past_begins_with_its_segment(route: str, norms: ModuleType) -> None
     x = data(LENGTH, 2)
     with runtime.use(route):
         actual, of_one = norms.Past()(x, OFFSETS), norms.Past()(x)
-    held_against(actual, by_segment(past, x), x)
-    held_against(of_one, past(x), x)
+    assert_close_with_gradients(actual, by_segment(past, x), x)
+    assert_close_with_gradients(of_one, past(x), x)
 
 
 @pytest.mark.parametrize("route", ["torch", "native"])
@@ -195,7 +191,7 @@ def test_masks_and_weights_within_segments(route: str, width: int, norms: Module
     right = torch.stack(samples).view(2, LENGTH, 3)
     with runtime.use(route):
         actual = norms.Recent(width)(x, trust, keep, OFFSETS)
-    held_against(actual, right, x, trust)
+    assert_close_with_gradients(actual, right, x, trust)
 
 
 @pytest.mark.parametrize("route", ["torch", "native"])
@@ -209,7 +205,7 @@ def test_sums_and_counts_of_pasts_of_segments(route: str, width: int, norms: Mod
 
     with runtime.use(route):
         actual, count = norms.Cumulated(width)(x, OFFSETS)
-    held_against(actual, by_segment(sums, x), x)
+    assert_close_with_gradients(actual, by_segment(sums, x), x)
     lengths = [min(t + 1, width) for a, b in pairwise(OFFSETS.tolist()) for t in range(b - a)]
     assert count.tolist() == lengths
 
@@ -258,7 +254,7 @@ def test_segments_with_far_means_lose_no_digits(norms: ModuleType) -> None:
 def test_the_largest_value_of_a_past(width: int, norms: ModuleType) -> None:
     x = data(2, LENGTH)
     right = by_segment(peaks(width), x.T).T
-    held_against(norms.Peak(width)(x, OFFSETS), right, x)
+    assert_close_with_gradients(norms.Peak(width)(x, OFFSETS), right, x)
 
 
 def test_a_nan_stays_in_its_segment(norms: ModuleType) -> None:
@@ -277,7 +273,7 @@ def test_a_nan_stays_in_its_segment(norms: ModuleType) -> None:
 
 def test_a_norm_of_groups_takes_segments(norms: ModuleType) -> None:
     x = data(LENGTH, 2)
-    held_against(norms.Calling()(x, OFFSETS), by_segment(standard, x), x)
+    assert_close_with_gradients(norms.Calling()(x, OFFSETS), by_segment(standard, x), x)
 
 
 def test_a_first_batch_has_segments(norms: ModuleType) -> None:
@@ -343,7 +339,7 @@ def test_a_graph_finds_segments_itself(name: str, norms: ModuleType) -> None:
     norm = getattr(norms, name)(*([3] if name == "Segments" else [])).double()
     x = data(LENGTH, 3)
     compiled = torch.compile(norm, backend="aot_eager", fullgraph=True)
-    held_against(compiled(x, OFFSETS), norm(x, OFFSETS), x)
+    assert_close_with_gradients(compiled(x, OFFSETS), norm(x, OFFSETS), x)
 
 
 def test_an_empty_batch(norms: ModuleType) -> None:

@@ -188,7 +188,7 @@ def test_no_samples(norms: ModuleType) -> None:
     assert norms.Averaged()(torch.zeros(0, 4, 5)).shape == (0, 4, 5)
 
 
-@pytest.mark.parametrize("target", ["torch", "auto"])
+@pytest.mark.parametrize("target", ["torch", "native"])
 def test_cross_norm(target: Any, library: ModuleType) -> None:
     """As `cn_op_2ins_space_chan` of the authors without crops, for those calls that exchange."""
 

@@ -7,6 +7,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from comparing import assert_close_with_gradients
 from torch import Tensor, nn
 
 from metanorm import load, loads, runtime
@@ -59,15 +60,6 @@ def data(*shape: int) -> Tensor:
     return torch.randn(*shape, dtype=F64, requires_grad=True)
 
 
-def held_against(actual: Tensor, right: Tensor, *operands: Tensor) -> None:
-    direction = torch.randn_like(right)
-    torch.testing.assert_close(actual, right)
-    torch.testing.assert_close(
-        torch.autograd.grad(actual, operands, direction),
-        torch.autograd.grad(right, operands, direction),
-    )
-
-
 @pytest.mark.parametrize("shape", [(3, 9), (3, 2, 9), (2, 3, 2, 11)])
 @pytest.mark.parametrize("first", [0, 1, 3])
 def test_each_run_has_a_norm_of_its_own(
@@ -85,14 +77,16 @@ def test_each_run_has_a_norm_of_its_own(
     right = torch.cat((scaled, (m - mean) / (var + 1e-5).sqrt(), z + norm.offset), -1)
     # A parameter of no elements has no memory, of which kernels want the address.
     with runtime.use(route if first else "auto"):
-        held_against(norm(x), right, x, norm.offset, *([norm.gain] if first else []))
+        assert_close_with_gradients(norm(x), right, x, norm.offset, *([norm.gain] if first else []))
 
 
 def test_halves_gate_each_other(norms: ModuleType) -> None:
     x = data(4, 6)
     a, b = x.chunk(2, 1)
     y = norms.Gated()(x)
-    held_against(y.output if hasattr(y, "output") else y[0], torch.cat((a * b.sigmoid(), b), 1), x)
+    assert_close_with_gradients(
+        y.output if hasattr(y, "output") else y[0], torch.cat((a * b.sigmoid(), b), 1), x
+    )
     torch.testing.assert_close(y.a, a)
     with pytest.raises(runtime.ShapeError, match="must be equal"):
         norms.Gated()(data(4, 5))
@@ -104,14 +98,14 @@ def test_a_share_is_rounded_down(length: int, norms: ModuleType) -> None:
     x = data(3, length)
     head = x[:, : int(0.3 * length)]
     right = x * torch.rsqrt(head.square().mean(1, keepdim=True) + 1e-6)
-    held_against(norms.Partial()(x), right, x)
+    assert_close_with_gradients(norms.Partial()(x), right, x)
 
 
 @pytest.mark.usefixtures("route")
 def test_a_run_of_an_axis_of_any_length(norms: ModuleType) -> None:
     for length in (2, 3, 7, 3):
         x = data(3, length, 2)
-        held_against(norms.Begin()(x), x - x[:, :2].mean(1, keepdim=True), x)
+        assert_close_with_gradients(norms.Begin()(x), x - x[:, :2].mean(1, keepdim=True), x)
 
 
 def test_a_run_that_is_longer_than_its_axis_is_refused(norms: ModuleType) -> None:
@@ -210,7 +204,7 @@ def test_masks_weights_and_extremes_of_runs() -> None:
     a, b = x.split([3, 4], 1)
     total = (a.square() * trust[:3, None] * keep[:, None]).sum((1, 2), keepdim=True)
     right = torch.cat((a / (total.sqrt() + 1e-5), b.abs().log() - b.amax(1, keepdim=True)), 1)
-    held_against(y, right, x, trust)
+    assert_close_with_gradients(y, right, x, trust)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])

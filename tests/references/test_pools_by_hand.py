@@ -20,7 +20,7 @@ def standard(x: Tensor, dim: int | tuple[int, ...], eps: float = 1e-5) -> Tensor
 
 
 @references("norm Everything { input x[N, C, *S]  output normalize(x over N, *S) }",
-            x=(3, 2, 4, 5), kernels=True)  # fmt: skip
+            x=(3, 2, 4, 5))  # fmt: skip
 def everything(x: Tensor) -> Tensor:
     return standard(x, (0, 2, 3))
 
@@ -31,13 +31,13 @@ def no_spatial(x: Tensor) -> Tensor:
 
 
 @references("norm InBlocks { input x[N, C, *S]  output normalize(x over C: blocks(2), *S) }",
-            x=(3, 6, 4), kernels=True)  # fmt: skip
+            x=(3, 6, 4))  # fmt: skip
 def in_blocks(x: Tensor) -> Tensor:
     return standard(x.view(3, 2, 3, 4), (2, 3)).view(3, 6, 4)
 
 
 @references("norm InChunks(size: int) { input x[N, C]  output x - mean(x over C: chunks(size)) }",
-            x=(3, 6), arguments={"size": 2}, kernels=True)  # fmt: skip
+            x=(3, 6), arguments={"size": 2})  # fmt: skip
 def in_chunks(x: Tensor) -> Tensor:
     cut = x.view(3, 3, 2)
     return (cut - cut.mean(2, keepdim=True)).view(3, 6)
@@ -52,7 +52,7 @@ def interleaved(x: Tensor) -> Tensor:
 @references(
     "norm CutTwice { input x[N, C]  let m = mean(x over C: blocks(2))\n"
     " output x + sum(m over C) + mean(m * m over C: interleave(3)) }",
-    x=(3, 6),
+    x=(3, 6), torch_only="cells of two kinds along one axis",
 )  # fmt: skip
 def cut_twice(x: Tensor) -> Tensor:
     """What is pooled by blocks counts for each position."""
@@ -65,7 +65,6 @@ def cut_twice(x: Tensor) -> Tensor:
     "norm BlocksInEvaluation { input x[N, C, H, W]\n"
     " output mode(train: 2 * x, eval: mean(x over C: blocks(2), W: blocks(2))) }",
     x=torch.randn(2, 4, 3, 6, dtype=F64).contiguous(memory_format=torch.channels_last),
-    kernels=True,
 )  # fmt: skip
 def blocks_in_evaluation(x: Tensor, training: bool) -> Tensor:
     """The result is a value of blocks alone, in a norm that reads all of its input elsewhere."""
@@ -78,7 +77,7 @@ def blocks_in_evaluation(x: Tensor, training: bool) -> Tensor:
 @references(
     "norm LengthsByBatch { input x[N, V], batch: index[V]  let size = count(over N, V: blocks(2))\n"
     " output x + normalize(size over V: batch) + mean(size over V: batch) }",
-    x=(3, 6), batch=torch.tensor([0, 2, 0, 2, 2, 0]),
+    x=(3, 6), batch=torch.tensor([0, 2, 0, 2, 2, 0]), torch_only="the length of V/blocks(2) is not known",
 )  # fmt: skip
 def lengths_by_batch(x: Tensor, batch: Tensor) -> Tensor:
     """Each half of V has nine elements, which is one number, and has no variance."""
@@ -86,7 +85,7 @@ def lengths_by_batch(x: Tensor, batch: Tensor) -> Tensor:
 
 
 @references("norm ByBatch { input x[V, C], batch: index[V]  output normalize(x over V: batch) }",
-            x=(6, 2), batch=torch.tensor([0, 2, 0, 2, 2, 0]), kernels=True)  # fmt: skip
+            x=(6, 2), batch=torch.tensor([0, 2, 0, 2, 2, 0]))  # fmt: skip
 def by_batch(x: Tensor, batch: Tensor) -> Tensor:
     parts = [standard(x[batch == b], 0) for b in range(3)]
     return sum(
@@ -136,7 +135,7 @@ def windows(x: Tensor) -> Tensor:
     "norm WindowEdges { input x[N, T]  output mean(x over T: window(3, edge = zero))"
     " + max(x over T: window(3, edge = zero)) + mean(x over T: window(5, edge = replicate))"
     " + std(x over T: window(2, edge = truncate)) }",
-    x=(2, 5),
+    x=(2, 5), torch_only="max of windows, which overlap",
 )  # fmt: skip
 def window_edges(x: Tensor) -> Tensor:
     zeros = torch.nn.functional.pad(x, (1, 1)).unfold(1, 3, 1)
@@ -160,7 +159,7 @@ def causal(x: Tensor) -> Tensor:
 @references(
     "norm Neighbours { input x[V, C], edge_index: edges[V]\n"
     " output x - mean(x over V: edge_index) + max(x over V: edge_index with self) + sum(x over V: edge_index) }",
-    x=(5, 2), edge_index=EDGES,
+    x=(5, 2), edge_index=EDGES, torch_only="neighbours in a graph, whose pools overlap",
 )  # fmt: skip
 def neighbours(x: Tensor, edge_index: Tensor) -> Tensor:
     rows = []
@@ -179,7 +178,7 @@ MATRIX = torch.tensor([[0.5, 1.0, 0.0], [0.0, 0.3, 0.2], [1.0, 1.0, 1.0]], dtype
 @references(
     "norm ByMatrix { input x[N, C, T], near: matrix[T, T]\n output mean(x over T: near) + sum(x over T: near)"
     " + var(x over C, T: near) + count(over T: near) }",
-    x=(2, 2, 3), near=MATRIX,
+    x=(2, 2, 3), near=MATRIX, torch_only="a pool by a given matrix or a graph",
 )  # fmt: skip
 def by_matrix(x: Tensor, near: Tensor) -> Tensor:
     total = near.sum(1)
@@ -190,13 +189,13 @@ def by_matrix(x: Tensor, near: Tensor) -> Tensor:
 
 
 @references("norm ByHyper(U: matrix[N, N] = eye) { input x[N, C]  output x + mean(x over N: U) }",
-            x=(4, 3), arguments={"U": "blocks(2)"})  # fmt: skip
+            x=(4, 3), arguments={"U": "blocks(2)"}, torch_only="a pool by a given matrix or a graph")  # fmt: skip
 def by_hyper(x: Tensor) -> Tensor:
     return x + x.view(2, 2, 3).mean(1, keepdim=True).expand(2, 2, 3).reshape(4, 3)
 
 
 @references("norm LearnedMatrix { input x[N, C = 3]  param U[C, C] = 1  output x - mean(x over C: U) }",
-            x=(4, 3))  # fmt: skip
+            x=(4, 3), torch_only="a pool by a given matrix or a graph")  # fmt: skip
 def learned_matrix(x: Tensor, U: Tensor) -> Tensor:
     return x - x @ (U / U.sum(1, keepdim=True)).T
 
@@ -209,7 +208,7 @@ WEIGHT = torch.tensor([[0.5, 1.0, 0.0, 2.0], [1.0, 1.0, 1.0, 1.0], [0.1, 0.2, 0.
 
 @references("norm Middle { input x[N, C, *S]\n"
             " output x * median(x over N, *S) + median(x over C: blocks(2)) + median(abs(x) over N) }",
-            x=(3, 4, 5))  # fmt: skip
+            x=(3, 4, 5), torch_only="a statistic that is found in the order of the values")  # fmt: skip
 def middle(x: Tensor) -> Tensor:
     """Of fifteen values, of two and of three, by torch alone."""
     whole = x.transpose(0, 1).flatten(1).median(1).values
@@ -219,7 +218,8 @@ def middle(x: Tensor) -> Tensor:
 
 @references("norm Shares(q = 0.3) { input x[N, C, T]\n"
             " output x * quantile(x over N, T, q = q) + quantile(x over T, q = 1)"
-            " - quantile(x over C: interleave(2), q = 0) }", x=(3, 4, 5))  # fmt: skip
+            " - quantile(x over C: interleave(2), q = 0) }", x=(3, 4, 5),
+            torch_only="a statistic that is found in the order of the values")  # fmt: skip
 def shares(x: Tensor) -> Tensor:
     rows = x.transpose(0, 1).flatten(1)
     between = torch.quantile(rows, 0.3, dim=1)[:, None]
@@ -231,7 +231,7 @@ def shares(x: Tensor) -> Tensor:
             " let s = sum(x over C, T)\n"
             " output x - mean(x over N: blocks(2) weight w)"
             " + count(over N: blocks(2) weight w) * count(over N, C: blocks(2) where s > 0) }",
-            x=(4, 4, 3))  # fmt: skip
+            x=(4, 4, 3), torch_only="cells of two kinds along one axis")  # fmt: skip
 def cells_that_weigh(x: Tensor) -> Tensor:
     """Weights on other cells of the pooled axis, and a mask that lacks one of the pooled axes."""
     w = x.square().view(2, 2, 4, 3).mean((0, 2, 3)).repeat(2)[:, None, None]
@@ -247,7 +247,8 @@ SOME_ROWS = torch.tensor([[True, False, True, True, True], [False] * 5, [False] 
 
 @references("norm MaskedShares { input x[N, C, T], keep: mask[N, T]\n"
             " output x + median(x over T where keep) + quantile(x over T where keep, q = 0.9)"
-            " + median(x over N, T where keep) }", x=(3, 4, 5), keep=SOME_ROWS)  # fmt: skip
+            " + median(x over N, T where keep) }", x=(3, 4, 5), keep=SOME_ROWS,
+            torch_only="a statistic that is found in the order of the values")  # fmt: skip
 def masked_shares(x: Tensor, keep: Tensor) -> Tensor:
     """Row by row; what counts nothing is zero."""
     rows = []
@@ -287,7 +288,7 @@ def masked(x: Tensor, keep: Tensor, trust: Tensor) -> Tensor:
     "norm MaskedWide { input x[N, C, T], keep: mask[N, T], w[C]\n"
     " output x + mean(x over T where keep weight w) + mean(x over C, T where keep weight w)"
     " + mean(x over N: blocks(1), T where keep) }",
-    x=(2, 3, 4), keep=KEEP[[0, 2]], w=torch.tensor([0.5, 1.0, 2.0], dtype=F64), kernels=True,
+    x=(2, 3, 4), keep=KEEP[[0, 2]], w=torch.tensor([0.5, 1.0, 2.0], dtype=F64),
 )  # fmt: skip
 def masked_wide(x: Tensor, keep: Tensor, w: Tensor) -> Tensor:
     inside = keep[:, None].double()
@@ -311,7 +312,7 @@ def where_computed(x: Tensor) -> Tensor:
 @references(
     "norm NothingIsNan { input x[N, C], keep: mask[N, C]  output where(keep, x - mean(x over C where keep), 0) }",
     x=torch.tensor([[1.0, 3.0, torch.nan], [torch.inf, 2.0, 5.0]], dtype=F64),
-    keep=torch.tensor([[True, True, False], [False, True, True]]), kernels=True,
+    keep=torch.tensor([[True, True, False], [False, True, True]]),
 )  # fmt: skip
 def nothing_is_nan(x: Tensor, keep: Tensor) -> Tensor:
     rows = [row[kept] - row[kept].mean() for row, kept in zip(x, keep)]
@@ -349,7 +350,7 @@ def optional_inputs(x: Tensor, trust: Tensor, u: Tensor, context: Tensor, keep: 
 
 @references(
     "norm Turned { input x[N, C, T], u[T, N], v[C]  output x + u * v - mean(u over T) }",
-    x=(2, 3, 4), u=(4, 2), v=(3,), kernels=True,
+    x=(2, 3, 4), u=(4, 2), v=(3,),
 )  # fmt: skip
 def turned(x: Tensor, u: Tensor, v: Tensor) -> Tensor:
     return x + u.T[:, None] * v[:, None] - u.mean(0)[:, None, None]
@@ -358,7 +359,7 @@ def turned(x: Tensor, u: Tensor, v: Tensor) -> Tensor:
 @references(
     "norm Split(groups: int) { input x[N, C = c, *S]  axis C = (G = groups, D)\n param p[C] = 1, q[G] = 1\n"
     " output x * p * q - mean(x over D, *S) + mean(x over C) + size(D) }",
-    x=(2, 6, 4), arguments={"groups": 2, "c": 6}, kernels=True,
+    x=(2, 6, 4), arguments={"groups": 2, "c": 6},
 )  # fmt: skip
 def split(x: Tensor, p: Tensor, q: Tensor) -> Tensor:
     cut = x.view(2, 2, 3, 4)
@@ -369,7 +370,7 @@ def split(x: Tensor, p: Tensor, q: Tensor) -> Tensor:
 @references(
     "norm Decorrelated(strength = 0.1) { input x[N, T, D]\n let y = x - mean(x over T)\n"
     " let cov = sum(y * y[D -> E] over T) / size(T)\n output y - strength * sum(cov * y[D -> E] over E) }",
-    x=(2, 4, 3),
+    x=(2, 4, 3), torch_only="matrix products, which torch's BLAS does as fast",
 )  # fmt: skip
 def decorrelated(x: Tensor) -> Tensor:
     y = x - x.mean(1, keepdim=True)
@@ -382,7 +383,7 @@ MODES = """norm Modes { input x[N, C, *S], g[N, K]
 SHARES = torch.tensor([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]], dtype=F64)
 
 
-@references(MODES, x=(3, 2, 4, 5), g=SHARES, kernels=True)
+@references(MODES, x=(3, 2, 4, 5), g=SHARES)
 def weighed_by_each_of_several(x: Tensor, g: Tensor) -> Tensor:
     """A weight on an axis that x lacks makes a statistic for each of its positions."""
     done = torch.zeros_like(x)
@@ -394,7 +395,7 @@ def weighed_by_each_of_several(x: Tensor, g: Tensor) -> Tensor:
     return done
 
 
-@pytest.mark.parametrize("target", ["torch", "auto"])
+@pytest.mark.parametrize("target", ["torch", "native"])
 @pytest.mark.parametrize("name", references.names())
 def test_what_is_written_by_hand_agrees(name: str, target: str) -> None:
     references.check(name, target)

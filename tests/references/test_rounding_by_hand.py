@@ -11,7 +11,7 @@ from torch.nn.utils import parametrize
 
 from metanorm import loads, runtime
 
-TARGETS = pytest.mark.parametrize("target", ["torch", "auto"])
+TARGETS = pytest.mark.parametrize("target", ["torch", "native"])
 TIES = torch.tensor([[-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 0.49999997, -0.49999997]])
 BEYOND = torch.tensor(
     [[2.0**24 + 2, -(2.0**30), 3e38, torch.inf, -torch.inf, torch.nan, 0.3, -0.3]]

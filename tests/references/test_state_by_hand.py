@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from comparing import programs_of, route_of
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
 
@@ -103,7 +104,7 @@ norm OnWeight(eps = 1e-12) for weight { input v[O, *I]
   buffer u[O] = init 2 * mean(v over *I)
   output g * v / max(l2(v over *I), eps) + 0 * u }
 """
-TARGETS = pytest.mark.parametrize("target", ["torch", "auto"])
+TARGETS = pytest.mark.parametrize("target", ["torch", "native"])
 
 
 @pytest.fixture(scope="module")
@@ -399,6 +400,8 @@ def test_a_covariance_begins_as_an_identity(norms: ModuleType) -> None:
 
 @TARGETS
 def test_updates_in_evaluation(norms: ModuleType, target: str) -> None:
+    program = programs_of(SPEC)["Served"]
+    target = route_of(target, program, "a buffer that changes in evaluation")
     norm = norms.Served(2, dtype=F64)
     turned, w = torch.eye(2, 3, dtype=F64), torch.eye(2, dtype=F64)
     close(norm.turned, turned)

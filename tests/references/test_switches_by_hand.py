@@ -7,6 +7,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from comparing import assert_close_with_gradients
 from torch import Tensor, nn
 
 from metanorm import loads, runtime
@@ -52,17 +53,6 @@ def randomized(norm: nn.Module) -> nn.Module:
     return norm
 
 
-def held_against(norm: nn.Module, right: Tensor, x: Tensor, route: str) -> None:
-    """Compare value and gradients with those of a formula."""
-    operands = (x, *norm.parameters())
-    direction = torch.randn_like(right)
-    with runtime.use(route):
-        actual = norm(x, KINDS)
-        gradients = torch.autograd.grad(actual, operands, direction)
-    torch.testing.assert_close(actual, right)
-    torch.testing.assert_close(gradients, torch.autograd.grad(right, operands, direction))
-
-
 @pytest.mark.parametrize("route", ["torch", "native"])
 @pytest.mark.parametrize("affine, gated, scaled", [*product((False, True), repeat=3)])
 def test_what_is_left_out_counts_as_the_number_it_begins_with(
@@ -76,7 +66,9 @@ def test_what_is_left_out_counts_as_the_number_it_begins_with(
     weight = norm.weight[KINDS] if affine else 3
     bias = norm.bias[KINDS] if affine else 0.25
     gate, scale = norm.gate if gated else 0.5, norm.scale if scaled else 2
-    held_against(norm, scale * gate * (weight * normalized(x) + bias), x, route)
+    right = scale * gate * (weight * normalized(x) + bias)
+    with runtime.use(route):
+        assert_close_with_gradients(norm(x, KINDS), right, x, *norm.parameters())
 
 
 def test_defaults_are_those_of_the_spec(norms: ModuleType) -> None:
@@ -95,14 +87,17 @@ def test_a_call_says_which_parameters_a_norm_has(route: str, norms: ModuleType) 
     plain = 2 * 0.5 * (3 * z + 0.25)
     weight, bias, gate, scale = norm.parameters()
     right = plain + scale * gate * (weight[KINDS] * z + bias[KINDS])
-    held_against(norm, right, x, route)
+    with runtime.use(route):
+        assert_close_with_gradients(norm(x, KINDS), right, x, *norm.parameters())
 
 
-def test_calls_that_share_parameters_share_what_is_left_out(norms: ModuleType) -> None:
+@pytest.mark.parametrize("route", ["torch", "native"])
+def test_calls_that_share_parameters_share_what_is_left_out(route: str, norms: ModuleType) -> None:
     norm = randomized(norms.Shared(4, 3))
     x = torch.randn(6, 4, dtype=F64, requires_grad=True)
     first, second = (norm.first_scale * 0.5 * (3 * normalized(k * x) + 0.25) for k in (1, 2))
-    held_against(norm, first * second, x, "torch")
+    with runtime.use(route):
+        assert_close_with_gradients(norm(x, KINDS), first * second, x, *norm.parameters())
 
 
 def test_parameters_come_as_they_are_declared_behind_those_of_affine(norms: ModuleType) -> None:

@@ -8,6 +8,8 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from comparing import gradients, leaf_of, outputs_of, route_of
+from conftest import PROGRAMS
 from torch import Tensor, nn
 
 from metanorm import runtime
@@ -19,9 +21,10 @@ F64 = torch.float64
 class Twin:
     """A norm, its arguments, and a module after the authors' code.
 
-    `names` has what a parameter or a buffer is called there where it is called otherwise; further
-    ones of theirs have no twin. `inputs` are shapes of random tensors, or tensors, and
-    `method` is what is called instead of the norm.
+    `names` has what a parameter or a buffer is called there where it is called otherwise, and
+    `without_twin` the buffers that the authors do not keep; further ones of theirs have no twin.
+    `inputs` are shapes of random tensors, or tensors, and `method` is what is called instead of the
+    norm. Both directions run on kernels in C, unless `torch_only` has the compiler's reason.
     """
 
     norm: str
@@ -30,6 +33,8 @@ class Twin:
     inputs: tuple[tuple[int, ...] | Tensor, ...]
     names: Mapping[str, str] = field(default_factory=dict)
     method: str = "forward"
+    without_twin: frozenset[str] = frozenset()
+    torch_only: str = ""
 
     def __str__(self) -> str:
         return "-".join([self.norm, *map(str, self.arguments.values())])
@@ -38,6 +43,8 @@ class Twin:
 def check_twin(twin: Twin, norms: ModuleType, target: str, calls: int = 3) -> None:
     """Outputs and gradients agree in each call of training and in evaluation, and so does what is
     kept in between."""
+    if twin.torch_only:
+        target = route_of(target, PROGRAMS[twin.norm], twin.torch_only)
     torch.manual_seed(0)
     ours = getattr(norms, twin.norm)(**twin.arguments).double()
     theirs = twin.theirs().double()
@@ -47,8 +54,9 @@ def check_twin(twin: Twin, norms: ModuleType, target: str, calls: int = 3) -> No
         theirs.train(call < calls)
         _compare(ours, theirs, twin, target)
         state, other = ours.state_dict(), theirs.state_dict()
-        kept = [n for n in state if twin.names.get(n, n) in other and "num_batches" not in n]
-        for name in kept:
+        shared = {name for name in state if twin.names.get(name, name) in other}
+        assert state.keys() - shared == twin.without_twin
+        for name in shared:
             right = other[twin.names.get(name, name)].reshape(state[name].shape)
             torch.testing.assert_close(state[name].to(F64), right.to(F64))
 
@@ -65,40 +73,21 @@ def share_state(ours: nn.Module, theirs: nn.Module, names: Mapping[str, str]) ->
 
 def _compare(ours: nn.Module, theirs: nn.Module, twin: Twin, target: str) -> None:
     inputs = [2 * torch.randn(i, dtype=F64) + 1 if isinstance(i, tuple) else i for i in twin.inputs]
-    operands, copies = ([_leaf(i) for i in inputs] for _ in range(2))
+    operands, copies = ([leaf_of(i) for i in inputs] for _ in range(2))
     with runtime.use(target):  # type: ignore[arg-type]
-        actual = _together(getattr(ours, twin.method)(*operands))
-        right = _together(getattr(theirs, twin.method)(*copies))
+        actual = outputs_of(getattr(ours, twin.method)(*operands))
+        right = outputs_of(getattr(theirs, twin.method)(*copies))
         assert len(actual) == len(right)
         cotangents = [torch.randn_like(r) for r in right]
         params = dict(ours.named_parameters())
-        got = _gradients(actual, [*filter(_has_gradient, operands), *params.values()], cotangents)
+        got = gradients(actual, [*filter(_has_gradient, operands), *params.values()], cotangents)
     for one, other in zip(actual, right):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
     wanted = dict(theirs.named_parameters())
     leaves = [*filter(_has_gradient, copies), *(wanted[twin.names.get(n, n)] for n in params)]
-    for one, other in zip(got, _gradients(right, leaves, cotangents)):
+    for one, other in zip(got, gradients(right, leaves, cotangents)):
         torch.testing.assert_close(one, other.reshape(one.shape), rtol=1e-8, atol=1e-8)
-
-
-def _leaf(tensor: Tensor) -> Tensor:
-    leaf = tensor.detach().clone()
-    return leaf.requires_grad_() if leaf.is_floating_point() else leaf
 
 
 def _has_gradient(tensor: Tensor) -> bool:
     return tensor.requires_grad
-
-
-def _together(result: Any) -> tuple[Tensor, ...]:
-    return tuple(result) if isinstance(result, tuple) else (result,)
-
-
-def _gradients(
-    outputs: tuple[Tensor, ...], leaves: list[Tensor], cotangents: list[Tensor]
-) -> list[Tensor]:
-    pairs = [(o, c) for o, c in zip(outputs, cotangents) if o.requires_grad]
-    gradients = torch.autograd.grad(
-        [o for o, _ in pairs], leaves, [c for _, c in pairs], allow_unused=True
-    )
-    return [torch.zeros_like(t) if g is None else g for g, t in zip(gradients, leaves)]
