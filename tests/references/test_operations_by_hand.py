@@ -121,7 +121,7 @@ KINKS = (-0.5, 0.0, 0.5, 1.0)
     " b = clamp(x, max = u), c = clamp(x, u, 0.5), d = clamp(x, 0.5, u), e = clamp(0.5, min = u),"
     " f = relu(x), g = max(x, u), h = min(x, u), i = abs(x), j = x * (x >= u) }",
     x=torch.tensor([KINKS] * 4, dtype=torch.float64),
-    u=torch.tensor([KINKS] * 4, dtype=torch.float64).T.contiguous(), kernels=True,
+    u=torch.tensor([KINKS] * 4, dtype=torch.float64).T.contiguous(),
 )  # fmt: skip
 def at_kinks(x: Tensor, u: Tensor) -> tuple[Tensor, ...]:
     half = torch.full_like(u, 0.5)
@@ -273,7 +273,7 @@ def shares(x: Tensor, u: Tensor) -> Tensor:
 @references(
     "norm RowsAtPlaces { input x[N, C = channels, T], label: index[N] of K = kinds  param q[K, C] = 0.5"
     "  let v = q[label]  output x * v[N = 0] + q[label][N = -1] }",
-    {"channels": 2, "kinds": 3}, x=(3, 2, 4), label=torch.tensor([2, 0, 1]), kernels=True,
+    {"channels": 2, "kinds": 3}, x=(3, 2, 4), label=torch.tensor([2, 0, 1]),
 )  # fmt: skip
 def rows_at_places(x: Tensor, label: Tensor, q: Tensor) -> Tensor:
     return x * q[2][:, None] + q[1][:, None]
@@ -282,10 +282,19 @@ def rows_at_places(x: Tensor, label: Tensor, q: Tensor) -> Tensor:
 @references(
     "norm RowsOfRuns { input x[N, C = channels, T], label: index[C] of K = kinds  axis C = (I = 2) + B"
     "  param q[K] = 0.5  let v = q[label]  output concat(x[I] * v[I], x[B] + mean(v[B] over B) over C) }",
-    {"channels": 5, "kinds": 2}, x=(3, 5, 4), label=torch.tensor([1, 1, 0, 1, 0]), kernels=True,
+    {"channels": 5, "kinds": 2}, x=(3, 5, 4), label=torch.tensor([1, 1, 0, 1, 0]),
 )  # fmt: skip
 def rows_of_runs(x: Tensor, label: Tensor, q: Tensor) -> Tensor:
     return torch.cat((x[:, :2] * q[1], x[:, 2:] + (2 * q[0] + q[1]) / 3), 1)
+
+
+@references(
+    "norm Exact { input x[N, C]  output y = x - mean(x over N), m = mean(x over N) as float64,"
+    " top = max(x over N) as float64, low = min(x over N) as float64, s = sum(x over N) as float64 }",
+    x=(3, 4),
+)  # fmt: skip
+def exact(x: Tensor) -> tuple[Tensor, ...]:
+    return x - x.mean(0), x.mean(0), x.max(0).values, x.min(0).values, x.sum(0)
 
 
 @references(

@@ -44,8 +44,13 @@ RESULT_FUNCTIONS = {
     "total if weighed": "extreme_of",
 }
 
-# The same in double, for results in float64.
-EXACT_FUNCTIONS = {"sum_of": "total_of", "mean_of": "centre_of", "share_of": "quotient_of"}
+# The same in double, for results in float64. A largest value is one of the data.
+EXACT_FUNCTIONS = {
+    "sum_of": "total_of",
+    "mean_of": "centre_of",
+    "share_of": "quotient_of",
+    "extreme_of": "extreme_of",
+}
 
 
 def join_rule(row: Accumulation) -> JoinRule:
@@ -58,6 +63,7 @@ def accumulator_kind(row: Accumulation) -> int:
     return join_rule(row).kind[len(row.parts) > 1]
 
 
+assert {*RESULT_FUNCTIONS.values()} <= EXACT_FUNCTIONS.keys(), "a result has none in double"
 assert all(
     row.rule in JOIN_RULES and row.finish in RESULT_FUNCTIONS for row in ACCUMULATIONS.values()
 )
