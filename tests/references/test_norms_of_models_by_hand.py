@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from comparing import route_of
+from conftest import PROGRAMS, ROOT
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -256,7 +257,8 @@ def test_results_in_eight_bits(norms: ModuleType, block: int | None, target: Any
         norm.double().weight.uniform_(0.5, 1.5)
     x = torch.randn(5, 2, 12, dtype=F64) * 30
     x[1] = 0  # a row of zeros stays one
-    with runtime.use(target), torch.no_grad():
+    route = route_of(target, PROGRAMS[type(norm).__name__], "an output in eight bits")
+    with runtime.use(route), torch.no_grad():
         q, scale = norm(x)
     y = norm.weight.detach() * stretched(x, 1e-6)
     if block is None:

@@ -105,16 +105,18 @@ BY_HAND = {
 }
 
 
-TORCH_ONLY = {"NorMuon": "matrix products, which torch's BLAS does as fast"}
+MATRIX_PRODUCTS = "matrix products, which torch's BLAS does as fast"
+TORCH_ONLY = dict.fromkeys(("NorMuon", "AdaMuon", "AdaGO"), MATRIX_PRODUCTS)
 
 
 @TARGETS
 @pytest.mark.parametrize("name", BY_HAND)
 def test_steps_of_sgd(name: str, target: str) -> None:
     file, by_hand, arguments = BY_HAND[name]
-    if name in TORCH_ONLY:
-        target = route_of(target, PROGRAMS[name], TORCH_ONLY[name])
-    norm = getattr(load(ROOT / "specs" / f"{file}.norm"), name.partition(",")[0])(**arguments)
+    norm_name = name.partition(",")[0]
+    if norm_name in TORCH_ONLY:
+        target = route_of(target, PROGRAMS[norm_name], TORCH_ONLY[norm_name])
+    norm = getattr(load(ROOT / "specs" / f"{file}.norm"), norm_name)(**arguments)
     torch.manual_seed(0)
     parameters = [nn.Parameter(torch.randn(shape, dtype=F64)) for shape in SHAPES]
     wanted = [p.detach().clone() for p in parameters]
