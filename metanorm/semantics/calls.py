@@ -11,6 +11,7 @@ from metanorm.diagnostics.suggest import listing
 from metanorm.diagnostics.values import WrongKind
 from metanorm.ir.scalar import Const, Hyper, Scalar
 from metanorm.semantics.bindings import Bindings, inputs_of
+from metanorm.semantics.kept_state import keeps_state, kept_by, tracked_in
 from metanorm.semantics.lowering import CallableNorm, CallScope, Lowering
 from metanorm.semantics.names_in_ast import nodes_in
 from metanorm.semantics.naming import snake_case
@@ -140,8 +141,8 @@ class Calls:
     def _check_steps(self, call: ast.Call, callee: CallScope) -> bool:
         """Whether a norm may be called in each step of a `repeat`; reports why not."""
         name, hint = callee.norm.name.name, ""
-        kept = next((reason for node in nodes_in(callee.norm) if (reason := _kept(node))), "")
-        if not kept and any(not callee.leaves_out("track", t.off) for t in _tracked_in(callee)):
+        kept = next((reason for node in nodes_in(callee.norm) if (reason := kept_by(node))), "")
+        if not kept and any(not callee.leaves_out("track", t.off) for t in tracked_in(callee)):
             kept, hint = "running statistics", f"`{name}(..., track = false)` keeps none"
         if kept:
             reason = f"it has {kept}, of which a step of `repeat` keeps nothing"
@@ -177,7 +178,7 @@ class Calls:
     def _check_sharing(self, call: ast.Call, first_call: CallScope) -> bool:
         """Whether a norm may be called again by the name of its first call; reports why not."""
         name = first_call.norm.name.name
-        if _keeps_state(first_call):
+        if keeps_state(first_call):
             reason = "it keeps running statistics or buffers, which two calls would both update"
             hint = f"give each its own: `{name}(...)`"
             self.problems.add(CallMismatch(call.span, name, reason, hint=hint))
@@ -385,23 +386,3 @@ def _switches_of(norm: ast.Norm) -> Iterator[str]:
     """What turns parameters of a norm on: `param scale = 1 if learn_scale`."""
     items = (node for node in nodes_in(norm) if isinstance(node, ast.ParamItem))
     yield from dict.fromkeys(item.switch.name for item in items if item.switch is not None)
-
-
-def _keeps_state(scope: CallScope) -> bool:
-    """Whether a called norm has buffers or running statistics, or calls a norm that has."""
-    has_buffers = any(isinstance(node, ast.Buffer) for node in nodes_in(scope.norm))
-    has_tracked = any(not scope.leaves_out("track", node.off) for node in _tracked_in(scope))
-    return has_buffers or has_tracked or any(map(_keeps_state, scope.inner_scopes))
-
-
-def _tracked_in(scope: CallScope) -> Iterator[ast.Tracked]:
-    return (node for node in nodes_in(scope.norm) if isinstance(node, ast.Tracked))
-
-
-def _kept(node: ast.Node) -> str:
-    """What a statement of a norm keeps for later calls, in words; empty if it keeps nothing."""
-    if isinstance(node, ast.Update):
-        return "buffers that it updates"
-    if isinstance(node, (ast.ParamItem, ast.BufferItem)) and node.first is not None:
-        return "values that come from the first batch"
-    return ""
