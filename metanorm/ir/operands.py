@@ -85,6 +85,8 @@ def operands(op: Op) -> tuple[Ref, ...]:
             return (value,)
         case Number() | Input() | Param() | Buffer() | Position() | Inside() | Link() | Draw():
             return ()
+        case _:
+            raise TypeError(f"no operands of the operation {type(op).__name__}")
 
 
 def cut_axes(op: Piece | Concat, space: Space) -> set[str]:

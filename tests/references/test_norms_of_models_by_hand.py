@@ -7,25 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from comparing import route_of
-from conftest import PROGRAMS, ROOT
+from comparing import programs_of, route_of
+from conftest import ROOT
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metanorm import loads, runtime
 
 F64 = torch.float64
+QUANTIZED = Path(__file__).with_name("quantized_norm.norm")
 TARGETS = pytest.mark.parametrize("target", ["torch", "native"])
 FILES = (
     "gated_rms_norm", "llm_norm", "qk_norm", "expert_norm", "channel_norm",
     "global_response_norm", "ada_group_norm", "observation_norm", "l2_norm", "residual_scaling",
-    "latent_norm", "dynamic_tanh", "quantized_norm",
+    "latent_norm", "dynamic_tanh",
 )  # fmt: skip
 
 
@@ -250,14 +252,16 @@ def test_observations_by_all_that_has_been_seen(
 
 @TARGETS
 @pytest.mark.parametrize("block", [None, 4], ids=["a scale for each row", "for each block"])
-def test_results_in_eight_bits(norms: ModuleType, block: int | None, target: Any) -> None:
+def test_results_in_eight_bits(block: int | None, target: Any) -> None:
     """`rms_norm_dynamic_per_token_quant` of vLLM, and `act_quant` of DeepSeek-V3 behind RMSNorm."""
+    text = QUANTIZED.read_text(encoding="utf-8")
+    norms, programs = loads(text), programs_of(text)
     norm = norms.QuantRMSNorm(12) if block is None else norms.BlockQuantRMSNorm(12, block=block)
     with torch.no_grad():
         norm.double().weight.uniform_(0.5, 1.5)
     x = torch.randn(5, 2, 12, dtype=F64) * 30
     x[1] = 0  # a row of zeros stays one
-    route = route_of(target, PROGRAMS[type(norm).__name__], "an output in eight bits")
+    route = route_of(target, programs[type(norm).__name__], "an output in eight bits")
     with runtime.use(route), torch.no_grad():
         q, scale = norm(x)
     y = norm.weight.detach() * stretched(x, 1e-6)
