@@ -260,5 +260,5 @@ def test_an_operation_without_a_digest_raises() -> None:
 
     program = OPTIMISED["LayerNorm"]
     last = replace(program.body[-1], op=Unknown())
-    with pytest.raises(TypeError, match="no (digest|operands) of the operation Unknown"):
+    with pytest.raises(TypeError, match=r"no (digest|operands) of the operation Unknown"):
         fingerprint(replace(program, body=(*program.body[:-1], last)))
