@@ -34,7 +34,7 @@ from metanorm.runtime.targets import (
 from metanorm.runtime.tensors import is_traced
 
 F = TypeVar("F", bound=Callable[..., Any])
-NO_KERNELS = "is one of a norm without kernels: `metanorm explain` says why it has none"
+NO_KERNELS = "has no kernels: `metanorm explain` says why its norm has none"
 
 _this_thread = threading.local()  # has the call among processes whose sweeps run
 _call_paths = CallPaths(BACKEND, ALLOWING_CALL_PATH)
