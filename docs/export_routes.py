@@ -12,7 +12,7 @@ from metanorm.workspace import load_library
 # Thirty norms: the usual ones, and others until every construct of the library is there.
 ONNX = (
     "AdaLayerNormZero", "BatchNorm", "BatchRenorm", "BitRMSNorm", "ConditionalGroupNorm",
-    "LlamaRMSNorm", "EquivariantRMSNorm", "DishTS",
+    "LlamaRMSNorm", "EquivariantRMSNorm", "DishTS", "UnifiedNorm",
     "CumulativeLayerNorm", "DynamicErf", "DynamicTanh", "EvoNormS0", "FilterResponseNorm",
     "GraphInstanceNorm", "GraphNorm", "GroupNorm", "IBNNorm", "ILMGroupNorm", "InstanceNorm",
     "KalmanNorm",

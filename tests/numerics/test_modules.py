@@ -76,6 +76,7 @@ def test_few_norms_stop_gradients() -> None:
         "SpectralNorm",
         "TernaryWeight",
         "TransNorm",
+        "UnifiedNorm",
         "ValueNorm",
     }
 
