@@ -120,7 +120,10 @@ class _Runs:
                 place = b.emit(Position(whole))
                 b.substitute(let, b.map("sub", place, b.number(start)))
             case Expand(value, axes):
-                b.substitute(let, self._with_axes(value, [self.whole_of.get(a, a) for a in axes]))
+                present = b.types[value].axes  # cells of an axis are expanded to it
+                whole = dict.fromkeys(self.whole_of.get(axis, axis) for axis in axes)
+                missing = tuple(axis for axis in whole if axis not in present)
+                b.substitute(let, b.emit(Expand(value, missing)) if missing else value)
             case Pool():
                 b.copy(let, self._over_whole(op))
             case Count() if op.where is not None or op.weight is not None:
