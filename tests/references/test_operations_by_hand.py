@@ -289,6 +289,19 @@ def rows_of_runs(x: Tensor, label: Tensor, q: Tensor) -> Tensor:
 
 
 @references(
+    "norm GroupsAlongRuns { input x[N, C = channels, T]  axis C = (I = size(C) / 3) + B"
+    "  let v = mean(x over T, C: interleave(3))  let m = scan(v over C, decay = 0.5)"
+    "  output x * m + mean(x[B] over B) }",
+    {"channels": 6}, x=(2, 6, 3), torch_only="a window, a given matrix or blocks of several sizes",
+)  # fmt: skip
+def groups_along_runs(x: Tensor) -> Tensor:
+    v = x.mean(2).unflatten(1, (2, 3)).mean(1).repeat(1, 2)
+    m = torch.zeros(2, dtype=x.dtype)
+    states = [m := 0.5 * m + v[:, c] for c in range(6)]
+    return x * torch.stack(states, 1)[..., None] + x[:, 2:].mean(1, keepdim=True)
+
+
+@references(
     "norm Exact { input x[N, C]  output y = x - mean(x over N), m = mean(x over N) as float64,"
     " top = max(x over N) as float64, low = min(x over N) as float64, s = sum(x over N) as float64 }",
     x=(3, 4),
