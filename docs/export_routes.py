@@ -9,7 +9,7 @@ from metanorm.ir.nodes import Pool
 from metanorm.ir.program import Program
 from metanorm.workspace import load_library
 
-# Thirty norms: the usual ones, and others until every construct of the library is there.
+# The usual norms, and others until every construct of the library is there.
 ONNX = (
     "AdaLayerNormZero", "BatchNorm", "BatchRenorm", "BitRMSNorm", "ConditionalGroupNorm",
     "LlamaRMSNorm", "EquivariantRMSNorm", "DishTS", "UnifiedNorm",

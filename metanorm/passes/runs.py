@@ -121,8 +121,8 @@ class _Runs:
                 b.substitute(let, b.map("sub", place, b.number(start)))
             case Expand(value, axes):
                 present = b.types[value].axes  # cells of an axis are expanded to it
-                whole = dict.fromkeys(self.whole_of.get(axis, axis) for axis in axes)
-                missing = tuple(axis for axis in whole if axis not in present)
+                whole_axes = dict.fromkeys(self.whole_of.get(axis, axis) for axis in axes)
+                missing = tuple(axis for axis in whole_axes if axis not in present)
                 b.substitute(let, b.emit(Expand(value, missing)) if missing else value)
             case Pool():
                 b.copy(let, self._over_whole(op))

@@ -15,7 +15,7 @@ from metanorm.semantics.kept_state import keeps_state, kept_by, tracked_in
 from metanorm.semantics.lowering import CallableNorm, CallScope, Lowering
 from metanorm.semantics.names_in_ast import nodes_in
 from metanorm.semantics.naming import snake_case
-from metanorm.semantics.scalars import CHOICE, flag_from_ast, scalar_from_ast, sort_of
+from metanorm.semantics.scalars import CHOICE, flag_from_ast, is_none, scalar_from_ast, sort_of
 from metanorm.semantics.statements import Statements
 from metanorm.semantics.values import (
     POISON,
@@ -313,7 +313,7 @@ class Calls:
         elif hyper.default is None:
             self._report_missing(call, callee, name)
             return False
-        elif isinstance(hyper.default, ast.Name) and hyper.default.name == "None":
+        elif is_none(hyper.default):
             reason = f"its `{name}` is None, the machine epsilon, unless the call gives it"
             hint = f"give the caller one, `{name} = None`, and pass it on: `{name} = {name}`"
             self.problems.add(CallMismatch(call.span, callee.norm.name.name, reason, hint=hint))

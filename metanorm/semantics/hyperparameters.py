@@ -13,7 +13,7 @@ from metanorm.ir.scalar import Hyper
 from metanorm.semantics.choices import choices_from_ast
 from metanorm.semantics.lowering import UNKNOWN, CallScope, Lowering
 from metanorm.semantics.reserved import check_name
-from metanorm.semantics.scalars import CHOICE, sort_of
+from metanorm.semantics.scalars import CHOICE, is_none, sort_of
 from metanorm.semantics.values import POISON, Choice, Entity, PoolOnly, Value
 from metanorm.syntax import ast
 
@@ -89,7 +89,7 @@ class HyperparameterLowering:
                 return default.name
             case "bool", ast.Name() if default.name in ("true", "false"):
                 return default.name == "true"
-            case "float", ast.Name() if default.name == "None" and sign > 0:
+            case "float", _ if is_none(default) and sign > 0:
                 return None
             case "choice", ast.Text() if default.value in {c.value for c in hyper.choices}:
                 return default.value

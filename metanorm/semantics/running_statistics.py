@@ -16,14 +16,13 @@ from metanorm.semantics.lowering import CallScope, Lowering
 from metanorm.semantics.names_in_ast import nodes_in
 from metanorm.semantics.pools import LoweredPool
 from metanorm.semantics.reserved import check_name
-from metanorm.semantics.scalars import scalar_or_none
+from metanorm.semantics.scalars import is_none, scalar_or_none
 from metanorm.semantics.values import Tensor
 from metanorm.source import Span
 from metanorm.syntax import ast
 
 # Initial values of running statistics other than zero: dividing by a spread of one is harmless.
 INITIAL_VALUES = {"var": 1.0, "std": 1.0, "rms": 1.0, "max": 1.0, "l1": 1.0, "l2": 1.0}
-NONE = "None"
 FULL_STEP = Const(1.0)  # the momentum of an update whose value is a step already
 
 
@@ -111,7 +110,7 @@ class RunningStatistics:
 
     def _momentum(self, tracked: ast.Tracked) -> Scalar | Tensor | bool | None:
         """The weight of the new value; `None` for the average of all; `False` after a report."""
-        if isinstance(tracked.momentum, ast.Name) and tracked.momentum.name == NONE:
+        if is_none(tracked.momentum):
             return None
         # The length of an axis is a value: it may differ from call to call.
         if not any(_is_size(node) for node in nodes_in(tracked.momentum)):

@@ -51,6 +51,11 @@ def sort_of(hyper: ast.Hyper) -> str:
     return "bool" if is_flag else "float"
 
 
+def is_none(expr: ast.Expr | None) -> bool:
+    """Whether an expression is the word `None`: the machine epsilon, or an average of all calls."""
+    return isinstance(expr, ast.Name) and expr.name == "None"
+
+
 def flag_from_ast(expr: ast.Expr, scope: CallScope, low: Lowering, what: str) -> Scalar | None:
     """The scalar of `true`, `false` or a boolean hyperparameter; `None` after a report."""
     if isinstance(expr, ast.Name) and expr.name in FLAGS:

@@ -272,7 +272,7 @@ def step(norm: nn.Module, theirs: Any, x: Tensor, *others: Tensor) -> None:
         torch.testing.assert_close(getattr(norm, name), buffer)
 
 
-@pytest.mark.parametrize("target", ["torch", "auto"])
+@pytest.mark.parametrize("target", ["torch", "native"])
 @pytest.mark.parametrize("groups", [1, 3])
 @pytest.mark.parametrize("warmup", [0, 4])
 def test_power_norm(library: ModuleType, warmup: int, groups: int, target: Any) -> None:
@@ -291,7 +291,7 @@ def test_power_norm(library: ModuleType, warmup: int, groups: int, target: Any) 
     torch.autograd.gradcheck(norm, (x,))
 
 
-@pytest.mark.parametrize("target", ["torch", "auto"])
+@pytest.mark.parametrize("target", ["torch", "native"])
 @pytest.mark.parametrize("size", [1, 3])
 @pytest.mark.parametrize(("warmup", "correct_after"), [(0, 6), (5, 0)])
 def test_moving_average_batch_norm(
@@ -310,7 +310,7 @@ def test_moving_average_batch_norm(
     torch.autograd.gradcheck(norm, (x,))
 
 
-@pytest.mark.parametrize("target", ["torch", "auto"])
+@pytest.mark.parametrize("target", ["torch", "native"])
 @pytest.mark.parametrize("filters", [False, True])
 @pytest.mark.parametrize(("size", "warmup", "correct_after"), [(3, 0, 6), (3, 4, 0), (1, 2, 0)])
 def test_unified_norm(
@@ -333,7 +333,7 @@ def test_unified_norm(
     torch.autograd.gradcheck(norm, (x,))
 
 
-@pytest.mark.parametrize("target", ["torch", "auto"])
+@pytest.mark.parametrize("target", ["torch", "native"])
 @pytest.mark.parametrize("ecm", ["ac", "ls", "none"])
 def test_online_norm(library: ModuleType, ecm: str, target: Any) -> None:
     norm = library.OnlineNorm(3, alpha_fwd=0.8, alpha_bkw=0.7, clamp_val=1.5, ecm=ecm)

@@ -33,10 +33,10 @@ def gradients(
     pairs = [(o, c) for o, c in zip(outputs, cotangents) if o.requires_grad]
     if not pairs:
         return [torch.zeros_like(leaf) for leaf in leaves]
-    gradients = torch.autograd.grad(
+    by_leaf = torch.autograd.grad(
         [o for o, _ in pairs], leaves, [c for _, c in pairs], allow_unused=True
     )
-    return [torch.zeros_like(t) if g is None else g for g, t in zip(gradients, leaves)]
+    return [torch.zeros_like(t) if g is None else g for g, t in zip(by_leaf, leaves)]
 
 
 def assert_close_with_gradients(actual: Tensor, right: Tensor, *operands: Tensor) -> None:

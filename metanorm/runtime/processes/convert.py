@@ -64,10 +64,10 @@ def convert_sync(model: M, process_group: Group = None, when: When = "train") ->
             together = {**_groups_of(module), **samples}
             problems += _problems_together(info, owner, together, _cuts(module))
             divided.append((module, info, samples, owner))
-    message = "these norms cannot take their samples from several processes:"
+    summary = "these norms cannot take their samples from several processes:"
     signatures = [_signature(module, info, owner) for module, info, _, owner in divided]
     further = [g for module, *_ in divided for g in _groups_of(module).values()]
-    division_number = _demand_same([process_group], message, problems, signatures, further)
+    division_number = _demand_same([process_group], summary, problems, signatures, further)
     for module, info, samples, owner in divided:
         other_groups = {a: g for a, g in _groups_of(module).items() if a not in samples}
         groups = ProcessGroups(
@@ -137,15 +137,15 @@ def shard(
     all_groups = {**_groups_of(norm), **groups}
     blocks = [partitions_of(norm, info.partitions(axis)) for axis in groups]
     signature = _Signature(owner, info.digest, (*sorted(all_groups), *map(str, blocks)))
-    message = "these axes cannot be divided:"
+    summary = "these axes cannot be divided:"
     further = _groups_of(norm).values()
-    division_number = _demand_same(groups.values(), message, problems, [signature], further)
+    division_number = _demand_same(groups.values(), summary, problems, [signature], further)
     new_pieces, problems = axis_pieces_of(norm, info, groups, pieces)
     pieces_by_axis = {**_axis_pieces_of(norm), **new_pieces}
     cut = are_cut(norm, info, pieces_by_axis)
     problems = problems or _problems_together(info, owner, all_groups, cut)
     if problems:
-        raise refused(message, problems)
+        raise refused(summary, problems)
     keep_pieces(norm, info, {axis: new_pieces[axis] for axis in pieces})
     pieces_kept = _pieces_kept_by(norm) | pieces.keys()
     reductions = {**_reductions_of(norm), **dict.fromkeys(groups, reduce_gradients)}
@@ -291,7 +291,7 @@ _last_division_number = 0  # of a call of `convert_sync` or `shard` among proces
 
 
 def _demand_same(
-    groups: Iterable[Group], message: str, problems: list[str], signatures: list[_Signature],
+    groups: Iterable[Group], summary: str, problems: list[str], signatures: list[_Signature],
     further_groups: Iterable[Group],
 ) -> int:  # fmt: skip
     """Raise `ShardingError` in all processes of these groups if one of them has problems, or if
@@ -319,7 +319,7 @@ def _demand_same(
             if group in compared and other != answers[0][1]:
                 differing.append(f"process {rank}: {_difference_text(answers[0][1], other)}")
     if problems or elsewhere:
-        raise refused(message, problems or elsewhere)
+        raise refused(summary, problems or elsewhere)
     if differing:
         raise refused("the processes have other norms than process 0 of their group:", differing)
     if not _is_initialized():

@@ -13,6 +13,6 @@ class ExchangeError(RuntimeError):
     """A message that failed, or to which another process answered with a different one."""
 
 
-def refused(message: str, reasons: Sequence[str]) -> ShardingError:
-    """The error for several reasons, each on a line of its own."""
-    return ShardingError("\n".join([message, *(f"  {reason}" for reason in reasons)]))
+def refused(summary: str, reasons: Sequence[str]) -> ShardingError:
+    """The error for several reasons: a summary, and each reason on a line of its own."""
+    return ShardingError("\n".join([summary, *(f"  {reason}" for reason in reasons)]))
