@@ -33,7 +33,7 @@ class Part:
         return {"max": -inf, "min": inf}.get(self.rule, 0.0)
 
 
-Finish = Literal["total", "total over weight", "mean", "total if weighed"]
+Finish = Literal["total", "total over weight", "total if weighed"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,11 @@ class Operation:
         return self.meaning.partition(". ")[0].rstrip(".")
 
     @property
+    def takes_over(self) -> bool:
+        """Whether calls name axes behind `over`, as the usage shows."""
+        return " over " in self.usage or "(over " in self.usage
+
+    @property
     def min_arguments(self) -> int:
         """The number of arguments that are not optional."""
         return sum(not p.endswith("?") for p in self.parameters)

@@ -162,7 +162,7 @@ class _Eligibility:
                 assert isinstance(op, Pool)
                 yield from self._measured(op)
             elif not self._is_wide(let.name) and any(w and self._is_wide(w) for w in weights):
-                yield "a weight as large as the input for what is smaller"
+                yield "a weight as large as the input, for a value that is smaller"
 
     def _wide_value(self, let: Let) -> Iterator[str]:
         if isinstance(let.op, Pool):
@@ -215,7 +215,7 @@ class _Eligibility:
             [let.name], lambda ref: (r for r in operands(ops[ref]) if self._is_wide(r))
         )
         if any(isinstance(ops[ref], Pool) for ref in wide_refs):
-            yield "a value larger than the input that depends on a sum of one"
+            yield "a value larger than the input that depends on a pool of another one"
 
     def _cell_value(self, let: Let) -> Iterator[str]:
         op = let.op
@@ -240,7 +240,7 @@ class _Eligibility:
         integers = [ref for ref in ops if self.index.types[ref].kind == "int"]
         inputs = self.index.inputs
         if any(inputs[o.name].sort != "whole" for r in integers if isinstance(o := ops[r], Input)):
-            yield "a comparison of what also chooses or pools"
+            yield "a comparison of an input of indices, which also looks up or pools"
         numbers = [o.value for o in ops.values() if isinstance(o, Number)]
         exact = all(isinstance(n, Const) and abs(n.value) < MAX_EXACT_INT for n in numbers)
         if integers and (len(integers) == len(ops) or not exact):
@@ -296,9 +296,9 @@ class _Eligibility:
                 readable_axes.add(axis)
             case Pool(over=over) if any(not self._whole(axis, m) for axis, m in over):
                 yield from scan_obstacles(op)
-                yield "a narrow pool by blocks, a given matrix or another index"
+                yield "a pool of values smaller than the input by blocks, a given matrix or another index"
             case Pool() if op.statistic not in ACCUMULATIONS or op.ddof or op.about:
-                yield f"{op.statistic} of narrow values"
+                yield f"{op.statistic} of values smaller than the input"
             case Pool(over=over):
                 readable_axes |= {leaf for a, _ in over for leaf in self.index.space.leaves(a)}
             case Recurrence(axis=axis):
@@ -311,7 +311,7 @@ class _Eligibility:
             case _ if not isinstance(op, PER_CELL_OPS):
                 yield operation_name(op)
         if any(not readable_axes.issuperset(self.index.types[r].axes) for r in operands(op)):
-            yield "cells beside the axis that they cut, in narrow values"
+            yield "a value smaller than the input with both an axis and its cells"
 
     def _whole(self, axis: str, matrix: Grouping) -> bool:
         """Whether a pool takes a whole axis, or the rows of each group."""

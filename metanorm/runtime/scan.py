@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
+from metanorm.runtime.padding import padded
 from metanorm.runtime.saving import save, saved
 from metanorm.runtime.tensors import must_decompose
 
@@ -56,8 +56,8 @@ def state_before(states: Tensor, start: Tensor | float, dim: int, reverse: bool 
     start = states.new_tensor(start) if not isinstance(start, Tensor) else start.to(states.dtype)
     first, others = start.expand_as(states.narrow(dim, 0, 1)), states.shape[dim] - 1
     if reverse:
-        return _padded(states, dim, -1, 1, 0.0) + _padded(first, dim, others, 0, 0.0)
-    return _padded(states, dim, 1, -1, 0.0) + _padded(first, dim, 0, others, 0.0)
+        return padded(states, dim, -1, 1, 0.0) + padded(first, dim, others, 0, 0.0)
+    return padded(states, dim, 1, -1, 0.0) + padded(first, dim, 0, others, 0.0)
 
 
 class _Scan(torch.autograd.Function):
@@ -118,7 +118,7 @@ def _scanned(
     length = x.shape[dim]
     if not must_decompose(x) and not length:
         return x.clone()
-    x = x + _padded(decay.narrow(dim, 0, 1) * start, dim, 0, length - 1, 0.0)
+    x = x + padded(decay.narrow(dim, 0, 1) * start, dim, 0, length - 1, 0.0)
     is_known = isinstance(length, int) and not torch.compiler.is_dynamo_compiling()
     states = (_states if is_known else _states_of_blocks)(x, decay, dim)
     return state_before(states, start, dim) if before else states
@@ -130,15 +130,15 @@ def _states(x: Tensor, decay: Tensor, dim: int) -> Tensor:
     if length < 2:
         return x
     if length % 2:
-        x = _padded(x, dim, 0, 1, 0.0)
-        decay = decay if is_constant else _padded(decay, dim, 0, 1, 1.0)
+        x = padded(x, dim, 0, 1, 0.0)
+        decay = decay if is_constant else padded(decay, dim, 0, 1, 1.0)
     even_x, odd_x = torch.unflatten(x, dim, ((length + 1) // 2, 2)).unbind(dim + 1)
     even_decay, odd_decay = decay, decay
     if not is_constant:
         even_decay, odd_decay = torch.unflatten(decay, dim, ((length + 1) // 2, 2)).unbind(dim + 1)
     pairs = torch.addcmul(odd_x, odd_decay, even_x)
     after_pairs = _states(pairs, even_decay * odd_decay, dim)
-    between = torch.addcmul(even_x, even_decay, _padded(after_pairs, dim, 1, -1, 0.0))
+    between = torch.addcmul(even_x, even_decay, padded(after_pairs, dim, 1, -1, 0.0))
     states = torch.stack([between, after_pairs], dim + 1).flatten(dim, dim + 1)
     return states.narrow(dim, 0, length)
 
@@ -149,17 +149,17 @@ def _states_of_blocks(x: Tensor, decay: Tensor, dim: int) -> Tensor:
     length, is_constant = x.shape[dim], decay.shape[dim] == 1
     count = (length + BLOCK - 1) // BLOCK + 1  # never one, which programs would be made for
     missing = count * BLOCK - length
-    blocks = _blocks(_padded(x, dim, 0, missing, 0.0), dim)
+    blocks = _blocks(padded(x, dim, 0, missing, 0.0), dim)
     if is_constant:
         decays = decay.unsqueeze(dim).expand(*decay.shape[:dim], 1, BLOCK, *decay.shape[dim + 1 :])
     else:
-        decays = _blocks(_padded(decay, dim, 0, missing, 1.0), dim)
+        decays = _blocks(padded(decay, dim, 0, missing, 1.0), dim)
     inner, decay_since = dim + 1, decays.cumprod(dim + 1)
     within = _states(blocks, decays, inner)
     ends = _states_by_products(within.select(inner, -1), decay_since.select(inner, -1), dim)
-    begun = _padded(ends, dim, 1, -1, 0.0).unsqueeze(inner)
+    begun = padded(ends, dim, 1, -1, 0.0).unsqueeze(inner)
     states = torch.addcmul(within, decay_since, begun).flatten(dim, inner)
-    return _padded(states, dim, 0, -missing, 0.0)
+    return padded(states, dim, 0, -missing, 0.0)
 
 
 def _blocks(x: Tensor, dim: int) -> Tensor:
@@ -182,8 +182,3 @@ def _states_by_products(x: Tensor, decay: Tensor, dim: int) -> Tensor:
 def _first(x: Tensor, dim: int, reverse: bool) -> Tensor:
     """The position that a scan begins with."""
     return x.narrow(dim, x.shape[dim] - 1 if reverse else 0, 1)
-
-
-def _padded(x: Tensor, dim: int, before: int, behind: int, value: float) -> Tensor:
-    """The tensor with further positions on either side, or less of them."""
-    return pad(x, (0, 0) * (x.dim() - 1 - dim) + (before, behind), value=value)

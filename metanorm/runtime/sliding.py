@@ -17,9 +17,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from metanorm.runtime.doubling import doubled
+from metanorm.runtime.padding import padded, shifted
 from metanorm.runtime.tensors import must_decompose
 from metanorm.runtime.weighing import over
 
@@ -123,7 +123,7 @@ def _running_moments(x: Tensor, weight: Tensor, dim: int) -> RunningMoments:
     """Welford's recurrence (1962), from running means; all of its terms are positive."""
     total = weight.cumsum(dim)
     mean = over((weight * x).cumsum(dim), total)
-    total_before, mean_before = _shifted(total, dim), _shifted(mean, dim)
+    total_before, mean_before = shifted(total, dim), shifted(mean, dim)
     steps = over(weight * total_before, total) * (x - mean_before).square()
     return RunningMoments(total, mean, steps.cumsum(dim))
 
@@ -140,20 +140,10 @@ def _halves(
     blocks = -(-length // width) + 1
     padded_x = padded(x, dim, back, blocks * width - length - back, beyond)
     blocked = torch.unflatten(padded_x, dim, (blocks, width))
-    return blocked.narrow(dim, 0, blocks - 1), _shifted(
+    return blocked.narrow(dim, 0, blocks - 1), shifted(
         blocked.narrow(dim, 1, blocks - 1), dim + 1, beyond
     )
 
 
 def _flatten_blocks(blocks: Tensor, dim: int, length: int) -> Tensor:
     return blocks.flatten(dim, dim + 1).narrow(dim, 0, length)
-
-
-def _shifted(x: Tensor, dim: int, first: float = 0.0) -> Tensor:
-    """The tensor shifted by one position, with `first` in front."""
-    return padded(x, dim, 1, 0, first).narrow(dim, 0, x.shape[dim])
-
-
-def padded(x: Tensor, dim: int, before: int, behind: int, value: float = 0.0) -> Tensor:
-    """The tensor padded with a value, by `before` and `behind` positions."""
-    return pad(x, (0, 0) * (x.dim() - 1 - dim) + (before, behind), value=value)

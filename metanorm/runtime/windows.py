@@ -9,10 +9,10 @@ from torch import Tensor
 
 from metanorm.runtime.extremes import Slide, shared_largest
 from metanorm.runtime.overlapping import PoolMatrix
+from metanorm.runtime.padding import padded
 from metanorm.runtime.saving import save, saved
 from metanorm.runtime.sliding import (
     EVERYTHING,
-    padded,
     sliding_max,
     sliding_squares,
     sliding_sum,

@@ -15,13 +15,13 @@ from torch import Tensor
 from metanorm.runtime.doubling import Parts, doubled
 from metanorm.runtime.extremes import Slide, shared_largest
 from metanorm.runtime.groups import Groups
+from metanorm.runtime.padding import padded, shifted
 from metanorm.runtime.sliding import (
     EVERYTHING,
     RunningMoments,
     merged_maxima,
     merged_moments,
     merged_sums,
-    padded,
     squares_about,
 )
 from metanorm.runtime.windows import Window
@@ -116,9 +116,9 @@ class _Cut:
 
     def before(self, pools: Parts) -> Parts:
         """The pools of the position before each, nothing where that is of another segment."""
-        shifted = [_shifted(part, self.dim, e) for part, e in zip(pools, self.empty)]
-        is_same = _shifted(self.labels, self.dim, -1) == self.labels
-        return [torch.where(is_same, part, e) for part, e in zip(shifted, self.empty)]
+        moved = [shifted(part, self.dim, e) for part, e in zip(pools, self.empty)]
+        is_same = shifted(self.labels, self.dim, -1) == self.labels
+        return [torch.where(is_same, part, e) for part, e in zip(moved, self.empty)]
 
     def _whole_past(self, cells: Parts) -> Parts:
         """The pools of each position and all before it, in as many steps for any length."""
@@ -153,8 +153,3 @@ class _Cut:
         is_same = earlier_labels == labels
         kept = [torch.where(is_same, part, e) for part, e in zip(earlier, self.empty)]
         return (*self.merge(kept, later), labels)
-
-
-def _shifted(x: Tensor, dim: int, first: float) -> Tensor:
-    """The tensor moved on by one position, with `first` in front."""
-    return padded(x, dim, 1, 0, first).narrow(dim, 0, x.shape[dim])

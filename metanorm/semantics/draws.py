@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from metanorm.diagnostics.calls import UnknownArgument, WrongArguments
 from metanorm.diagnostics.collector import Collector
@@ -24,21 +24,31 @@ from metanorm.semantics.symbols import CALL
 from metanorm.source import Span
 from metanorm.syntax import ast
 
-# For each distribution: a condition on its arguments, and the report if it does not hold.
-ARGUMENT_RULES: Mapping[str, tuple[Callable[..., bool], str]] = {
-    "normal": (lambda mean, std: std >= 0, "needs a deviation that is not negative"),
-    "uniform": (lambda low, high: low <= high, "needs the lower bound first"),
-    "bernoulli": (lambda p: 0 <= p <= 1, "needs a probability, from 0 to 1"),
-    "permutation": (lambda: True, ""),
-}
 
-# For each distribution: a draw of it in a call, which hints show.
-EXAMPLES: Mapping[str, str] = {
-    "normal": "normal(0, 1 per N)",
-    "uniform": "uniform(0, 1 per N)",
-    "bernoulli": "bernoulli(0.5 per N)",
-    "permutation": "permutation(per N)",
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """A row. Hints show the example, a draw in a call."""
+
+    example: str
+    is_valid: Callable[..., bool]  # of the arguments
+    requirement: str  # what the report says of arguments that are not valid
+
+
+DISTRIBUTIONS: Mapping[str, Distribution] = {
+    "normal": Distribution(
+        "normal(0, 1 per N)",
+        lambda mean, std: std >= 0,
+        "needs a deviation that is not negative",
+    ),
+    "uniform": Distribution(
+        "uniform(0, 1 per N)", lambda low, high: low <= high, "needs the lower bound first"
+    ),
+    "bernoulli": Distribution(
+        "bernoulli(0.5 per N)", lambda p: 0 <= p <= 1, "needs a probability, from 0 to 1"
+    ),
+    "permutation": Distribution("permutation(per N)", lambda: True, ""),
 }
+assert DISTRIBUTIONS.keys() == DRAWS.keys(), DISTRIBUTIONS.keys() ^ DRAWS.keys()
 
 
 def initial_from_ast(expr: ast.Expr, scope: CallScope, low: Lowering, what: str) -> Init | None:
@@ -106,10 +116,10 @@ def draw_from_ast(
             scalars.append(scalar)
     if len(scalars) < wanted:
         return None
-    is_valid, reason = ARGUMENT_RULES[row.name]
+    distribution = DISTRIBUTIONS[row.name]
     numbers = [s.value for s in scalars if isinstance(s, Const)]
-    if len(numbers) == wanted and not is_valid(*numbers):
-        _report_wrong(call, reason, low)
+    if len(numbers) == wanted and not distribution.is_valid(*numbers):
+        _report_wrong(call, distribution.requirement, low)
         return None
     return Draw(row.name, tuple(scalars))
 
@@ -170,7 +180,7 @@ def _draws_numbers(row: Operation) -> bool:
 def _why_misplaced(call: ast.Call, low: Lowering) -> str:
     """What to do about a draw that cannot stand where it is; empty if it can."""
     name = call.function.name
-    example = EXAMPLES[name]
+    example = DISTRIBUTIONS[name].example
     if low.target == "weight" and DRAWS[name].boolean:
         return "begin with `uniform(0, 1 per O)`, and compare it"
     if low.target not in ("activation", "loss") and DRAWS[name].whole:

@@ -25,6 +25,7 @@ from metanorm.ir.stated import GRAD
 from metanorm.semantics.choices import lower_comparison
 from metanorm.semantics.draws import draw_of_call
 from metanorm.semantics.forms import Forms
+from metanorm.semantics.function_calls import lower_function_call
 from metanorm.semantics.lowering import CallScope, Lowering
 from metanorm.semantics.pools import LoweredPool, PoolLowering
 from metanorm.semantics.scan import BEFORE, is_scan, state_before
@@ -222,7 +223,7 @@ class Expressions:
         if name in STATISTICS and (pools or name not in FUNCTIONS):
             return self.statistic(call)
         if name in FUNCTIONS:
-            return self.forms.function(call)
+            return lower_function_call(call, self)
         is_shared = name in self.scope.let_scopes and name in self.scope.names
         if (name in self.norms or is_shared) and self.call_norm is not None:
             return self._call_norm(call)

@@ -1,8 +1,8 @@
-"""Lowering of calls of elementwise functions, and of forms such as `affine` and `mode`."""
+"""Lowering of forms such as `affine`, `mode` and `softmax`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from metanorm.diagnostics.calls import UnknownArgument, WrongArguments
@@ -12,11 +12,11 @@ from metanorm.diagnostics.syntax import MisplacedPart
 from metanorm.diagnostics.values import WrongKind
 from metanorm.ir.aggregation import Ones
 from metanorm.ir.nodes import AxisMap, Cast, Detach, Dtype, Expand, Mode, Param, Position
-from metanorm.ir.ops import FORMS, FUNCTIONS, Operation, operations
+from metanorm.ir.ops import FORMS, Operation
 from metanorm.ir.program import ParamDecl, Switch
 from metanorm.ir.scalar import Const, Scalar, SizeOf, apply
-from metanorm.semantics.choices import lower_choice
 from metanorm.semantics.dtypes import dtype_from_ast, first_dtype
+from metanorm.semantics.function_calls import wrong_arguments
 from metanorm.semantics.pieces import concat
 from metanorm.semantics.scalars import scalar_from_ast
 from metanorm.semantics.scan import OPTIONS as SCAN_OPTIONS
@@ -35,29 +35,13 @@ class Forms:
         self.expressions = expressions
         self.low = expressions.low
         self.problems = expressions.problems
-        self.table: dict[str, Callable[[ast.Call], Value]] = {
-            "count": self._count,
-            "moments": self.expressions.statistic,
-            "normalize": self.expressions.statistic,
-            "affine": self._affine,
-            "mode": self._mode,
-            "stop": self._detach,
-            "cast": self._cast,
-            "cells": self._cells,
-            "size": self._size,
-            "position": self._position,
-            "softmax": self._axis_map,
-            "sparsestmax": self._axis_map,
-            "concat": self._concat,
-            "scan": self._scan,
-        }
 
     def lower(self, call: ast.Call) -> Value:
         """Lower a form of the operation table."""
         name = call.function.name
-        pooling = ("count", "moments", "normalize", "softmax", "sparsestmax", "concat", "scan")
-        if (call.over is not None) != (name in pooling):
-            self.problems.add(NeedsOver(call.function.span, name, name in pooling))
+        takes_over = FORMS[name].takes_over
+        if (call.over is not None) != takes_over:
+            self.problems.add(NeedsOver(call.function.span, name, takes_over))
             return POISON
         if call.per is not None and name != "affine":
             self._report_wrong(call, FORMS[name], "takes no `per`")
@@ -65,13 +49,12 @@ class Forms:
         if call.dtype is not None and name != "cast":
             self._report_wrong(call, FORMS[name], "takes no dtype")
             return POISON
-        return self.table[name](call)
+        return LOWERINGS[name](self, call)
 
     # ---- arguments
 
     def _report_wrong(self, call: ast.Call, row: Operation, problem: str) -> None:
-        others = tuple(r.usage for r in operations(row.name) if r.usage != row.usage)
-        self.problems.add(WrongArguments(call.span, row.name, row.usage, problem, others))
+        self.problems.add(wrong_arguments(call, row, problem))
 
     def only_argument(self, call: ast.Call) -> Tensor | None:
         """The one argument of a statistic or form, as a number; `None` after a report."""
@@ -85,75 +68,6 @@ class Forms:
             self.problems.add(wrong)
             return None
         return self.expressions.number(call.arguments[0])
-
-    def function(self, call: ast.Call) -> Value:
-        """Lower a call of an elementwise function."""
-        row = FUNCTIONS[call.function.name]
-        if call.over is not None:
-            self.problems.add(NeedsOver(call.over.span, row.name, needs=False))
-            return POISON
-        if call.per is not None or call.dtype is not None:
-            self._report_wrong(call, row, "takes no `per`" if call.per else "takes no dtype")
-            return POISON
-        names = [p.rstrip("?") for p in row.parameters]
-        expr_by_parameter: dict[str, ast.Expr] = dict(zip(names, call.arguments))
-        for keyword in call.keywords:
-            if keyword.labelled and keyword.name in names:
-                hint = f"a named argument is written `{keyword.name} = ...`"
-                self.problems.add(MisplacedPart(keyword.span, f"`{keyword.name}:`", hint))
-                return POISON
-            if keyword.name not in names:
-                parameters = tuple(names)
-                used_names = (*expr_by_parameter, *(k.name for k in call.keywords))
-                problem = UnknownArgument(
-                    keyword.span, keyword.name, row.name, parameters, used_names
-                )
-                self.problems.add(problem)
-                return POISON
-            expr_by_parameter[keyword.name] = keyword.value
-        if len({k.name for k in call.keywords}) < len(call.keywords):
-            return POISON  # reported by the parser
-        total = len(call.arguments) + len(call.keywords)
-        if (
-            total != len(expr_by_parameter)
-            or total < max(row.min_arguments, 1)
-            or total > len(names)
-        ):
-            wanted = (
-                f"{row.min_arguments} to {len(names)}"
-                if row.min_arguments < len(names)
-                else str(row.min_arguments)
-            )
-            plural = "s" if wanted != "1" else ""
-            self._report_wrong(
-                call, row, f"takes {wanted} argument{plural}, and got {total or 'none'}"
-            )
-            return POISON
-        values = {name: self.expressions.number(expr) for name, expr in expr_by_parameter.items()}
-        if any(v is None for v in values.values()):
-            return POISON
-        return self._apply_function(row, {n: v for n, v in values.items() if v is not None}, call)
-
-    def _apply_function(
-        self, row: Operation, value_by_parameter: dict[str, Tensor], call: ast.Call
-    ) -> Value:
-        if row.steps:
-            value = value_by_parameter["x"]
-            for parameter, step in row.steps:
-                if parameter in value_by_parameter:
-                    value = self.low.map(step, value, value_by_parameter[parameter], span=call.span)
-            return value
-        if row.name == "rsqrt":
-            self.low.divisors.append((value_by_parameter["x"].ref, call.arguments[0].span))
-        arguments = [
-            value_by_parameter[p]
-            for p in (p.rstrip("?") for p in row.parameters)
-            if p in value_by_parameter
-        ]
-        if row.name == "where":
-            condition, if_true, if_false = arguments
-            return lower_choice(condition, if_true, if_false, call.span, self.low)
-        return self.low.map(row.name, *arguments, span=call.span)
 
     # ---- forms
 
@@ -398,3 +312,22 @@ class Forms:
         if not scope.is_called and name not in scope.names:
             scope.names.enter(name, Entity("parameter", call.span, tensor, True, warns=False))
         return tensor
+
+
+LOWERINGS: Mapping[str, Callable[[Forms, ast.Call], Value]] = {
+    "count": Forms._count,
+    "moments": lambda forms, call: forms.expressions.statistic(call),
+    "normalize": lambda forms, call: forms.expressions.statistic(call),
+    "affine": Forms._affine,
+    "mode": Forms._mode,
+    "stop": Forms._detach,
+    "cast": Forms._cast,
+    "cells": Forms._cells,
+    "size": Forms._size,
+    "position": Forms._position,
+    "softmax": Forms._axis_map,
+    "sparsestmax": Forms._axis_map,
+    "concat": Forms._concat,
+    "scan": Forms._scan,
+}
+assert LOWERINGS.keys() == FORMS.keys(), LOWERINGS.keys() ^ FORMS.keys()

@@ -9,6 +9,7 @@ from metanorm.diagnostics.statistics import BadOption, CannotTrack
 from metanorm.diagnostics.values import WrongKind
 from metanorm.ir.aggregation import ByIndex, Ones
 from metanorm.ir.nodes import Buffer, Count, Init, Mode, Pool, Ref, Rename
+from metanorm.ir.ops import STATISTICS
 from metanorm.ir.program import BufferDecl, Switch, Update
 from metanorm.ir.scalar import Const, Scalar
 from metanorm.semantics.draws import check_identity, initial_from_ast
@@ -21,8 +22,22 @@ from metanorm.semantics.values import Tensor
 from metanorm.source import Span
 from metanorm.syntax import ast
 
-# Initial values of running statistics other than zero: dividing by a spread of one is harmless.
-INITIAL_VALUES = {"var": 1.0, "std": 1.0, "rms": 1.0, "max": 1.0, "l1": 1.0, "l2": 1.0}
+# What running statistics begin with, in the order of the table of operations. Lengths and spreads
+# begin with one: norms divide by them.
+INITIAL_VALUES = {
+    "sum": 0.0,
+    "mean": 0.0,
+    "var": 1.0,
+    "std": 1.0,
+    "rms": 1.0,
+    "l1": 1.0,
+    "l2": 1.0,
+    "max": 1.0,
+    "min": 0.0,
+    "median": 0.0,
+    "quantile": 0.0,
+}
+assert INITIAL_VALUES.keys() == STATISTICS.keys(), INITIAL_VALUES.keys() ^ STATISTICS.keys()
 FULL_STEP = Const(1.0)  # the momentum of an update whose value is a step already
 
 
@@ -89,7 +104,7 @@ class RunningStatistics:
 
     def _initial_value(self, moment: str, tracked: ast.Tracked, dims: tuple[str, ...]) -> Init:
         """The initial value of a running statistic."""
-        default = Const(INITIAL_VALUES.get(moment, 0.0))
+        default = Const(INITIAL_VALUES[moment])
         if tracked.initial is None:
             return default
         what = "what a running statistic begins with"

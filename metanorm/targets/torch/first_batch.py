@@ -22,7 +22,7 @@ from metanorm.targets.python.pyir import (
     Unary,
 )
 from metanorm.targets.torch.constructor import SELF
-from metanorm.targets.torch.function import FunctionPrinter, PrintedFunction
+from metanorm.targets.torch.function import FunctionPrinter, PrintedFunction, unused_name
 from metanorm.targets.torch.layout import call, integer, method
 from metanorm.targets.torch.segments import Segments, segments_of_call
 from metanorm.targets.torch.signature import Signature
@@ -65,15 +65,10 @@ class FirstBatch:
         names = [p.name for p in printed.function.parameters]
         return tuple(arguments.get(name, Name(f"self.{name}")) for name in names)
 
-    def _free(self, name: str, parameters: Sequence[Parameter]) -> str:
-        while any(parameter.name == name for parameter in parameters):
-            name += "_"
-        return name
-
     def methods(self, parameters: Sequence[Parameter]) -> list[Function]:
         """`begin_`, which takes the arguments of `forward`, and the methods that save the flag."""
         first = parameters[0].name
-        segments = segments_of_call(self.program, lambda name: self._free(name, parameters))
+        segments = segments_of_call(self.program, lambda name: unused_name(name, parameters))
         body: list[Stmt] = [*segments.statements]
         for decl in self.decls:
             printed = self.functions_by_name[decl.name]

@@ -125,7 +125,10 @@ class FunctionPrinter:
         candidates += self._params(program.params)
         candidates += [Parameter(a.name, self.argument_type(a)) for a in program.arguments]
         candidates.append(Parameter("training", "bool"))
-        shape, self.measuring = _free("shape", candidates), _free("measuring", candidates)
+        shape, self.measuring = (
+            unused_name("shape", candidates),
+            unused_name("measuring", candidates),
+        )
         candidates.append(Parameter(self.measuring, "bool"))
         checks = CallChecks(program, "", shape, self.measuring)
         ranks: list[Stmt] = []
@@ -165,8 +168,8 @@ def _returned(program: Program) -> str:
     return "Tensor" if count == 1 else several
 
 
-def _free(name: str, parameters: Sequence[Parameter]) -> str:
-    """A name that no parameter has."""
+def unused_name(name: str, parameters: Sequence[Parameter]) -> str:
+    """A name that no parameter has: this one, or with underscores behind it."""
     while any(parameter.name == name for parameter in parameters):
         name += "_"
     return name

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import get_args
 
-from metanorm.ir.accumulation import ACCUMULATIONS, Accumulation, Part, Rule
+from metanorm.ir.accumulation import ACCUMULATIONS, Accumulation, Finish, Part, Rule
 from metanorm.targets.python.pyir import Expr, Literal
 from metanorm.targets.triton.terms import ZERO, call, infix
 
@@ -60,4 +61,5 @@ def joining_function(row: Accumulation) -> str:
 
 assert all(
     len(row.parts) in JOIN_RULES[row.rule].functions_by_part_count for row in ACCUMULATIONS.values()
-)
+), "a rule joins another number of parts"
+assert {"total", *FINISH_FUNCTIONS} == {*get_args(Finish)}, "a result without a function"

@@ -16,7 +16,7 @@ from metanorm.nest.links import FollowedLink, followed_link
 from metanorm.nest.statements import reach_of
 from metanorm.targets.python.pyir import Assign, Expr, Literal, Name, Stmt, Tuple
 from metanorm.targets.triton.edges import EdgesOfCells
-from metanorm.targets.triton.joining import identity, joined, joined_in_tile
+from metanorm.targets.triton.joining import FINISH_FUNCTIONS, identity, joined, joined_in_tile
 from metanorm.targets.triton.numbers import degree_key, reach_key, width_key, width_of
 from metanorm.targets.triton.scope import ROW, Scope, Sides
 from metanorm.targets.triton.terms import (
@@ -205,10 +205,10 @@ class PoolPrinter:
         count = _sum(sums["weight"]) if "weight" in sums else size
         last = row.parts[-1]
         if row.rule == "add":
-            self._keep(ref, call("arithmetic.over", _sum(sums[last.name]), count))
-            return
-        joined_value = joined_in_tile(last, sums[last.name], Literal(True), Literal(False))
-        self._keep(ref, call("arithmetic.if_weighed", joined_value, count))
+            total = _sum(sums[last.name])
+        else:
+            total = joined_in_tile(last, sums[last.name], Literal(True), Literal(False))
+        self._keep(ref, call(FINISH_FUNCTIONS[row.finish], total, count))
 
     # ---- loops
 
