@@ -296,9 +296,9 @@ class _Eligibility:
                 readable_axes.add(axis)
             case Pool(over=over) if any(not self._whole(axis, m) for axis, m in over):
                 yield from scan_obstacles(op)
-                yield "a pool of values smaller than the input by blocks, a given matrix or another index"
+                yield "a pool of narrow values by blocks, a given matrix or another index"
             case Pool() if op.statistic not in ACCUMULATIONS or op.ddof or op.about:
-                yield f"{op.statistic} of values smaller than the input"
+                yield f"{op.statistic} of narrow values"
             case Pool(over=over):
                 readable_axes |= {leaf for a, _ in over for leaf in self.index.space.leaves(a)}
             case Recurrence(axis=axis):
