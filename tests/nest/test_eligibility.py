@@ -31,7 +31,7 @@ def optimized(text: str) -> Program:
 UNSUPPORTED = {
     "x - mean(x over C: window(3))": "a pool as large as the input",
     "x - mean(x over V: a) - mean(x over V: b)": "groups of two kinds",
-    "x - mean(x over V: a) - mean(mean(x over C) over V: b)": "a narrow pool by blocks, a given",
+    "x - mean(x over V: a) - mean(mean(x over C) over V: b)": "a pool of narrow values by blocks",
     "max(x over C, V: causal within o) + x": "max of the past, which overlaps",
     "x - mean(x over C: chunks(4)) - mean(x over C: blocks(4))": "blocks of several sizes",
     "softmax(x over C)": "a softmax as large as the input",
