@@ -49,6 +49,16 @@ INVERTIBLE = """norm Mine {
   }
 }
 """
+POOLED = """norm Mine {
+  input  x[N, C, T]
+  let    y[N, C] = mean(x over T)
+  output y
+  entry  turned(y[N, C]) {
+    let    z[C, N] = 2 * y
+    output z
+  }
+}
+"""
 # The old text, what becomes what in it, the lines that are printed, and whether they break.
 CHANGES = {
     "nothing": (OLD, {}, [], False),
@@ -105,6 +115,20 @@ CHANGES = {
     "lengths that exclude each other": ("norm Mine { input x[N, C = 3]\n reduce C }\n", {
         "C = 3": "C = 4", "reduce C": "reduce C: blocks(2)"}, [
         "no lengths of axes fit both versions"], True),
+    "the axes of the first output": (POOLED, {"let    y[N, C] = mean(x over T)": (
+        "let    y[N, T] = mean(x over C)")}, [
+        "returns `y` as [N, T] instead of [N, C]"], True),
+    "one more axis of the first output": (POOLED, {"let    y[N, C] = mean(x over T)": (
+        "let    y[N, C, T] = x - mean(x over T)")}, [
+        "returns `y` as [N, C, T] instead of [N, C]"], True),
+    "the order of axes of the first output": (POOLED, {"let    y[N, C]": "let    y[C, N]"}, [
+        "returns the axes of `y` in another order"], True),
+    "the order of axes of a further method": (POOLED, {"let    z[C, N]": "let    z[N, C]"}, [
+        "returns the axes of `z` in another order"], True),
+    "names of axes of the first output": (POOLED, {
+        "x[N, C, T]": "x[M, D, L]", "let    y[N, C] = mean(x over T)": (
+        "let    y[M, D] = mean(x over L)"), "y[N, C]) {": "y[M, D]) {",
+        "z[C, N]": "z[D, M]"}, [], False),
     "a gradient that stops": (EQUATIONS, {"x * a + b": "stop(x) * a + b"}, [
         "the gradient of `x` differs by up to"], True),
 }  # fmt: skip

@@ -8,6 +8,7 @@ from metanorm.breaking.change import Change
 from metanorm.ir.dump import init_text
 from metanorm.ir.fingerprint import fingerprint
 from metanorm.ir.initializers import initializers
+from metanorm.ir.outputs import output_dims
 from metanorm.ir.program import Argument, InputDecl, ParamDecl, Program, Switch
 from metanorm.ir.scalar import Const, scalar_text
 from metanorm.passes.pipeline import optimize
@@ -21,12 +22,7 @@ def interface_changes(old: Program, new: Program) -> Iterator[Change]:
     yield from _state_changes(old, new)
     yield from _constructor_changes(old, new)
     yield from _inputs_changes(old, new)
-    if (before := _names(old.outputs)) != (after := _names(new.outputs)):
-        yield Change(name, "outputs", f"returns {_quoted(after)} instead of {_quoted(before)}")
-    elif old.output_dims != new.output_dims:
-        yield Change(name, "outputs", "returns axes in another order")
-    if old.output_dtypes != new.output_dtypes:
-        yield Change(name, "outputs", "returns other dtypes")
+    yield from _outputs_changes(old, new)
     yield from _entry_changes(old, new)
 
 
@@ -39,10 +35,7 @@ def _entry_changes(old: Program, new: Program) -> Iterator[Change]:
         yield Change(new.name, "entries", f"the method `{method}` is new", breaks=False)
     for method in (method for method in before if method in after):
         yield from _inputs_changes(before[method], after[method])
-        names = [_names(entries[method].outputs) for entries in (before, after)]
-        if names[0] != names[1]:
-            text = f"returns {_quoted(names[1])} instead of {_quoted(names[0])}"
-            yield Change(after[method].name, "outputs", text)
+        yield from _outputs_changes(before[method], after[method])
 
 
 # ---- the state dict
@@ -187,6 +180,38 @@ def _changed_default(norm: str, name: str, before: object, after: object) -> Cha
 
 
 # ---- calls
+
+
+def _outputs_changes(old: Program, new: Program) -> Iterator[Change]:
+    """The changes of what a call returns: names, dimensions and dtypes."""
+    before, after = _names(old.outputs), _names(new.outputs)
+    if before != after:
+        text = f"returns {_quoted(after)} instead of {_quoted(before)}"
+        yield Change(new.name, "outputs", text)
+        return
+    new_names = _new_names(old, new)
+    shaped_alike = {old.outputs[0][0]} if old.keeps_shape and new.keeps_shape else set()
+    for (name, ref), (_, new_ref) in zip(old.outputs, new.outputs):
+        was = [new_names.get(dim, dim) for dim in output_dims(old, name, ref)]
+        dims = [*output_dims(new, name, new_ref)]
+        if was == dims or name in shaped_alike:
+            continue
+        text = f"returns `{name}` as [{', '.join(dims)}] instead of [{', '.join(was)}]"
+        if sorted(was) == sorted(dims):
+            text = f"returns the axes of `{name}` in another order"
+        yield Change(new.name, "outputs", text)
+    if old.output_dtypes != new.output_dtypes:
+        yield Change(new.name, "outputs", "returns other dtypes")
+
+
+def _new_names(old: Program, new: Program) -> dict[str, str]:
+    """The new name of each axis of an input, a parameter or a buffer."""
+    declared = {decl.name: decl.dims for decl in new.declarations}
+    return {
+        before: after
+        for decl in old.declarations
+        for before, after in zip(decl.dims, declared.get(decl.name, ()))
+    }
 
 
 def _inputs_changes(old: Program, new: Program) -> Iterator[Change]:

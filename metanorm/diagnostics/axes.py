@@ -141,12 +141,13 @@ class UnknownAxis(Problem):
 @problem("MN0305")
 @dataclass(frozen=True)
 class OutputAxes(Problem):
-    """The output does not have the axes of the input.
+    """The output does not have the axes of the input, and no `let` says that others are meant.
 
     ### What it means
 
-    A normalizer gives a tensor of the input's shape; a loss gives a single number. Further outputs
-    may have any axes.
+    A normalizer gives a tensor of the input's shape; a loss gives a single number. A norm for
+    activations whose first output has other axes says which, in a `let`, so that an axis that was
+    forgotten is told from one that is meant. Further outputs may have any axes.
 
     ### Example
 
@@ -159,13 +160,20 @@ class OutputAxes(Problem):
 
     ### Fix
 
-    Combine the value with the input, or return it as a further output: `output x - m, m`.
+    Combine the value with the input, or return it as a further output: `output x - m, m`. Or say
+    its axes, which are the dimensions of the result, in this order.
 
     ```norm
     norm Centred {
       input  x[N, C]
       let    m = mean(x over C)
       output x - m, m
+    }
+
+    norm Scores {
+      input  q[N, T, D], k[N, S, D]
+      let    scores[N, T, S] = sum(q * k over D)
+      output scores
     }
     ```
     """
@@ -174,19 +182,19 @@ class OutputAxes(Problem):
     expected: tuple[str, ...]
     actual: tuple[str, ...]
     declared: Span
-    is_loss: bool = False
+    target: str = "activation"
 
     def message(self) -> str:
         plural = "es" if len(self.actual) > 1 else "is"
         actual = f"the ax{plural} {listing(self.actual)}" if self.actual else "no axes"
-        if self.is_loss:
+        if self.target == "loss":
             return f"the output of a loss is a single number, but this has {actual}"
         return f"the output has {actual}, the input has {listing(self.expected)}"
 
     def label(self) -> str:
         missing = [axis for axis in self.expected if axis not in self.actual]
         surplus = [axis for axis in self.actual if axis not in self.expected]
-        if self.is_loss:
+        if self.target == "loss":
             return f"not pooled over {listing(surplus)}"
         if missing:
             return f"{listing(missing)} {'is' if len(missing) == 1 else 'are'} missing"
@@ -196,12 +204,17 @@ class OutputAxes(Problem):
         return (Label(span=self.declared, text="the input"),)
 
     def helps(self) -> tuple[str, ...]:
-        if self.is_loss:
+        if self.target == "loss":
             return ("pool what is left, for example with `mean(... over C)`",)
         surplus = [axis for axis in self.actual if axis not in self.expected]
-        if surplus:
-            return (f"pool it away, for example with `mean(... over {surplus[0]})`",)
-        return ("further outputs may have other axes: `output y, mean`",)
+        pooled = f"pool it away, for example with `mean(... over {surplus[0]})`" if surplus else ""
+        if self.target != "activation":
+            return (pooled or "what such a norm returns takes the place of its first input",)
+        if not self.actual:
+            hint = "a single number is what a norm `for loss` returns, or a further output"
+            return (f"{hint}: `output y, total`",)
+        meant = f"if these are meant, say so: `let y[{', '.join(self.actual)}] = ...`, `output y`"
+        return (pooled, meant) if pooled else (meant, "further outputs may have any: `output y, m`")
 
 
 @problem("MN0306")

@@ -294,7 +294,8 @@ class Program:
     @property
     def keeps_shape(self) -> bool:
         """Whether the first output has the shape of the first input."""
-        return self.target not in ("loss", "initial", "backward", "sweep")
+        is_whole = self.target not in ("loss", "initial", "backward", "sweep")
+        return is_whole and all(name != self.outputs[0][0] for name, _ in self.output_dims)
 
     @property
     def state(self) -> tuple[ParamDecl | BufferDecl, ...]:

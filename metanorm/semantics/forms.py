@@ -108,8 +108,8 @@ class Forms:
         return self.low.emit(Cast(value.ref, to), call.span)
 
     def _cells(self, call: ast.Call) -> Value:
-        """Report `cells` anywhere but around a further output, which does not come here."""
-        hint = "it is how a further output is returned: `output y, m = cells(m)`"
+        """Report `cells` anywhere but around an output, which does not come here."""
+        hint = "it is how an output of a norm for activations is returned: `output y, m = cells(m)`"
         self.problems.add(MisplacedPart(call.function.span, "`cells`", hint))
         return POISON
 

@@ -228,14 +228,13 @@ class _Norm:
             if name in seen:
                 self.problems.add(DuplicateName(other.span, name, seen[name]))
             seen[name] = other.span
-        if actual == expected:
+        if actual == expected or (target == "activation" and output[0].is_sized):
             return True
         input_span = self.low.table.input_span
         assert input_span is not None
         shown_expected = tuple(self.low.table.shown(a) for a in expected)
         shown_actual = tuple(self.low.table.shown(a) for a in actual)
-        is_loss = target == "loss"
-        problem = OutputAxes(item.value.span, shown_expected, shown_actual, input_span, is_loss)
+        problem = OutputAxes(item.value.span, shown_expected, shown_actual, input_span, target)
         self.problems.add(problem)
         return False
 
@@ -274,9 +273,16 @@ class _Norm:
             outputs=tuple((o.name, o.tensor.ref) for o in output),
             updates=tuple(self.low.updates),
             checks=self._checks(),
-            output_dims=tuple((o.name, o.dims) for o in output[1:] if o.dims),
+            output_dims=self._output_dims(output),
             output_dtypes=tuple((o.name, o.dtype) for o in output if o.dtype is not None),
         )
+
+    def _output_dims(self, output: list[NormOutput]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """The dimensions of the outputs, without those of a first one that is shaped as the first
+        input is."""
+        first, input_dims = output[0], self.low.inputs[0].dims
+        others = output[1:] if first.dims == input_dims else output
+        return tuple((o.name, o.dims) for o in others if o.dims)
 
     def _flags(self) -> Iterator[Argument]:
         """What hyperparameters that are strings are compared for, as of their defaults."""

@@ -18,14 +18,16 @@ from metanorm.syntax import ast
 class NormOutput(NamedTuple):
     """An output: its name, its value, its item in the spec, its axes in order, and its dtype.
 
-    The dtype is `None` for that of the first input.
+    The dtype is `None` for that of the first input. `is_sized` says whether the spec says its axes,
+    with a `let` that has some, or as one row for each cell.
     """
 
     name: str
     tensor: Tensor
     item: ast.OutputItem
     dims: tuple[str, ...]
-    dtype: Dtype | None = None
+    dtype: Dtype | None
+    is_sized: bool
 
 
 class OutputLowering:
@@ -48,15 +50,20 @@ class OutputLowering:
         if len(lowered) != len(statement.items):
             return None
         orders = OutputOrders(self.low)
-        return [
-            NormOutput(name, tensor, item, self._dims(item, tensor, orders), dtype)
-            for item, tensor, name, dtype in lowered
-        ]
+        outputs: list[NormOutput] = []
+        for item, tensor, name, dtype in lowered:
+            declared = self._declared_axes(item)
+            is_sized = bool(declared or in_cells(item) or tensor.ref in self.low.written_axes)
+            dims = self._dims(item, tensor, declared or orders.of(tensor.ref))
+            if not outputs and not self._may_differ(item, declared):
+                dims = self._dims_of_input(tensor) or dims
+            outputs.append(NormOutput(name, tensor, item, dims, dtype, is_sized))
+        return outputs
 
     def _value(self, item: ast.OutputItem, position: int) -> Tensor | None:
         """The value of an output; `None` after a report."""
         call = in_cells(item)
-        if call is None or position == 0:  # a form, which is reported wherever it stands
+        if call is None or (position == 0 and self.low.target != "activation"):
             value = self.expressions.value(item.value)
             return (
                 None if isinstance(value, Poison) else self.expressions.as_number(value, item.value)
@@ -83,12 +90,29 @@ class OutputLowering:
             dtype = Dtype(name)
         return dtype if dtype != first_dtype(self.low) else None
 
-    def _dims(self, item: ast.OutputItem, tensor: Tensor, orders: OutputOrders) -> tuple[str, ...]:
-        """The dimensions of an output in the order in which it is returned."""
-        space, value = self.low.table.space, _returned(item)
+    def _declared_axes(self, item: ast.OutputItem) -> tuple[str, ...]:
+        """The axes of the `let` that an output returns; empty if that has none."""
+        value = _returned(item)
         name = value.name if isinstance(value, ast.Name) else ""
         entity = self.scope.names.find(name) if name in self.scope.names else None
-        order = entity.axes if entity is not None and entity.axes else orders.of(tensor.ref)
+        return entity.axes if entity is not None else ()
+
+    def _may_differ(self, item: ast.OutputItem, declared: tuple[str, ...]) -> bool:
+        """Whether the first output may have the axes of the first input in another way."""
+        return self.low.target == "activation" and bool(declared or in_cells(item))
+
+    def _dims_of_input(self, tensor: Tensor) -> tuple[str, ...]:
+        """The dimensions of the first input, if a value has its axes; else empty."""
+        space, first = self.low.table.space, self.low.inputs[:1]
+        dims = first[0].dims if first else ()
+        axes = {space.base(axis) for axis in tensor.type.axes}
+        return dims if axes == {leaf for dim in dims for leaf in space.leaves(dim)} else ()
+
+    def _dims(
+        self, item: ast.OutputItem, tensor: Tensor, order: tuple[str, ...]
+    ) -> tuple[str, ...]:
+        """The dimensions of an output whose axes, without cells, are returned in this order."""
+        space = self.low.table.space
         if in_cells(item) is not None:
             cells = {space.base(axis): axis for axis in tensor.type.axes}
             order = tuple(cells[axis] for axis in order)

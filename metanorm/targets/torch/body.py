@@ -158,7 +158,8 @@ class Body:
         They are printed a second time, for calls whose first input has no elements.
         """
         outputs = dict(outputs_without_first_input(self.ctx.program))
-        outputs.pop(self.ctx.program.outputs[0][0], None)
+        if self.ctx.program.keeps_shape or self.ctx.program.target == "loss":
+            outputs.pop(self.ctx.program.outputs[0][0], None)
         if not outputs:
             return IndependentOutputs()
         independent = Body(self.ctx.program, self.used_names, self.result, self.filled)

@@ -204,11 +204,11 @@ def _shapes(program: Program, space: Space, equations: ast.Norm) -> list[str]:
         grouped.setdefault((shape, name if name in notes else ""), []).append(name)
     for (shape, _), names in grouped.items():
         add(", ".join(names), shape, notes.get(names[0], ""))
-    first = _shown(program.inputs[0].dims, space)
     dtypes = {name: _dtype(dtype) for name, dtype in program.output_dtypes}
     if len(program.outputs) == 1:
-        dtype = dtypes.get(program.outputs[0][0], "")
-        shape = first if program.keeps_shape else "a single number"
+        ((name, ref),) = program.outputs
+        dtype = dtypes.get(name, "")
+        shape = _shown_output(output_dims(program, name, ref), program) or "a single number"
         add("result", f"{shape}{dtype}", "".join(equations.notes_on_outputs))
         return lines
     for (name, ref), note in zip(program.outputs, equations.notes_on_outputs):

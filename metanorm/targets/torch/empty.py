@@ -34,19 +34,22 @@ def empty_input_guard(context: Context, result: str, independent: IndependentOut
     gradient_sources = [i.name for i in program.given_inputs[1:] if i.sort in DIFFERENTIABLE]
     gradient_sources += [p.name for p in program.params]
     sources = Tuple(tuple(map(Name, gradient_sources)))
-    first: Expr = call("runtime.no_elements", x, sources)
-    if not program.keeps_shape:
-        first = method(first, "sum")
-    name = program.outputs[0][0]
-    results = {name: method(first, "to", context.dtype_of(name))}
     checks = CallChecks(program, owner="")
     checks.shapes()  # which finds out where lengths can be read
-    for name, ref in program.outputs[1:]:
-        if name not in independent.outputs:
+    results: dict[str, Expr] = {}
+    for name, ref in program.outputs:
+        is_first = name == program.outputs[0][0]
+        if program.target == "loss" and is_first:
+            zeros = method(call("runtime.no_elements", x, sources), "sum")
+        elif program.keeps_shape and is_first:
+            zeros = call("runtime.no_elements", x, sources)
+        elif name not in independent.outputs:
             shape = checks.shape(output_dims(program, name, ref))
             zeros = call("runtime.no_elements", x, sources, shape)
-            results[name] = method(zeros, "to", context.dtype_of(name))
-    if len(program.outputs) == 1:
+        else:
+            continue
+        results[name] = method(zeros, "to", context.dtype_of(name))
+    if len(program.outputs) == 1 and results:
         return If(empty, (Return(results.popitem()[1]),))
     before: list[Stmt] = []
     if independent.statements:  # they may split the input
@@ -54,5 +57,6 @@ def empty_input_guard(context: Context, result: str, independent: IndependentOut
             results[name] = Name(context.local(name))
             before.append(Assign((results[name],), expr))
     exprs = {**results, **independent.outputs}
-    returned = Return(call(result, *(exprs[name] for name, _ in program.outputs)))
+    values = [exprs[name] for name, _ in program.outputs]
+    returned = Return(call(result, *values) if len(values) > 1 else values[0])
     return If(empty, (*before, *independent.statements, returned))
