@@ -59,6 +59,15 @@ POOLED = """norm Mine {
   }
 }
 """
+CALLING = """norm Added {
+  input  a[N, C], s[N, C] = 1, h[N, C] = 0
+  output a + h + s
+}
+norm Mine {
+  input  x[N, C], s[N, C]
+  output Added(x, s)
+}
+"""
 # The old text, what becomes what in it, the lines that are printed, and whether they break.
 CHANGES = {
     "nothing": (OLD, {}, [], False),
@@ -129,6 +138,11 @@ CHANGES = {
         "x[N, C, T]": "x[M, D, L]", "let    y[N, C] = mean(x over T)": (
         "let    y[M, D] = mean(x over L)"), "y[N, C]) {": "y[M, D]) {",
         "z[C, N]": "z[D, M]"}, [], False),
+    "an input that a call gives by name": (CALLING, {
+        "Added(x, s)": "Added(s = s, a = x)"}, [], False),
+    "an input of a called norm": (CALLING, {"h[N, C] = 0\n  output a + h": (
+        "g[N, C] = 0\n  output a + g")}, [
+        "the input `h` is gone", "the input `g` is new (breaks nothing)"], True),
     "a gradient that stops": (EQUATIONS, {"x * a + b": "stop(x) * a + b"}, [
         "the gradient of `x` differs by up to"], True),
 }  # fmt: skip

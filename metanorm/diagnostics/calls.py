@@ -19,7 +19,7 @@ class WrongArguments(Problem):
     ### What it means
 
     `metanorm explain NAME` shows how an operation is called; a norm is called with its inputs,
-    in order, and hyperparameters by name.
+    in order or by name, and hyperparameters by name.
 
     ### Example
 
@@ -63,7 +63,8 @@ class UnknownArgument(Problem):
     ### What it means
 
     Functions have few named arguments (`clamp(x, max = 1)`); norms are given hyperparameters by
-    name, and `affine = false` or `track = false` turns the switches of a called norm off.
+    name, inputs in order or by name, and `affine = false` or `track = false` turns the switches of
+    a called norm off.
 
     ### Example
 

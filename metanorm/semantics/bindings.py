@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from metanorm.diagnostics.calls import CallMismatch, WrongArguments
+from metanorm.diagnostics.syntax import GivenTwice
 from metanorm.ir.scalar import Const, SizeOf
 from metanorm.semantics.lowering import CallScope, Lowering
 from metanorm.semantics.matching import Matching
@@ -24,6 +25,15 @@ def inputs_of(norm: ast.Norm) -> list[ast.InputItem]:
     return [item for statement in inputs for item in statement.items]
 
 
+def named_inputs(call: ast.Call, norm: ast.Norm) -> dict[str, ast.Keyword]:
+    """What a call gives for inputs of a norm by name. A name that an axis has, too, is the axis."""
+    items = inputs_of(norm)
+    axes = {dim.axis.name for item in items for dim in item.dims}
+    names = {item.name.name for item in items} - axes
+    keywords = (k for k in call.keywords if k.name in names and not k.labelled)
+    return {keyword.name: keyword for keyword in keywords}
+
+
 class Bindings:
     """Binds the inputs of one call. `caller` is the norm that calls, `callee` the one called."""
 
@@ -37,21 +47,30 @@ class Bindings:
         assert callee.axes is not None
         self.axes = callee.axes
 
-    def bind(self, arguments: list[Value]) -> bool:
-        """Bind all inputs; false after a report."""
-        if not self._check_count(arguments) or not self._bind_named_axes():
+    def bind(self, arguments: list[Value], named: Mapping[str, Value]) -> bool:
+        """Bind all inputs, given in order and by name; false after a report."""
+        if not self._check_count(arguments, named) or not self._bind_named_axes():
             return False
-        for item, argument in zip(self.items, arguments):
-            if not self._bind(item, argument):
+        given = dict(zip((item.name.name for item in self.items), arguments))
+        for name in named:
+            if name in given:
+                keyword = named_inputs(self.call, self.callee.norm)[name]
+                self.problems.add(GivenTwice(keyword.span, name))
                 return False
-        for item in self.items[len(arguments) :]:
-            if not self._bind_default(item):
+        given.update(named)
+        for item in self.items:
+            if item.name.name in given and not self._bind(item, given[item.name.name]):
+                return False
+        for item in self.items:
+            if item.name.name not in given and not self._bind_default(item):
                 return False
         return self._bind_splits()
 
-    def _check_count(self, arguments: list[Value]) -> bool:
+    def _check_count(self, arguments: list[Value], named: Mapping[str, Value]) -> bool:
         optional = [i for i in self.items if i.default is not None or _is_optional(i)]
         required = len(self.items) - len(optional)
+        if named and len(arguments) <= len(self.items):
+            return True  # `_bind_default` names what is missing
         if required <= len(arguments) <= len(self.items):
             return True
         name = self.callee.norm.name.name

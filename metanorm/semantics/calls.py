@@ -10,7 +10,7 @@ from metanorm.diagnostics.structure import Recursion
 from metanorm.diagnostics.suggest import listing
 from metanorm.diagnostics.values import WrongKind
 from metanorm.ir.scalar import Const, Hyper, Scalar
-from metanorm.semantics.bindings import Bindings, inputs_of
+from metanorm.semantics.bindings import Bindings, inputs_of, named_inputs
 from metanorm.semantics.kept_state import keeps_state, kept_by, tracked_in
 from metanorm.semantics.lowering import CallableNorm, CallScope, Lowering
 from metanorm.semantics.names_in_ast import nodes_in
@@ -77,7 +77,9 @@ class Calls:
             if first_call.failed:
                 return POISON
         arguments = [self._argument(statements, a) for a in call.arguments]
-        if norm is None or any(isinstance(a, Poison) for a in arguments):
+        keywords = named_inputs(call, norm) if norm is not None else {}
+        named = {n: self._argument(statements, k.value) for n, k in keywords.items()}
+        if norm is None or any(isinstance(a, Poison) for a in (*arguments, *named.values())):
             return POISON  # reported where it went wrong
         if any(isinstance(statement, ast.Backward) for statement in norm.statements):
             reason = "it states its backward pass, which is that of a whole module"
@@ -87,7 +89,7 @@ class Calls:
         callee = self._callee(call, caller, norm, first_call, callee_norms)
         if first_call is not None and not self._check_sharing(call, first_call):
             return POISON
-        return self._inlined(call, caller, callee, arguments)
+        return self._inlined(call, caller, callee, arguments, named)
 
     def _callee(
         self,
@@ -121,11 +123,12 @@ class Calls:
         caller: CallScope,
         callee: CallScope,
         arguments: list[Value],
+        named: Mapping[str, Value],
     ) -> Value:
         """The output of a called norm, lowered in its scope."""
         bindings = Bindings(self.low, call, caller, callee)
         axes = bindings.input_axes()
-        if not self._bind_hypers(call, caller, callee, axes) or not bindings.bind(arguments):
+        if not self._bind_hypers(call, caller, callee, axes) or not bindings.bind(arguments, named):
             return POISON
         if caller.fixed_switches.get("track") is False:  # a norm keeps what those it calls keep
             callee.fixed_switches["track"] = False
@@ -187,13 +190,14 @@ class Calls:
         decided = (*hypers, *SWITCHES, *_switches_of(first_call.norm))
         dims = (dim for item in inputs_of(first_call.norm) for dim in item.dims)
         axes = tuple(dict.fromkeys(dim.axis.name for dim in dims))
+        inputs = named_inputs(call, first_call.norm)
         for keyword in call.keywords:
             if keyword.name in decided:
                 reason = f"`{keyword.name}` was decided where it was called first"
                 hint = f"give it there, or call another `{name}(...)`"
                 self.problems.add(CallMismatch(keyword.span, name, reason, hint=hint))
                 return False
-            if keyword.name not in axes or keyword.labelled:
+            if keyword.labelled or keyword.name not in (*axes, *inputs):
                 self._report_unknown(keyword, first_call.norm, axes, call)
                 return False
         return True
@@ -201,15 +205,16 @@ class Calls:
     def _report_unknown(
         self, keyword: ast.Keyword, norm: ast.Norm, arguments: Iterable[str], call: ast.Call
     ) -> None:
-        """Report an argument by a name that is neither an axis nor a hyperparameter."""
+        """Report an argument by a name that is no input, no axis and no hyperparameter."""
         name, inputs = norm.name.name, [item.name.name for item in inputs_of(norm)]
-        if keyword.name in inputs:
-            reason = f"`{keyword.name}` is an input, and inputs have no names in a call"
-            hint = f"they stand in the order of their declaration: `{name}({', '.join(inputs)})`"
+        used = (*inputs[: len(call.arguments)], *(k.name for k in call.keywords))
+        known = tuple(dict.fromkeys((*inputs, *arguments)))
+        if keyword.labelled and keyword.name in known:
+            reason = f"`{keyword.name}` stands before a colon"
+            hint = f"an argument stands before an equals sign: `{keyword.name} = ...`"
             self.problems.add(CallMismatch(keyword.span, name, reason, hint=hint))
             return
-        used = tuple(k.name for k in call.keywords)
-        self.problems.add(UnknownArgument(keyword.span, keyword.name, name, tuple(arguments), used))
+        self.problems.add(UnknownArgument(keyword.span, keyword.name, name, known, used))
 
     def _report_recursion(self, name: str, caller: CallScope, span: Span) -> None:
         """Report a circle of calls. It begins with the same norm each time, so it is one report."""
@@ -257,6 +262,7 @@ class Calls:
         declared = {h.name.name: h for h in callee.norm.hypers}
         keywords = {k.name: k for k in call.keywords}
         switches = (*SWITCHES, *_switches_of(callee.norm))
+        inputs = named_inputs(call, callee.norm)
         ok = True
         for name, keyword in keywords.items():
             if name in switches and name not in declared:
@@ -268,7 +274,7 @@ class Calls:
                     ok = False
                     continue
                 callee.fixed_switches[name] = value.name == "true"
-            elif name in axes and name not in declared and not keyword.labelled:
+            elif name in (*axes, *inputs) and name not in declared and not keyword.labelled:
                 continue
             elif name not in declared or keyword.labelled:
                 self._report_unknown(keyword, callee.norm, (*declared, *axes, *switches), call)

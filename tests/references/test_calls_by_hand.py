@@ -69,6 +69,47 @@ def all_outputs(x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
 
 @references(
     """
+    norm Four { input x[N, C, T], keep: mask[N, T] = true, trust[N, T] = -2, other[N, C, T] = x
+      output mean(x over T where keep) * trust + other }
+    norm ByName { input x[N, C, T], keep: mask[N, T], t[T, N], h[N, C, T]
+      let some = Four(x, other = h, trust = t)
+      let again = some(trust = t, x = 2 * x, keep = keep)
+      output some + 3 * again }
+    """,
+    x=(2, 4, 3),
+    keep=KEEP,
+    t=(3, 2),
+    h=(2, 4, 3),
+)
+def inputs_by_name(x: Tensor, keep: Tensor, t: Tensor, h: Tensor) -> Tensor:
+    def four(x: Tensor, keep: Tensor, other: Tensor) -> Tensor:
+        mean = torch.where(keep[:, None], x, 0).sum(2) / keep.sum(1)[:, None]
+        return mean[..., None] * t.T[:, None] + other
+
+    some = four(x, torch.ones_like(keep), h)
+    return some + 3 * four(2 * x, keep, 2 * x)
+
+
+@references(
+    """
+    norm Grouped { input x[V, C], batch: index[V], w[V] = 1
+      output x - mean(x over V: batch weight w) }
+    norm NamedIndex { input x[V, C], own: index[V], w[V]
+      let a = Grouped(w = w, x = x)
+      output a + Grouped(x, w = w^2, batch = own) }
+    """,
+    x=(5, 3),
+    own=LABEL,
+    w=torch.tensor([1.0, 0.5, 2.0, 0.25, 3.0], dtype=F64),
+)
+def an_index_by_name(x: Tensor, own: Tensor, w: Tensor) -> Tensor:
+    whole = (w[:, None] * x).sum(0) / w.sum()
+    sums = x.new_zeros(3, 4).index_add(0, own, w[:, None] ** 2 * torch.cat([x, x[:, :1] ** 0], 1))
+    return x - whole + x - (sums[:, :3] / sums[:, 3:])[own]
+
+
+@references(
+    """
     norm Masked { input x[N, C, T], keep: mask[N, T] = true, trust[N, T] = -2, other[N, C, T] = x
       output mean(x over T where keep) * trust + other }
     norm LeftOut { input x[N, C, T], keep: mask[N, T]
