@@ -99,6 +99,7 @@ class UnknownAxis(Problem):
     declared: Span | None = None
     can_size: bool = False
     alone: bool = False  # it stands where no group of axes can
+    is_measured: bool = False  # its length or its positions are asked for
 
     def message(self) -> str:
         return f"unknown axis `{self.axis}`"
@@ -120,7 +121,14 @@ class UnknownAxis(Problem):
             return (f"did you mean `{bare[guess]}`?",)
         if self.can_size:
             return (f"to introduce it here, say how long it is: `{self.axis} = 3`",)
-        return ("axes are introduced by `input`",)
+        single = next((name for name in reversed(self.candidates) if name in bare), "")
+        if not self.is_measured or not single or self.axis.startswith("*"):
+            return ("axes are introduced by `input`",)
+        copy = f"[{single} -> {self.axis}]"
+        return (
+            "axes are introduced by `input`, and copies of one by renaming it in a value: "
+            f"`v{copy}`, `position({single}){copy}`",
+        )
 
     def fixes(self) -> tuple[Fix, ...]:
         bare = {name.lstrip("*"): name for name in self.candidates}

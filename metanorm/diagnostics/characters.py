@@ -68,7 +68,8 @@ class UnexpectedCharacter(Problem):
             '"': "a string ends on the line on which it begins",
             "√": "a root is written `sqrt(x)`",
             "∑": "a sum is written `sum(x over C)`",
-            "@": "a contraction is written `sum(a * b over K)`",
+            "@": "a product of matrices is a contraction, `sum(a * b over K)`; an axis that both "
+            "sides keep is renamed in one: `w^T @ w` is `sum(w * w[C -> D] over O)`",
             "²": "a power is written `x^2`",
             "·": "a product is written `a * b`",
             "×": "a product is written `a * b`",

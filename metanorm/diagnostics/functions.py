@@ -75,8 +75,11 @@ NOT_AVAILABLE = {
                     "an axis is split or cut by a statement: `axis C = (G = groups, D)`, "
                     "`axis C = (I = half) + B`"),
     **dict.fromkeys(("fft", "ifft", "rfft"),
-                    "a transform is a contraction with waves of `position(T)`, such as "
-                    "`sum(x * cos(w * position(T)) over T)`"),
+                    "a transform is a contraction with waves of a copy of the axis: `let w = "
+                    "6.283185 * position(T) * position(T)[T -> F] / size(T)`, then "
+                    "`sum(x * cos(w) over T)` and `-sum(x * sin(w) over T)`"),
+    "eye": "an identity matrix is a comparison of positions: "
+           "`where(position(C) == position(C)[C -> D], 1, 0)`",
     "dropout": "what is kept is drawn: `let kept = bernoulli(1 - p per N, C)`",
     "rand": "random numbers say for which positions they are: `uniform(0, 1 per N)`",
     "randn": "random numbers say for which positions they are: `normal(0, 1 per N)`",

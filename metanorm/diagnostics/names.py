@@ -10,6 +10,13 @@ from metanorm.diagnostics.registry import problem
 from metanorm.diagnostics.suggest import did_you_mean, list_available, listing
 from metanorm.source import Span
 
+# Names of values in other languages, and what to write instead.
+FOREIGN_NAMES = {
+    "eye": "as a value, an identity matrix is a comparison of positions: "
+    "`where(position(C) == position(C)[C -> D], 1, 0)`; parameters and buffers begin with `eye`",
+    "pi": "write the number: `3.141592653589793`",
+}
+
 
 @problem("MN0201")
 @dataclass(frozen=True)
@@ -68,6 +75,8 @@ class UnknownName(Problem):
             return ("an entry is a call of its own: return the value, and take it as an input",)
         if self.is_axis:
             return (f"the length of axis `{self.name}` is written `size({self.name})`",)
+        if self.name in FOREIGN_NAMES:
+            return (FOREIGN_NAMES[self.name],)
         if self.usage:
             return (f"as a function it is written `{self.usage}`",)
         guess = did_you_mean(self.name, self.candidates)
@@ -77,7 +86,7 @@ class UnknownName(Problem):
         return list_available(names)
 
     def fixes(self) -> tuple[Fix, ...]:
-        if self.later or self.usage or self.is_of_call:
+        if self.later or self.usage or self.is_of_call or self.name in FOREIGN_NAMES:
             return ()
         if self.is_axis:
             return (

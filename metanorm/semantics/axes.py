@@ -230,20 +230,30 @@ class AxisTable:
 
     # ---- using
 
-    def resolve(self, ref: ast.AxisRef, alone: bool = False) -> tuple[str, ...] | None:
+    def resolve(
+        self, ref: ast.AxisRef, alone: bool = False, is_measured: bool = False
+    ) -> tuple[str, ...] | None:
         """The leaves of an axis; `None` after a report that there is no such axis."""
         if ref.name not in self.declared or self.space[ref.name].variadic != ref.variadic:
-            self.report_unknown(ref, alone=alone)
+            self.report_unknown(ref, alone=alone, is_measured=is_measured)
             return None
         return self.space.leaves(ref.name)
 
-    def report_unknown(self, ref: ast.AxisRef, can_size: bool = False, alone: bool = False) -> None:
+    def report_unknown(
+        self,
+        ref: ast.AxisRef,
+        can_size: bool = False,
+        alone: bool = False,
+        is_measured: bool = False,
+    ) -> None:
         """Report an axis that nothing introduces."""
         if ref.name in self.unsure:
             return
         shown = f"*{ref.name}" if ref.variadic else ref.name
         all_shown, declared = self.all_shown(), self.input_span
-        self.problems.add(UnknownAxis(ref.span, shown, all_shown, declared, can_size, alone))
+        self.problems.add(
+            UnknownAxis(ref.span, shown, all_shown, declared, can_size, alone, is_measured)
+        )
 
     def all_shown(self) -> tuple[str, ...]:
         """The axes as specs write them."""

@@ -305,4 +305,4 @@ class Expressions:
             hint = "write the name of an axis, as in `size(C)` or `size(*S)`"
             self.problems.add(WrongKind(expr.span, "an expression", "an axis", hint))
             return None
-        return self.pools.resolve(build.axis_ref(expr))
+        return self.pools.resolve(build.axis_ref(expr), is_measured=True)

@@ -52,7 +52,11 @@ class PoolLowering:
         self.groupings = GroupingLowering(low, scope)
 
     def resolve(
-        self, ref: ast.AxisRef, quiet: bool = False, alone: bool = False
+        self,
+        ref: ast.AxisRef,
+        quiet: bool = False,
+        alone: bool = False,
+        is_measured: bool = False,
     ) -> tuple[str, ...] | None:
         """The axes of the program that an axis of this norm stands for.
 
@@ -61,7 +65,7 @@ class PoolLowering:
         if quiet and ref.name not in (self.scope.axes or self.low.table.declared):
             return None
         if self.scope.axes is None:
-            return self.low.table.resolve(ref, alone)
+            return self.low.table.resolve(ref, alone, is_measured)
         if ref.name not in self.scope.axes:
             self.low.table.report_unknown(ref)
             return None
