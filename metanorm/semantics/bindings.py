@@ -51,18 +51,19 @@ class Bindings:
         """Bind all inputs, given in order and by name; false after a report."""
         if not self._check_count(arguments, named) or not self._bind_named_axes():
             return False
-        given = dict(zip((item.name.name for item in self.items), arguments))
+        argument_by_name = dict(zip((item.name.name for item in self.items), arguments))
         for name in named:
-            if name in given:
+            if name in argument_by_name:
                 keyword = named_inputs(self.call, self.callee.norm)[name]
                 self.problems.add(GivenTwice(keyword.span, name))
                 return False
-        given.update(named)
+        argument_by_name.update(named)
         for item in self.items:
-            if item.name.name in given and not self._bind(item, given[item.name.name]):
+            argument = argument_by_name.get(item.name.name)
+            if argument is not None and not self._bind(item, argument):
                 return False
         for item in self.items:
-            if item.name.name not in given and not self._bind_default(item):
+            if item.name.name not in argument_by_name and not self._bind_default(item):
                 return False
         return self._bind_splits()
 

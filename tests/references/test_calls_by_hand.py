@@ -94,18 +94,18 @@ def inputs_by_name(x: Tensor, keep: Tensor, t: Tensor, h: Tensor) -> Tensor:
     """
     norm Grouped { input x[V, C], batch: index[V], w[V] = 1
       output x - mean(x over V: batch weight w) }
-    norm NamedIndex { input x[V, C], own: index[V], w[V]
+    norm NamedIndex { input x[V, C], label: index[V], w[V]
       let a = Grouped(w = w, x = x)
-      output a + Grouped(x, w = w^2, batch = own) }
+      output a + Grouped(x, w = w^2, batch = label) }
     """,
     x=(5, 3),
-    own=LABEL,
+    label=LABEL,
     w=torch.tensor([1.0, 0.5, 2.0, 0.25, 3.0], dtype=F64),
 )
-def an_index_by_name(x: Tensor, own: Tensor, w: Tensor) -> Tensor:
+def an_index_by_name(x: Tensor, label: Tensor, w: Tensor) -> Tensor:
     whole = (w[:, None] * x).sum(0) / w.sum()
-    sums = x.new_zeros(3, 4).index_add(0, own, w[:, None] ** 2 * torch.cat([x, x[:, :1] ** 0], 1))
-    return x - whole + x - (sums[:, :3] / sums[:, 3:])[own]
+    sums = x.new_zeros(3, 4).index_add(0, label, w[:, None] ** 2 * torch.cat([x, x[:, :1] ** 0], 1))
+    return x - whole + x - (sums[:, :3] / sums[:, 3:])[label]
 
 
 @references(

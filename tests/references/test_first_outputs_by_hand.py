@@ -75,10 +75,10 @@ def turned(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
 def readout(x: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
     y, skewness = torch.zeros_like(x), x.new_zeros(5, x.shape[1])
     for group in (0, 2, 4):
-        own = torch.eq(batch, group)[:, None]
-        part = x[own[:, 0]]
+        is_member = torch.eq(batch, group)[:, None]
+        part = x[is_member[:, 0]]
         normed = (part - part.mean(0)) / (part.var(0, correction=0) + 1e-5).sqrt()
-        y = y.masked_scatter(own, normed)
+        y = y.masked_scatter(is_member, normed)
         skewness = skewness.index_put((torch.tensor([group]),), normed.pow(3).mean(0)[None])
     return skewness, y
 
