@@ -457,3 +457,22 @@ def test_ada_norm_has_the_mean_that_its_factor_leaves(library: ModuleType) -> No
     """-C k, times (D - 1) / D where the deviation is that of a sample, as in the authors' code."""
     norm = library.AdaNorm(6, k=0.1, scale=2.0, eps=0.0)
     torch.testing.assert_close(norm(draw(3, 6)).mean(1), torch.full((3,), -0.2, dtype=F64))
+
+
+@pytest.mark.parametrize("features, k", [(6, 1), (6, 2), (9, 4), (1, 1)])
+def test_top_k_layer_norm_takes_what_is_beyond_the_k_th_for_it(
+    library: ModuleType, features: int, k: int
+) -> None:
+    """As the authors' code, which writes the k-th value into the places of those beyond it."""
+    norm = library.TopKLayerNorm(features, k=k).double()
+    x = draw(5, features).requires_grad_()
+    largest, smallest = (x.topk(k, largest=side) for side in (True, False))
+    clipped = x
+    for kept in (largest, smallest):
+        clipped = clipped.scatter(1, kept.indices, kept.values[:, -1:].expand(5, k))
+    right = torch.nn.functional.layer_norm(clipped, (features,), norm.weight, norm.bias, norm.eps)
+    y, cotangent = norm(x), draw(5, features)
+    torch.testing.assert_close(y, right)
+    leaves = (x, norm.weight, norm.bias)
+    gradients, wanted = (torch.autograd.grad(z, leaves, cotangent) for z in (y, right))
+    torch.testing.assert_close(gradients, wanted)

@@ -25,6 +25,7 @@ NOT_DERIVABLE = {  # what is torch's to derive
     "NewtonSchulz": "repeat",
     "NorMuon": "repeat",
     "RobustScaler": "order of the values",
+    "TopKLayerNorm": "order of the values",
     "DecorrelatedBatchNorm": "repeat",
     "SwitchableWhitening": "repeat",
     "SwitchableWhiteningAll": "repeat",
