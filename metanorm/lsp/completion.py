@@ -306,11 +306,11 @@ def _values(
         return
     values = cursor.view.values(norm.name.name)
     for name, value in values.items():
-        fits = not roles or value.what in roles
+        fits = not roles or value.role in roles
         if fits and (not sort or value.sort == sort):
             if of_pools and value.sort not in POOL_SORTS:
                 continue
-            yield Item(name, ItemKind.VALUE, f"{value.what} {axes_text(value)}".strip())
+            yield Item(name, ItemKind.VALUE, f"{value.role} {axes_text(value)}".strip())
     if of_pools and not values:
         yield from _pooling_inputs(norm)
     if sort or of_pools:

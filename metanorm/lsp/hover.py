@@ -166,7 +166,7 @@ def _value_markdown(view: View, norm: str, occurrence: Occurrence) -> str:
     title = symbol.name
     if value is not None:
         sort = {"real": "", "bool": ", a condition", "int": ", whole numbers"}
-        description = value.what + sort.get(value.sort, f", {value.sort}")
+        description = value.role + sort.get(value.sort, f", {value.sort}")
         title += axes_text(value)
     statement = _statement_text(view, symbol.name, norm)
     meaning = words.IMPLIED.get(symbol.name, "") if statement is None else ""

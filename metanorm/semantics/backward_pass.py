@@ -57,7 +57,7 @@ class BackwardLowering:
             return None
         start, inputs, updates = len(self.low.body), list(self.low.inputs), self.low.updates
         self.declared = self._declared()
-        before = {name: e.value for name, e in self.scope.names if e.what == "buffer"}
+        before = {name: e.value for name, e in self.scope.names if e.role == "buffer"}
         self.low.updates = []
         arriving = self._arriving(outputs, keyword)
         self._read_buffers_anew()
@@ -102,7 +102,7 @@ class BackwardLowering:
     def _read_buffers_anew(self) -> None:
         """Let names of buffers mean what they hold when the backward pass runs."""
         for name, entity in self.scope.names:
-            if entity.what == "buffer" and isinstance(entity.value, Tensor):
+            if entity.role == "buffer" and isinstance(entity.value, Tensor):
                 op = self.low.ops[entity.value.ref]
                 if isinstance(op, Buffer):
                     self.scope.names.replace(name, self.low.emit(op, entity.span))
@@ -139,8 +139,8 @@ class BackwardLowering:
         entity = self.scope.names.find(name)
         value = self.statements.expressions.number(statement.value)
         decls = {i.name: i for i in self.low.inputs if i.sort == "tensor"}
-        if entity is None or entity.what != "input" or name not in decls:
-            inputs = tuple(n for n, e in self.scope.names if e.what == "input" and n in decls)
+        if entity is None or entity.role != "input" or name not in decls:
+            inputs = tuple(n for n, e in self.scope.names if e.role == "input" and n in decls)
             hint = "those of parameters are derived: a gradient is stated of an input"
             expected = "an input that has a gradient"
             self.statements.report_not_a(statement.name, entity, expected, inputs, hint)

@@ -7,10 +7,11 @@ from metanorm.diagnostics.names import UnknownName
 from metanorm.diagnostics.values import WrongKind
 from metanorm.ir.nodes import DTYPES, Dtype, Input, Param
 from metanorm.semantics.lowering import CallScope, Lowering
-from metanorm.semantics.values import Poison, Tensor
+from metanorm.semantics.values import EntityRole, Poison, Tensor
 from metanorm.syntax import ast
 
-ENTITIES_WITH_DTYPE = ("input", "parameter")  # entities whose dtype a spec can name
+# Entities whose dtype a spec can name.
+ENTITIES_WITH_DTYPE: tuple[EntityRole, ...] = ("input", "parameter")
 
 
 def dtype_from_ast(node: ast.Dtype, scope: CallScope, low: Lowering) -> Dtype | None:
@@ -27,20 +28,20 @@ def dtype_from_ast(node: ast.Dtype, scope: CallScope, low: Lowering) -> Dtype | 
         return None
     entity = scope.names.find(name)
     if entity is None:
-        names_with_dtype = tuple(n for n, e in scope.names if e.what in ENTITIES_WITH_DTYPE)
+        names_with_dtype = tuple(n for n, e in scope.names if e.role in ENTITIES_WITH_DTYPE)
         low.problems.add(UnknownName(node.name.span, name, names_with_dtype))
         return None
     if isinstance(entity.value, Poison):
         return None
     is_tensor = isinstance(entity.value, Tensor) and entity.value.type.kind == "real"
     if (
-        entity.what not in ENTITIES_WITH_DTYPE
+        entity.role not in ENTITIES_WITH_DTYPE
         or not isinstance(entity.value, Tensor)
         or not is_tensor
     ):
         expected = "a tensor with a floating-point dtype"
         hint = "an input or a parameter has one: `like x`; one by its name is written `as float32`"
-        actual = f"the {entity.what} `{name}`"
+        actual = f"the {entity.role} `{name}`"
         low.problems.add(WrongKind(node.name.span, actual, expected, hint))
         return None
     op = low.operation(entity.value)

@@ -19,11 +19,11 @@ from metanorm.ir.related_axes import axes_with_values, with_related
 from metanorm.semantics.axes import Declared
 from metanorm.semantics.lowering import CallScope, Lowering
 from metanorm.semantics.reserved import check_name
-from metanorm.semantics.values import POISON, Entity, PoolOnly, Tensor, Value
+from metanorm.semantics.values import POISON, Entity, EntityRole, PoolOnly, Tensor, Value
 from metanorm.syntax import ast
 
-SHARED = ("parameter", "buffer")  # entities of a norm that its entries read
-OF_CALL = ("input", "value")  # and those of a call of the norm alone
+SHARED: tuple[EntityRole, ...] = ("parameter", "buffer")  # entities of a norm that its entries read
+OF_CALL: tuple[EntityRole, ...] = ("input", "value")  # and those of a call of the norm alone
 
 
 def entries_of(norm: ast.Norm) -> list[ast.Entry]:
@@ -76,11 +76,11 @@ def share_hypers(inner: Lowering, scope: CallScope, outer_scope: CallScope) -> N
     """Let an entry read the hyperparameters of its norm."""
     scope.hypers, scope.hyper_sorts = dict(outer_scope.hypers), dict(outer_scope.hyper_sorts)
     for name, entity in outer_scope.names:
-        if entity.what == "hyperparameter":
+        if entity.role == "hyperparameter":
             value = entity.value
             if isinstance(value, Tensor):
                 value = inner.number(scope.hypers[name], entity.span)
-            scope.names.enter(name, Entity(entity.what, entity.span, value, warns=False))
+            scope.names.enter(name, Entity(entity.role, entity.span, value, warns=False))
 
 
 def share_names(inner: Lowering, scope: CallScope, outer: Lowering, outer_scope: CallScope) -> None:
@@ -89,16 +89,16 @@ def share_names(inner: Lowering, scope: CallScope, outer: Lowering, outer_scope:
     inner.switches = list(outer.switches)
     ops = {let.name: let.op for let in outer.body}
     entities = dict(outer_scope.names)
-    scope.names_of_call = frozenset(n for n, e in entities.items() if e.what in OF_CALL)
+    scope.names_of_call = frozenset(n for n, e in entities.items() if e.role in OF_CALL)
     for name, entity in entities.items():
-        if entity.what not in SHARED:
+        if entity.role not in SHARED:
             continue
         value: Value = entity.value if isinstance(entity.value, PoolOnly) else POISON
         if isinstance(entity.value, Tensor):
             op = ops[entity.value.ref]
             if isinstance(op, (Param, Buffer)):
                 value = inner.emit(op, entity.span, op.name)
-        scope.names.enter(name, Entity(entity.what, entity.span, value, warns=False))
+        scope.names.enter(name, Entity(entity.role, entity.span, value, warns=False))
 
 
 def note_uses(scope: CallScope, outer_scope: CallScope) -> None:

@@ -42,6 +42,7 @@ from metanorm.semantics.reserved import check_name
 from metanorm.semantics.statements import Statements
 from metanorm.semantics.target_checks import check_target
 from metanorm.semantics.values import (
+    EntityRole,
     Moments,
     NameTable,
     PoolOnly,
@@ -57,7 +58,7 @@ TARGETS = (*FOR_WEIGHTS, "loss")
 class NamedValue:
     """What a name of a norm denotes: what introduces it, its axes as written, and its sort."""
 
-    what: str  # "hyperparameter", "input", "parameter", "buffer", "value"
+    role: EntityRole
     axes: tuple[str, ...]
     sort: str  # "real", "bool", "int", "moments", "edges" or "a matrix"
 
@@ -202,13 +203,13 @@ class _Norm:
             match entity.value:
                 case Tensor(_, type):
                     value_by_name[name] = NamedValue(
-                        entity.what, self._shown_axes(type.axes), type.kind
+                        entity.role, self._shown_axes(type.axes), type.kind
                     )
                 case Moments(mean, _):
                     axes = self._shown_axes(mean.type.axes)
-                    value_by_name[name] = NamedValue(entity.what, axes, "moments")
+                    value_by_name[name] = NamedValue(entity.role, axes, "moments")
                 case PoolOnly(what, _, axis):
-                    value_by_name[name] = NamedValue(entity.what, (axis, axis), what)
+                    value_by_name[name] = NamedValue(entity.role, (axis, axis), what)
                 case _:
                     pass
         return value_by_name

@@ -43,8 +43,8 @@ class Loops:
                 check_name(assignment.name, self.problems)
                 temporary.add(name)
                 continue
-            if entity is None or entity.what != "value" or isinstance(entity.value, PoolOnly):
-                value_names = tuple(n for n, e in self.scope.names if e.what == "value")
+            if entity is None or entity.role != "value" or isinstance(entity.value, PoolOnly):
+                value_names = tuple(n for n, e in self.scope.names if e.role == "value")
                 hint = "only values of a `let` change from step to step"
                 self.statements.report_not_a(assignment.name, entity, "a value", value_names, hint)
                 return
@@ -63,7 +63,7 @@ class Loops:
         return any(name in names_in(later.value) for later in body[1:])
 
     def _report_no_carried_value(self, first: ast.Assignment) -> None:
-        value_names = tuple(n for n, e in self.scope.names if e.what == "value")
+        value_names = tuple(n for n, e in self.scope.names if e.role == "value")
         self.problems.add(UnknownName(first.name.span, first.name.name, value_names))
 
     def _loop(

@@ -9,17 +9,17 @@ from metanorm.diagnostics.names import DuplicateName
 from metanorm.ir.momenta import momenta
 from metanorm.ir.program import Argument, Program
 from metanorm.semantics.lowering import CallScope, Lowering
-from metanorm.semantics.values import Entity
+from metanorm.semantics.values import Entity, EntityRole
 from metanorm.source import Span
 from metanorm.syntax import ast
 
 # Entities of a scope that are arguments or attributes of the generated module.
-MODULE_ENTITIES = ("hyperparameter", "input", "parameter", "buffer")
+MODULE_ENTITIES: tuple[EntityRole, ...] = ("hyperparameter", "input", "parameter", "buffer")
 
 
 def report_name_clashes(norm: ast.Norm, scope: CallScope, low: Lowering) -> None:
     """What becomes an argument or an attribute without being written has a name of its own."""
-    entities = {name: e for name, e in scope.names if e.what in MODULE_ENTITIES}
+    entities = {name: e for name, e in scope.names if e.role in MODULE_ENTITIES}
     seen = {name: entity.span for name, entity in entities.items()}
     kept = {buffer.name for buffer in low.buffers}
     seen |= {name: e.span for name, e in scope.names if name in kept}
@@ -35,7 +35,7 @@ def report_momentum_clashes(
     """No tensor has the name that the function behind the norm has for a momentum."""
     entities = dict(scope.names)
     for name in momenta(program).values():
-        if name in entities and entities[name].what in MODULE_ENTITIES[1:]:
+        if name in entities and entities[name].role in MODULE_ENTITIES[1:]:
             what = "the momentum of running statistics"
             problems.add(DuplicateName(norm.name.span, name, entities[name].span, what=what))
 
@@ -57,7 +57,7 @@ def _implied_names(
             what = "segments" if decl.offsets else "groups"
             groups = f"the number of {what} of `{decl.name}`"
             yield f"{decl.name}_size", entities[decl.name].span, groups
-    written = {name for name, e in entities.items() if e.what in ("parameter", "buffer")}
+    written = {name for name, e in entities.items() if e.role in ("parameter", "buffer")}
     named = [(p.name, "a parameter") for p in low.params]
     named += [(b.name, "a buffer") for b in low.buffers]
     for name, what in named:

@@ -55,11 +55,11 @@ class Statements:
     def _update(self, statement: ast.Update) -> None:
         entity = self.scope.names.find(statement.name.name)
         value = self.expressions.number(statement.value)
-        if entity is None or entity.what != "buffer":
-            buffer_names = tuple(n for n, e in self.scope.names if e.what == "buffer")
+        if entity is None or entity.role != "buffer":
+            buffer_names = tuple(n for n, e in self.scope.names if e.role == "buffer")
             name = statement.name.name
             hint = f"only buffers are updated: `buffer {name} = ...`"
-            if entity is not None and entity.what == "parameter":
+            if entity is not None and entity.role == "parameter":
                 hint += f"; a first batch decides about a parameter: `param {name} = 0 first e`"
             self.report_not_a(statement.name, entity, "a buffer", buffer_names, hint)
             return
@@ -154,5 +154,5 @@ class Statements:
         if entity is None:
             self.problems.add(UnknownName(name.span, name.name, known_names))
         else:
-            actual = f"the {entity.what} `{name.name}`"
+            actual = f"the {entity.role} `{name.name}`"
             self.problems.add(WrongKind(name.span, actual, expected, hint))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Union
+from typing import Literal, Union
 
 from metanorm.diagnostics.collector import Collector
 from metanorm.diagnostics.names import DuplicateName
@@ -73,11 +73,14 @@ Value = Union[Tensor, Moments, Outputs, PoolOnly, Text, Choice, Poison]
 POISON = Poison()
 
 
+EntityRole = Literal["hyperparameter", "input", "parameter", "buffer", "value"]
+
+
 @dataclass(slots=True)
 class Entity:
     """A name in scope."""
 
-    what: str  # "hyperparameter", "input", "parameter", "buffer", "value"
+    role: EntityRole
     span: Span
     value: Value
     used: bool = False

@@ -29,7 +29,7 @@ def unused(program: Program, low: Lowering, scope: CallScope) -> Iterator[Proble
         if not entity.warns or called_again:
             continue
         match entity.value:
-            case Tensor(ref) if entity.what != "hyperparameter":
+            case Tensor(ref) if entity.role != "hyperparameter":
                 is_live = ref in live_refs or (entity.used and ref.startswith("%"))
             case Moments(mean, var):
                 is_live = mean.ref in live_refs or var.ref in live_refs
@@ -40,7 +40,7 @@ def unused(program: Program, low: Lowering, scope: CallScope) -> Iterator[Proble
             case _:
                 is_live = True
         if not is_live:
-            yield Unused(entity.span, name, entity.what)
+            yield Unused(entity.span, name, entity.role)
     yield from _unused_halves(scope, live_refs)
 
 
@@ -58,7 +58,7 @@ def _unused_halves(scope: CallScope, live_refs: set[Ref]) -> Iterator[Problem]:
     """
     live_by_map: dict[Span, dict[str, bool]] = {}
     for name, entity in scope.names:
-        if entity.what == "parameter" and not entity.warns and isinstance(entity.value, Tensor):
+        if entity.role == "parameter" and not entity.warns and isinstance(entity.value, Tensor):
             live_by_map.setdefault(entity.span, {})[name] = entity.value.ref in live_refs
     for span, live_by_name in live_by_map.items():
         if any(live_by_name.values()):
