@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from metanorm.ir.aggregation import Aggregation, ByIndex, Grouping, Ones, Reach, is_partition
 from metanorm.ir.dump import operation_name
+from metanorm.ir.empty_groups import returned_group_values
 from metanorm.ir.exposure import exposed_to_nan
 from metanorm.ir.nodes import (
     AxisMap,
@@ -124,6 +125,9 @@ class _Backward:
         self.b = AdjointBuilder(replace(program, inputs=inputs, body=body))
         self.means = {let.op: let.name for let in program.body if isinstance(let.op, Pool)}
         self.adjoints: dict[Ref, list[Ref]] = {}
+        # What outputs return for each group, and whether what is being propagated is among that.
+        # Gradients that arrive at outputs are.
+        self.returned, self.is_returned = returned_group_values(program), True
 
     def _dims(self, name: str, ref: Ref, axes: tuple[str, ...]) -> tuple[str, ...]:
         """The dimensions of the gradient of an output: those of the output, or its axes if its
@@ -162,6 +166,7 @@ class _Backward:
                     total = self.b.emit(Expand(total, self.b.space.ordered(missing)))
                 gradients.append((GRADIENT + let.op.name, total))
             else:
+                self.is_returned = let.name in self.returned
                 self._propagate(let.op, self.b.value_map[let.name], total)
         if not gradients and self.forward.target == "sweep":
             gradients.append(self._zero_gradient())
@@ -198,6 +203,9 @@ class _Backward:
         new = self.b.value_map[operand]
         if self.b.types[new].kind != "real":
             return
+        if operand in self.returned:
+            for axis in self.b.types[contribution].axes:
+                contribution = self._of_some(contribution, axis)
         self.adjoints.setdefault(operand, []).append(
             self._summed(contribution, self.b.types[new].axes, axes)
         )
@@ -240,7 +248,10 @@ class _Backward:
         return self._where_any(total, groups) if groups else total
 
     def _of_some(self, contribution: Ref, axis: str) -> Ref:
-        """An adjoint of cells, and zero for cells of nothing if an index makes the cells."""
+        """An adjoint of cells, and zero for cells of nothing if an index makes the cells, unless an
+        output returns them."""
+        if self.is_returned:
+            return contribution
         cells = self.b.space[axis].cells_of
         by_index = cells is not None and isinstance(cells[1], ByIndex)
         return self._where_any(contribution, (cells,)) if cells and by_index else contribution
