@@ -72,7 +72,7 @@ class GradientAxes(Problem):
         surplus = [axis for axis in self.actual if axis not in self.expected]
         if surplus:
             return (f"pool it away, for example with `sum(... over {surplus[0]})`",)
-        return ("each element has a gradient of its own: begin with `grad`",)
+        return ("each element has a gradient of its own: use a value with all of its axes",)
 
 
 @problem("MN1002")

@@ -37,7 +37,7 @@ class Operation:
     @property
     def takes_over(self) -> bool:
         """Whether calls name axes behind `over`, as the usage shows."""
-        return " over " in self.usage or "(over " in self.usage
+        return "over " in self.usage
 
     @property
     def min_arguments(self) -> int:

@@ -82,12 +82,10 @@ class BackwardLowering:
         space, taken = self.low.table.space, {*self.scope.names.all(), *self.low.table.arguments}
         by_output: list[tuple[str, Tensor]] = []
         declared = []
-        for position, output in enumerate(outputs):
+        for output in outputs:
             dims = output.dims or space.unsplit(
                 space.ordered(space.base(a) for a in output.tensor.type.axes)
             )
-            if position == 0:
-                dims = self.low.inputs[0].dims
             name = GRAD if len(outputs) == 1 else f"{GRAD}_{output.name}"
             while name in taken:
                 name += "_"

@@ -44,33 +44,31 @@ class Bindings:
         self.caller, self.callee = caller, callee
         self.pools = PoolLowering(low, caller)
         self.items = inputs_of(callee.norm)
+        self.named = named_inputs(call, callee.norm)
         assert callee.axes is not None
         self.axes = callee.axes
 
     def bind(self, arguments: list[Value], named: Mapping[str, Value]) -> bool:
         """Bind all inputs, given in order and by name; false after a report."""
-        if not self._check_count(arguments, named) or not self._bind_named_axes():
+        if not self._check_count(arguments) or not self._bind_named_axes():
             return False
-        argument_by_name = dict(zip((item.name.name for item in self.items), arguments))
+        given = dict(zip((item.name.name for item in self.items), arguments))
         for name in named:
-            if name in argument_by_name:
-                keyword = named_inputs(self.call, self.callee.norm)[name]
-                self.problems.add(GivenTwice(keyword.span, name))
+            if name in given:
+                self.problems.add(GivenTwice(self.named[name].span, name))
                 return False
-        argument_by_name.update(named)
-        for item in self.items:
-            argument = argument_by_name.get(item.name.name)
-            if argument is not None and not self._bind(item, argument):
-                return False
-        for item in self.items:
-            if item.name.name not in argument_by_name and not self._bind_default(item):
-                return False
-        return self._bind_splits()
+        given |= named
+        others = [item for item in self.items if item.name.name not in given]
+        return (
+            all(self._bind(i, given[i.name.name]) for i in self.items if i.name.name in given)
+            and all(map(self._bind_default, others))  # defaults may be other inputs
+            and self._bind_splits()
+        )
 
-    def _check_count(self, arguments: list[Value], named: Mapping[str, Value]) -> bool:
+    def _check_count(self, arguments: list[Value]) -> bool:
         optional = [i for i in self.items if i.default is not None or _is_optional(i)]
         required = len(self.items) - len(optional)
-        if named and len(arguments) <= len(self.items):
+        if self.named and len(arguments) <= len(self.items):
             return True  # `_bind_default` names what is missing
         if required <= len(arguments) <= len(self.items):
             return True
@@ -88,7 +86,9 @@ class Bindings:
         declared = item.span if item is not None else None
         name = self.callee.norm.name.name
         more = {"hint": hint} if hint else {}
-        self.problems.add(CallMismatch(self.call.span, name, reason, declared, **more))
+        keyword = self.named.get(item.name.name) if item is not None else None
+        span = self.call.span if keyword is None else keyword.span
+        self.problems.add(CallMismatch(span, name, reason, declared, **more))
         return False
 
     # ---- axes that the call names
@@ -143,8 +143,10 @@ class Bindings:
         assert isinstance(argument, Tensor)
         name, kind = item.name.name, argument.type.kind
         if (sort in INDEX_SORTS) != (kind == "int"):
-            not_ = "" if sort in INDEX_SORTS else "not "
-            return self._mismatch(f"input `{name}` is {not_}an index", item)
+            wanted = "an index" if sort in INDEX_SORTS else f"a {sort}"
+            actual = "an index" if kind == "int" else "none"
+            reason = f"input `{name}` is {wanted}, and the value is {actual}"
+            return self._mismatch(reason, item)
         if sort == "offsets" and not self.low.has_offsets(argument.ref):
             hint = "declare it as `offsets` here, too"
             return self._mismatch(f"input `{name}` is of sort `offsets`", item, hint)
@@ -203,8 +205,9 @@ class Bindings:
         """Bind edges or a matrix of the caller; false after a report."""
         wanted = {"edges": "edges", "matrix": "a matrix"}.get(sort)
         if not isinstance(argument, PoolOnly) or argument.what != wanted:
-            is_wanted = {"edges": "edges", "matrix": "a matrix"}.get(sort, f"of sort `{sort}`")
-            return self._mismatch(f"input `{item.name.name}` is {is_wanted}", item)
+            actual = argument.what if isinstance(argument, PoolOnly) else "a tensor"
+            reason = f"input `{item.name.name}` is of sort `{sort}`, and the value is {actual}"
+            return self._mismatch(reason, item)
         for dim in item.dims:
             if self.axes.setdefault(dim.axis.name, (argument.axis,)) != (argument.axis,):
                 reason = f"axis `{dim.axis.name}` would stand for two different axes"

@@ -377,7 +377,7 @@ def _named_argument(
     if isinstance(value, (ast.Spread, ast.AxisList)) or is_axis:
         yield scope.in_other_norm(norm, span, Role.AXIS, keyword.name)
     else:
-        yield scope.in_other_norm(norm, span, Role.HYPER, keyword.name)  # or an input
+        yield scope.in_other_norm(norm, span, Role.HYPER, keyword.name)  # if no input has it
     if is_axis and isinstance(value, ast.Name):
         yield scope.axis(value)
     else:

@@ -52,10 +52,10 @@ class OutputLowering:
         orders = OutputOrders(self.low)
         outputs: list[NormOutput] = []
         for item, tensor, name, dtype in lowered:
-            declared = self._declared_axes(item)
-            is_sized = bool(declared or in_cells(item) or tensor.ref in self.low.written_axes)
-            dims = self._dims(item, tensor, declared or orders.of(tensor.ref))
-            if not outputs and not self._may_differ(item, declared):
+            written = self._written_axes(item, tensor)
+            is_sized = bool(written or in_cells(item))
+            dims = self._dims(item, tensor, written or orders.of(tensor.ref))
+            if not outputs and not (is_sized and self.low.target == "activation"):
                 dims = self._dims_of_input(tensor) or dims
             outputs.append(NormOutput(name, tensor, item, dims, dtype, is_sized))
         return outputs
@@ -90,16 +90,14 @@ class OutputLowering:
             dtype = Dtype(name)
         return dtype if dtype != first_dtype(self.low) else None
 
-    def _declared_axes(self, item: ast.OutputItem) -> tuple[str, ...]:
-        """The axes of the `let` that an output returns; empty if that has none."""
+    def _written_axes(self, item: ast.OutputItem, tensor: Tensor) -> tuple[str, ...]:
+        """The axes of the `let` that an output returns, here or in a norm that it calls; empty if
+        that has none."""
         value = _returned(item)
         name = value.name if isinstance(value, ast.Name) else ""
         entity = self.scope.names.find(name) if name in self.scope.names else None
-        return entity.axes if entity is not None else ()
-
-    def _may_differ(self, item: ast.OutputItem, declared: tuple[str, ...]) -> bool:
-        """Whether the first output may have the axes of the first input in another way."""
-        return self.low.target == "activation" and bool(declared or in_cells(item))
+        here = entity.axes if entity is not None else ()
+        return here or self.low.written_axes.get(tensor.ref, ())
 
     def _dims_of_input(self, tensor: Tensor) -> tuple[str, ...]:
         """The dimensions of the first input, if a value has its axes; else empty."""

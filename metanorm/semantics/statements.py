@@ -70,7 +70,8 @@ class Statements:
         stored = op.name if isinstance(op, Buffer) else buffer.ref
         space = self.low.table.space
         if not {space.base(a) for a in value.type.axes} <= set(buffer.type.axes):
-            extra = [a for a in value.type.axes if space.base(a) not in buffer.type.axes]
+            bases = [space.base(a) for a in value.type.axes]
+            extra = [self.low.table.shown(a) for a in bases if a not in buffer.type.axes]
             actual = f"a value with axis `{extra[0]}`"
             expected = f"a value on the axes of `{statement.name.name}`"
             hint = f"pool it away: `mean(... over {extra[0]})`"
@@ -133,8 +134,16 @@ class Statements:
         surplus = [a for a in value.type.axes if a not in axes]
         if surplus:
             expected = f"a value on {listing(axes)}"
-            actual = f"one with axis `{surplus[0]}`"
-            hint = f"pool it away: `mean(... over {surplus[0]})`"
+            base = self.low.table.space.base(surplus[0])
+            shown = self.low.table.shown(base)
+            actual = f"one with axis `{shown}`"
+            hint = f"pool it away: `mean(... over {shown})`"
+            if base in axes:
+                actual = f"one for each cell of axis `{shown}`"
+                hint = (
+                    "leave out the axes behind the name: cells are spread where they meet "
+                    f"positions of `{shown}`, and `output cells(m)` has a row for each"
+                )
             self.problems.add(WrongKind(statement.value.span, actual, expected, hint))
             return POISON, ()
         ordered = self.low.table.space.ordered(axes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from types import ModuleType
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metanorm import loads, runtime
+from metanorm.runtime.targets import Target
 
 F64 = torch.float64
 TARGETS = pytest.mark.parametrize("target", ["torch", "native"])
@@ -149,9 +151,34 @@ def alike(k: Tensor, q: Tensor) -> Tensor:
     return F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).mT
 
 
+@references(
+    "norm Whole(eps = 1e-5) { input x[N, C, *S]  let y[*S, C, N] = normalize(x over C)  output y }  "
+    "norm TurnedByCall { input z[A, B, H, W]  output Whole(z) }",
+    z=(2, 3, 4, 5),
+)
+def turned_by_call(z: Tensor) -> Tensor:
+    return F.layer_norm(z.movedim(1, -1), (3,)).permute(1, 2, 3, 0)
+
+
+@references(
+    "norm RowsOfNothing { input x[V, C], batch: index[V]  param bias[C = channels] = 1  "
+    "let v = var(x over V: batch)  output cells(sqrt(v + bias^2)), rows = cells(v + bias), "
+    "y = x * rsqrt(v + bias^2) }",
+    {"channels": 3},
+    x=(6, 3),
+    batch=LABELS,
+)
+def rows_of_nothing(x: Tensor, batch: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Groups 1 and 3 are empty, and so what they return is made of the parameter alone."""
+    groups = [x[torch.eq(batch, group)] for group in range(5)]
+    var = [g.var(0, correction=0) if len(g) else torch.zeros_like(bias) for g in groups]
+    v = torch.stack(var)
+    return (v + bias**2).sqrt(), v + bias, x * (v + bias**2).rsqrt()[batch]
+
+
 @TARGETS
 @pytest.mark.parametrize("name", references.names())
-def test_it_computes_what_is_written_by_hand(name: str, target: str) -> None:
+def test_it_computes_what_is_written_by_hand(name: str, target: Target) -> None:
     references.check(name, target)
 
 
@@ -184,15 +211,15 @@ norm Kept {
 
 
 @pytest.fixture(scope="module")
-def more() -> object:
+def more() -> ModuleType:
     return loads(MORE)
 
 
 @TARGETS
-def test_dtypes_and_other_outputs_stand_beside_it(more: object, target: str) -> None:
+def test_dtypes_and_other_outputs_stand_beside_it(more: ModuleType, target: Target) -> None:
     x, h = torch.randn(2, 3, 4).bfloat16(), torch.randn(2, 3).bfloat16()
-    with runtime.use(target):  # type: ignore[arg-type]
-        s, t, y = more.Both()(x, h)  # type: ignore[attr-defined]
+    with runtime.use(target):
+        s, t, y = more.Both()(x, h)
     assert (s.dtype, t.dtype, y.dtype) == (torch.float32, torch.bfloat16, torch.bfloat16)
     var = x.float().var(2, correction=0)
     torch.testing.assert_close(s, (var + h.float()).T)
@@ -201,31 +228,31 @@ def test_dtypes_and_other_outputs_stand_beside_it(more: object, target: str) -> 
 
 
 @TARGETS
-def test_an_input_without_elements_gives_its_shape(more: object, target: str) -> None:
-    with runtime.use(target):  # type: ignore[arg-type]
-        s, t, y = more.Both()(torch.randn(2, 3, 0), torch.ones(2, 3))  # type: ignore[attr-defined]
+def test_an_input_without_elements_gives_its_shape(more: ModuleType, target: Target) -> None:
+    with runtime.use(target):
+        s, t, y = more.Both()(torch.randn(2, 3, 0), torch.ones(2, 3))
         assert s.shape == (3, 2) and s.dtype == torch.float32 and not s.any()
         assert t.eq(1).all() and y.shape == (2, 3, 0)
         w = torch.randn(4, 5, requires_grad=True)
-        r, y = more.Other()(torch.randn(0, 3), w)  # type: ignore[attr-defined]
+        r, y = more.Other()(torch.randn(0, 3), w)
         torch.testing.assert_close(r, w.square().T)  # it does not depend on the input
         (gradient,) = torch.autograd.grad(r.sum(), w)
         torch.testing.assert_close(gradient, 2 * w)
-        y, r = more.Alone()(torch.randn(0, 3), w)  # type: ignore[attr-defined]
+        y, r = more.Alone()(torch.randn(0, 3), w)
         torch.testing.assert_close(y, w.sum(1))
         assert r.shape == (5, 4) and not r.any()
 
 
-def test_an_entry_may_return_other_axes(more: object) -> None:
+def test_an_entry_may_return_other_axes(more: ModuleType) -> None:
     y = torch.randn(2, 3, 4)
-    torch.testing.assert_close(more.Kept().summed(y), y.sum(2).T)  # type: ignore[attr-defined]
+    torch.testing.assert_close(more.Kept().summed(y), y.sum(2).T)
 
 
-def test_torch_compile_and_export_know_its_shape(more: object) -> None:
+def test_torch_compile_and_export_know_its_shape(more: ModuleType) -> None:
     class Model(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.norm = more.Both()  # type: ignore[attr-defined]
+            self.norm = more.Both()
 
         def forward(self, x: Tensor, h: Tensor) -> Tensor:
             return self.norm(x, h)[0] + 1
@@ -253,3 +280,57 @@ def test_channels_last_and_vmap_agree() -> None:
         tangent = torch.func.jvp(out, (into,), (torch.ones_like(into),))[1]
         shapes = [t.shape for t in (tangent if isinstance(tangent, tuple) else (tangent,))]
         assert shapes[0] == (out(into)[0] if isinstance(tangent, tuple) else out(into)).shape
+
+
+STATED = """
+norm StatedPooled {
+  input  x[N, C]
+  let    y[N] = mean(x over C)
+  output y
+  backward { gradient x = grad * x }
+}
+norm StatedTurned {
+  input  x[N, C = c]
+  buffer seen[C] = 0
+  let    y[C, N] = 2 * x
+  output y
+  backward {
+    gradient x = grad * x
+    update   seen = sum(grad over N)
+  }
+}
+norm StatedRows {
+  input  x[V, C], batch: index[V]
+  output cells(sum(x over V: batch))
+  backward { gradient x = 3 * grad + 0 * x }
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def stated() -> ModuleType:
+    return loads(STATED)
+
+
+@TARGETS
+@pytest.mark.parametrize("rows", [3, 2])
+def test_a_stated_backward_pass_gets_a_gradient_shaped_as_the_output(
+    stated: ModuleType, target: Target, rows: int
+) -> None:
+    x = torch.randn(rows, 3, dtype=F64, requires_grad=True)
+    batch = torch.arange(rows) * 2
+    with runtime.use(target):
+        pooled_gradient, turned_gradient = (
+            torch.randn(rows, dtype=F64),
+            torch.randn(3, rows, dtype=F64),
+        )
+        (gradient,) = torch.autograd.grad(stated.StatedPooled()(x), x, pooled_gradient)
+        torch.testing.assert_close(gradient, pooled_gradient[:, None] * x)
+        norm = stated.StatedTurned(3).double()
+        (gradient,) = torch.autograd.grad(norm(x), x, turned_gradient)
+        torch.testing.assert_close(gradient, turned_gradient.T * x)
+        torch.testing.assert_close(norm.seen, turned_gradient.sum(1))
+        y = stated.StatedRows()(x, batch)
+        row_gradient = torch.randn_like(y)
+        (gradient,) = torch.autograd.grad(y, x, row_gradient)
+        torch.testing.assert_close(gradient, 3 * row_gradient[batch])
