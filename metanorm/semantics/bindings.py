@@ -52,15 +52,19 @@ class Bindings:
         """Bind all inputs, given in order and by name; false after a report."""
         if not self._check_count(arguments) or not self._bind_named_axes():
             return False
-        given = dict(zip((item.name.name for item in self.items), arguments))
+        argument_by_name = dict(zip((item.name.name for item in self.items), arguments))
         for name in named:
-            if name in given:
+            if name in argument_by_name:
                 self.problems.add(GivenTwice(self.named[name].span, name))
                 return False
-        given |= named
-        others = [item for item in self.items if item.name.name not in given]
+        argument_by_name |= named
+        others = [item for item in self.items if item.name.name not in argument_by_name]
         return (
-            all(self._bind(i, given[i.name.name]) for i in self.items if i.name.name in given)
+            all(
+                self._bind(i, argument_by_name[i.name.name])
+                for i in self.items
+                if i.name.name in argument_by_name
+            )
             and all(map(self._bind_default, others))  # defaults may be other inputs
             and self._bind_splits()
         )
